@@ -1,0 +1,54 @@
+//! The kinds of `drover.dev/v1alpha1`: what users declare, and what controllers report.
+
+mod model_deployment;
+mod model_pull;
+mod model_version;
+mod ollama_node;
+
+pub use model_deployment::*;
+pub use model_pull::*;
+pub use model_version::*;
+pub use ollama_node::*;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+use crate::domain::conditions::Condition;
+
+/// The API group of every kind.
+pub const GROUP: &str = "drover.dev";
+
+/// Annotation: leave this step now; value `ROLLOUT/STEP`.
+pub const ANNOTATION_PROMOTE: &str = "drover.dev/promote";
+/// Annotation: go back to the version before; value `ROLLOUT`.
+pub const ANNOTATION_UNDO: &str = "drover.dev/undo";
+/// Annotation: try a rejected version again; value `ROLLOUT`.
+pub const ANNOTATION_RETRY: &str = "drover.dev/retry";
+
+/// Every CustomResourceDefinition, in the order of the design.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![OllamaNode::crd(), ModelPull::crd(), ModelVersion::crd(), ModelDeployment::crd()]
+}
+
+/// Reads the conditions of any kind.
+pub trait HasConditions {
+    /// The conditions in the status; empty before the first one is written.
+    fn conditions(&self) -> &[Condition];
+}
+
+/// Conditions are a map keyed by type, so that server-side apply merges them one by one.
+fn conditions_schema(generator: &mut SchemaGenerator) -> Schema {
+    let item = generator.subschema_for::<Condition>();
+    json_schema!({
+        "type": "array",
+        "items": item,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
+}
+
+/// A map of model parameters: any JSON value by name, as Ollama's `options` take them.
+fn parameters_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}

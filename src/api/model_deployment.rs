@@ -1,0 +1,186 @@
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{HasConditions, MODEL_PATTERN, conditions_schema};
+use crate::domain::{
+    conditions::Condition,
+    duration::HumanDuration,
+    labels::NodeSelector,
+    rollout::{Phase, State},
+    version,
+};
+
+/// Which version of a model serves, and how a new one takes over.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "drover.dev",
+    version = "v1alpha1",
+    kind = "ModelDeployment",
+    namespaced,
+    status = "ModelDeploymentStatus",
+    derive = "PartialEq",
+    shortname = "mdep",
+    category = "drover",
+    doc = "Which version of a model serves, and how a new one takes over.",
+    printcolumn(name = "Model", type_ = "string", json_path = ".spec.model"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
+    printcolumn(name = "Stable", type_ = "string", json_path = ".status.stable.version"),
+    printcolumn(name = "Canary", type_ = "string", json_path = ".status.canary.version"),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".status.canary.weight"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = "1"),
+    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must have at most 63 characters")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.model == oldSelf.model", "model is immutable: create another ModelDeployment"))]
+pub struct ModelDeploymentSpec {
+    /// The model line.
+    #[schemars(regex(pattern = MODEL_PATTERN), length(max = 63))]
+    pub model: String,
+    /// The version that shall serve: that of a ModelVersion of the same model.
+    #[schemars(regex(pattern = version::PATTERN), length(max = 64))]
+    pub version: String,
+    /// Where it runs.
+    #[serde(default)]
+    pub placement: Placement,
+    /// How a new version takes over.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// True keeps both versions in memory during a rollout.
+    #[serde(default)]
+    pub warm: bool,
+    /// How many earlier versions are kept on the nodes for a rollback.
+    #[serde(default = "default_rollback_window")]
+    #[schemars(range(min = 1, max = 10))]
+    pub rollback_window: u32,
+    /// True holds the rollout where it is; undo and going back still work.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// Where a deployment runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// The nodes that may serve it; without one, every node of the namespace.
+    #[serde(default)]
+    pub node_selector: NodeSelector,
+    /// Ready nodes that must hold a version before it gets requests.
+    #[serde(default = "default_min_nodes")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub min_nodes: u32,
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self { node_selector: NodeSelector::default(), min_nodes: default_min_nodes() }
+    }
+}
+
+/// How a new version takes over: exactly one of the two.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = ("!(has(self.canary) && has(self.immediate))", "set either canary or immediate"))]
+pub struct Strategy {
+    /// In steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStrategy>,
+    /// All at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immediate: Option<ImmediateStrategy>,
+}
+
+impl Default for Strategy {
+    fn default() -> Self {
+        Self { canary: Some(CanaryStrategy::default()), immediate: None }
+    }
+}
+
+/// All requests at once; takes no settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ImmediateStrategy {}
+
+/// A growing share of requests.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryStrategy {
+    /// The shares before all requests; each must be larger than the one before.
+    #[serde(default = "default_steps")]
+    #[schemars(length(min = 1, max = 20))]
+    #[x_kube(validation = ("self.map(step, step.weight).isSorted() && self.all(a, self.exists_one(b, b.weight == a.weight))", "weights must increase from step to step"))]
+    pub steps: Vec<CanaryStep>,
+    /// True: a step is left only when somebody promotes it.
+    #[serde(default)]
+    pub require_approval: bool,
+    /// Keeps a session on one side of the rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+}
+
+impl Default for CanaryStrategy {
+    fn default() -> Self {
+        Self { steps: default_steps(), require_approval: false, sticky: None }
+    }
+}
+
+/// One share, held for a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CanaryStep {
+    /// Percent of requests.
+    #[schemars(range(min = 1, max = 99))]
+    pub weight: u8,
+    /// How long it is held at least.
+    #[serde(default = "default_step_duration")]
+    pub duration: HumanDuration,
+}
+
+/// What makes requests one session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sticky {
+    /// The request header whose value names the session.
+    #[schemars(regex(pattern = "^[A-Za-z0-9-]+$"), length(max = 63))]
+    pub header: String,
+}
+
+/// Where a deployment stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelDeploymentStatus {
+    /// The `metadata.generation` this status is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: requests are answered as the strategy says for now; `Progressing`: a rollout is under way.
+    #[serde(default)]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+    /// Where it stands.
+    #[serde(default)]
+    pub phase: Phase,
+    /// What the rollout remembers.
+    #[serde(flatten)]
+    pub rollout: State,
+}
+
+impl HasConditions for ModelDeployment {
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+}
+
+fn default_rollback_window() -> u32 {
+    2
+}
+
+fn default_min_nodes() -> u32 {
+    1
+}
+
+fn default_step_duration() -> HumanDuration {
+    HumanDuration::from_secs(24 * 60 * 60)
+}
+
+fn default_steps() -> Vec<CanaryStep> {
+    [20, 50].map(|weight| CanaryStep { weight, duration: default_step_duration() }).into()
+}

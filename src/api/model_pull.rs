@@ -1,0 +1,189 @@
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{HasConditions, conditions_schema};
+use crate::domain::{
+    conditions::Condition,
+    duration::HumanDuration,
+    labels::NodeSelector,
+    model_name,
+    pull::{NodePhase, Phase},
+};
+
+/// What a digest looks like.
+pub const DIGEST_PATTERN: &str = "^sha256:[0-9a-f]{64}$";
+
+/// A model that nodes must hold.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "drover.dev",
+    version = "v1alpha1",
+    kind = "ModelPull",
+    namespaced,
+    status = "ModelPullStatus",
+    derive = "PartialEq",
+    shortname = "mpull",
+    category = "drover",
+    doc = "A model that nodes must hold.",
+    printcolumn(name = "Model", type_ = "string", json_path = ".spec.model"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Progress", type_ = "integer", json_path = ".status.progress"),
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.readyNodes"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredNodes"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.resolved.digest", priority = "1"),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = "1"),
+    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must have at most 63 characters")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelPullSpec {
+    /// The model as `ollama pull` takes it: `llama3.2:3b`, `namespace/model:tag` or `host/namespace/model:tag`.
+    #[schemars(regex(pattern = model_name::PATTERN), length(max = 253))]
+    pub model: String,
+    /// The nodes that must hold it; without one, every node of the namespace.
+    #[serde(default)]
+    pub node_selector: NodeSelector,
+    /// Without being Ready for this long, the condition says so; trying goes on.
+    #[serde(default = "default_timeout")]
+    pub timeout: HumanDuration,
+    /// How failed attempts are repeated.
+    #[serde(default)]
+    pub retry: Retry,
+    /// When a node that has the model is asked to pull it again.
+    #[serde(default)]
+    pub update_policy: UpdatePolicy,
+    /// The digest that nodes must hold; another one is a fault, not something to overwrite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DIGEST_PATTERN))]
+    pub digest: Option<String>,
+    /// True for a registry that speaks plain http.
+    #[serde(default)]
+    pub insecure: bool,
+    /// Whether the fleet counts as healthy only with this model.
+    #[serde(default)]
+    pub required: bool,
+    /// True stops attempts; bytes already on a node stay there and are used when it goes on.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// How failed attempts are repeated: after `initialDelay`, then twice as long each time up to `maxDelay`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    /// The wait after the first failure.
+    #[serde(default = "default_initial_delay")]
+    pub initial_delay: HumanDuration,
+    /// The longest wait.
+    #[serde(default = "default_max_delay")]
+    pub max_delay: HumanDuration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { initial_delay: default_initial_delay(), max_delay: default_max_delay() }
+    }
+}
+
+/// When a node that has the model is asked to pull it again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UpdatePolicy {
+    /// Never: having the tag is enough.
+    #[default]
+    IfNotPresent,
+}
+
+/// Where a pull stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelPullStatus {
+    /// The `metadata.generation` this status is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: every node that must has the model.
+    #[serde(default)]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+    /// Where it stands as a whole.
+    #[serde(default)]
+    pub phase: Phase,
+    /// Percent of the bytes over all nodes; missing while the size is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<i64>,
+    /// How many nodes must hold the model.
+    #[serde(default)]
+    pub desired_nodes: i64,
+    /// How many do.
+    #[serde(default)]
+    pub ready_nodes: i64,
+    /// What the tag stands for on the nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Resolved>,
+    /// Each node, the worst first, at most 50.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub nodes: Vec<NodePull>,
+}
+
+/// What a tag stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolved {
+    /// The tag.
+    pub tag: String,
+    /// The digest as nodes report it.
+    pub digest: String,
+    /// Bytes on a node's disk.
+    pub size_bytes: i64,
+}
+
+/// One node's part of a pull.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePull {
+    /// The node's name.
+    pub node: String,
+    /// Where it stands there.
+    pub phase: NodePhase,
+    /// Bytes on the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_bytes: Option<i64>,
+    /// Bytes of the layers that are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<i64>,
+    /// Percent of the known bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<i64>,
+    /// Bytes a second over the last seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<i64>,
+    /// Seconds to go at that rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining_seconds: Option<i64>,
+    /// The digest as the node reports it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// What it is doing, or what is wrong and what to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+impl HasConditions for ModelPull {
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+}
+
+fn default_timeout() -> HumanDuration {
+    HumanDuration::from_secs(300)
+}
+
+fn default_initial_delay() -> HumanDuration {
+    HumanDuration::from_secs(5)
+}
+
+fn default_max_delay() -> HumanDuration {
+    HumanDuration::from_secs(300)
+}

@@ -1,0 +1,150 @@
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{DIGEST_PATTERN, HasConditions, conditions_schema, parameters_schema};
+use crate::domain::{conditions::Condition, model_name, version};
+
+/// What the name of a model line looks like: a DNS label, so that it can be part of other names.
+pub const MODEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// One version of a model: what to run, with which parameters and system prompt.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "drover.dev",
+    version = "v1alpha1",
+    kind = "ModelVersion",
+    namespaced,
+    status = "ModelVersionStatus",
+    derive = "PartialEq",
+    shortname = "mver",
+    category = "drover",
+    doc = "One version of a model: what to run, with which parameters and system prompt.",
+    printcolumn(name = "Model", type_ = "string", json_path = ".spec.model"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
+    printcolumn(name = "Lifecycle", type_ = "string", json_path = ".status.lifecycle"),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".status.weight"),
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.readyNodes"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.digest", priority = "1"),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = "1"),
+    validation = Rule::new("self.metadata.name.size() <= 128").message("metadata.name must have at most 128 characters")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.model == oldSelf.model && self.version == oldSelf.version", "model and version are immutable: register another ModelVersion"))]
+#[x_kube(validation = ("self.source == oldSelf.source", "source is immutable: register another ModelVersion"))]
+#[x_kube(validation = ("has(self.parameters) == has(oldSelf.parameters) && (!has(self.parameters) || self.parameters == oldSelf.parameters)", "parameters are immutable: register another ModelVersion"))]
+#[x_kube(validation = ("has(self.systemPrompt) == has(oldSelf.systemPrompt) && (!has(self.systemPrompt) || self.systemPrompt == oldSelf.systemPrompt)", "systemPrompt is immutable: register another ModelVersion"))]
+#[x_kube(validation = ("has(self.parent) == has(oldSelf.parent) && (!has(self.parent) || self.parent == oldSelf.parent)", "parent is immutable: register another ModelVersion"))]
+#[x_kube(validation = ("!has(self.parent) || self.parent != self.version", "a version can't be its own parent"))]
+pub struct ModelVersionSpec {
+    /// The model line that this is a version of.
+    #[schemars(regex(pattern = MODEL_PATTERN), length(max = 63))]
+    pub model: String,
+    /// `vMAJOR.MINOR.PATCH`, optionally with `-suffix`.
+    #[schemars(regex(pattern = version::PATTERN), length(max = 64))]
+    pub version: String,
+    /// Where the weights come from.
+    pub source: VersionSource,
+    /// Parameters as Ollama's `options` take them, for example `temperature` and `num_ctx`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "parameters_schema")]
+    pub parameters: BTreeMap<String, Value>,
+    /// The system prompt for requests that bring none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<SystemPrompt>,
+    /// The version that this one was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = version::PATTERN), length(max = 64))]
+    pub parent: Option<String>,
+    /// Words to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 63)))]
+    pub tags: Vec<String>,
+    /// What changed, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 16384))]
+    pub changelog: String,
+}
+
+/// Where the weights come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct VersionSource {
+    /// A model that nodes hold.
+    pub ollama: OllamaSource,
+}
+
+/// A model that nodes hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OllamaSource {
+    /// The tag under which nodes hold it.
+    #[schemars(regex(pattern = model_name::PATTERN), length(max = 253))]
+    pub tag: String,
+    /// The digest it must have. Without one, the digest found first is kept for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DIGEST_PATTERN))]
+    pub digest: Option<String>,
+}
+
+/// A system prompt with a version of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SystemPrompt {
+    /// Which edition of the prompt this is.
+    #[schemars(length(max = 63))]
+    pub version: String,
+    /// The prompt.
+    #[schemars(length(max = 65536))]
+    pub text: String,
+}
+
+/// A version's place in its deployment's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Lifecycle {
+    /// No deployment serves it.
+    #[default]
+    NotDeployed,
+    /// A deployment tries it; `weight` says with how many requests.
+    Canary,
+    /// A deployment serves it.
+    Deployed,
+    /// A deployment served it earlier.
+    Archived,
+}
+
+/// What is known of a version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelVersionStatus {
+    /// The `metadata.generation` this status is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: the digest is known and at least one ready node holds it.
+    #[serde(default)]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+    /// Its place in its deployment's life.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+    /// Percent of its deployment's requests.
+    #[serde(default)]
+    pub weight: u8,
+    /// The digest it stands for; never changes once set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The name by which nodes serve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+    /// How many ready nodes hold it under its alias.
+    #[serde(default)]
+    pub ready_nodes: i64,
+}
+
+impl HasConditions for ModelVersion {
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+}

@@ -1,0 +1,16 @@
+//! The second name under which a node holds a model version, so that a moved tag can't change what is served.
+
+/// What every alias starts with, whichever installation made it.
+const MARK: &str = "drover-";
+const ID_LENGTH: usize = 8;
+
+/// The alias of `model` at `version` for the installation and namespace that `id` stands for (8 hex digits).
+pub fn alias(id: &str, model: &str, version: &str) -> String {
+    format!("{MARK}{id}/{model}:{version}").to_ascii_lowercase()
+}
+
+/// Whether a name on a node is such an alias, of this installation or of another one: those are hidden from people.
+pub fn is_alias(name: &str) -> bool {
+    let Some((space, _)) = name.split_once('/') else { return false };
+    space.strip_prefix(MARK).is_some_and(|id| id.len() == ID_LENGTH && id.bytes().all(|b| b.is_ascii_hexdigit()))
+}

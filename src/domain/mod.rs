@@ -1,0 +1,19 @@
+//! Every decision Drover takes, as pure functions: no I/O, no clock, no randomness.
+//!
+//! Time comes in as an argument (`jiff::Timestamp` is used as a value only), observations come in as plain
+//! structs, and what comes out is data: a new state, a status, a choice with its reason. The folders around this
+//! one observe the world, call a function here, and carry out what it says.
+
+pub mod alias;
+pub mod backoff;
+pub mod conditions;
+pub mod duration;
+pub mod labels;
+pub mod model_name;
+pub mod node;
+pub mod params;
+pub mod pull;
+pub mod rollout;
+pub mod routing;
+pub mod url;
+pub mod version;

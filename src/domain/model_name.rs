@@ -1,0 +1,78 @@
+//! Model names as Ollama reads them: `[host[:port]/][namespace/]model[:tag]`.
+//!
+//! Source of the rules: Ollama's `types/model/name.go` (defaults `registry.ollama.ai`, `library`, `latest`).
+
+use std::{fmt, str::FromStr};
+
+const DEFAULT_HOST: &str = "registry.ollama.ai";
+const DEFAULT_NAMESPACE: &str = "library";
+const DEFAULT_TAG: &str = "latest";
+
+/// What the API server accepts as a model name; [`ModelName::from_str`] is at least as strict.
+pub const PATTERN: &str = r"^([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/)?([A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9._-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?$";
+
+/// A fully qualified model name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelName {
+    /// The registry's host and, where given, port.
+    pub host: String,
+    /// The namespace within the registry.
+    pub namespace: String,
+    /// The model's own name.
+    pub model: String,
+    /// The tag.
+    pub tag: String,
+}
+
+impl ModelName {
+    /// Whether two spellings name the same model: `llama3.2` and `registry.ollama.ai/library/llama3.2:latest` do.
+    /// Ollama compares without regard to case.
+    pub fn same(a: &str, b: &str) -> bool {
+        a == b
+            || matches!((a.parse::<Self>(), b.parse::<Self>()), (Ok(a), Ok(b))
+                if a.to_string().eq_ignore_ascii_case(&b.to_string()))
+    }
+}
+
+impl FromStr for ModelName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fault = |what: &str| {
+            format!(
+                "{text:?} is not a model name ({what}): write model:tag, namespace/model:tag or host/namespace/model:tag"
+            )
+        };
+        let (path, tag) = match text.rsplit_once(':') {
+            Some((path, tag)) if !tag.contains('/') => (path, tag),
+            _ => (text, DEFAULT_TAG),
+        };
+        let parts: Vec<&str> = path.split('/').collect();
+        let (host, namespace, model) = match parts[..] {
+            [model] => (DEFAULT_HOST, DEFAULT_NAMESPACE, model),
+            [namespace, model] => (DEFAULT_HOST, namespace, model),
+            [host, namespace, model] => (host, namespace, model),
+            _ => return Err(fault("it has more than three parts")),
+        };
+        let word = |part: &str, extra: &str| {
+            part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+        };
+        let faults = [
+            (word(host, "-_.:"), "bad host"),
+            (word(namespace, "-_"), "bad namespace"),
+            (word(model, "-_."), "bad model"),
+            (word(tag, "-_."), "bad tag"),
+        ];
+        match faults.iter().find(|(fine, _)| !fine) {
+            Some((_, what)) => Err(fault(what)),
+            None => Ok(Self { host: host.into(), namespace: namespace.into(), model: model.into(), tag: tag.into() }),
+        }
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}:{}", self.host, self.namespace, self.model, self.tag)
+    }
+}

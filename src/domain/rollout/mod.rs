@@ -1,0 +1,67 @@
+//! How a version goes live, and back: one pure function from (spec, state, observations, now) to the next state.
+//!
+//! The state is what the object's status keeps, so a controller killed at any point goes on from it. The rules in
+//! [`plan()`] are tried in order and the first that applies decides; the phase people see is computed last.
+
+mod plan;
+mod state;
+mod verdict;
+
+pub use plan::{Decision, Input, Notice, plan};
+pub use state::{
+    Canary, Commands, HISTORY_LIMIT, HistoryEntry, Outcome, Rejected, Release, Rollback, Side, State, next_rollout_id,
+};
+pub use verdict::Phase;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+
+/// One step of a canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Percent of requests, 1..=99.
+    pub weight: u8,
+    /// How long the step is held at least.
+    pub duration: Duration,
+}
+
+/// What the user asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The version that shall serve.
+    pub version: String,
+    /// Steps before 100 percent; none: switch at once.
+    pub steps: Vec<Step>,
+    /// Each step is left only by `drover.dev/promote`.
+    pub require_approval: bool,
+    /// Hold everything but rollbacks.
+    pub paused: bool,
+    /// Ready nodes that must hold a version before it gets traffic.
+    pub min_nodes: u32,
+    /// Makes rollout ids of this object unlike those of any other.
+    pub id_prefix: String,
+}
+
+/// Whether a version can serve at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Availability {
+    /// The version with its verified digest; `None` while that is not known.
+    pub release: Option<Release>,
+    /// Ready nodes that hold it.
+    pub nodes: u32,
+    /// Why it can't serve, for people; empty when it can.
+    pub message: String,
+}
+
+/// The rollout revision that one gateway serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The revision, as in [`State::revision`]; 0 when the gateway doesn't know the deployment.
+    pub revision: i64,
+    /// When the gateway began to serve it.
+    pub since: Timestamp,
+}
+
+/// Availability by version name.
+pub type Versions = BTreeMap<String, Availability>;

@@ -1,0 +1,190 @@
+//! What a rollout remembers: the part of a `ModelDeployment`'s status that decisions rest on.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The history keeps this many entries.
+pub const HISTORY_LIMIT: usize = 10;
+
+/// A version with the digest it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Release {
+    /// The version, for example `v1.1.0`.
+    pub version: String,
+    /// The Ollama tag it was made from.
+    pub tag: String,
+    /// The digest that was verified.
+    pub digest: String,
+}
+
+/// The version that serves all requests the canary doesn't get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Side {
+    /// The version.
+    #[serde(flatten)]
+    pub release: Release,
+    /// Percent of requests.
+    pub weight: u8,
+}
+
+/// The version on trial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Canary {
+    /// The version.
+    #[serde(flatten)]
+    pub release: Release,
+    /// Percent of requests.
+    pub weight: u8,
+    /// Index into the strategy's steps.
+    pub step: u32,
+    /// When this step began.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub step_started_at: Timestamp,
+}
+
+/// A version that was taken back and is not tried again by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rejected {
+    /// The version.
+    pub version: String,
+    /// Its digest.
+    pub digest: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A rollback, from the decision to its effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollback {
+    /// The version that was taken back.
+    pub from: String,
+    /// The version that serves since.
+    pub to: String,
+    /// Why.
+    pub reason: String,
+    /// The revision that carries it to the gateways.
+    pub revision: i64,
+    /// When it was decided.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub decided_at: Timestamp,
+    /// When the last gateway served it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub effective_at: Option<Timestamp>,
+}
+
+/// How a version's time ended or that it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Outcome {
+    /// It went live.
+    Deployed,
+    /// It was taken back.
+    RolledBack,
+}
+
+/// One line of a deployment's past.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// The version.
+    #[serde(flatten)]
+    pub release: Release,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: String,
+    /// When.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub at: Timestamp,
+}
+
+/// Commands that were given as annotations, as last seen or last handled. Each names the rollout that it means, so
+/// one left over from an earlier rollout does nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Commands {
+    /// `drover.dev/promote`: `ROLLOUT/STEP`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promote: Option<String>,
+    /// `drover.dev/undo`: `ROLLOUT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<String>,
+    /// `drover.dev/retry`: `ROLLOUT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<String>,
+}
+
+/// Everything a rollout remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Grows by one whenever what gateways must serve changes.
+    #[serde(default)]
+    pub revision: i64,
+    /// Names the current attempt; commands refer to it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rollout_id: String,
+    /// The version that serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<Side>,
+    /// The version on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// The version that an undo goes back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Release>,
+    /// The version that was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Rejected>,
+    /// The last rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rollback: Option<Rollback>,
+    /// What went live and what was taken back, newest first, at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub history: Vec<HistoryEntry>,
+    /// The commands that were carried out.
+    #[serde(default)]
+    pub handled: Commands,
+}
+
+impl State {
+    /// The version that serves.
+    pub fn stable_version(&self) -> Option<&str> {
+        self.stable.as_ref().map(|side| side.release.version.as_str())
+    }
+
+    /// The version on trial.
+    pub fn canary_version(&self) -> Option<&str> {
+        self.canary.as_ref().map(|canary| canary.release.version.as_str())
+    }
+
+    /// Every version that has or may soon have traffic again: none of them may lose its bytes.
+    pub fn versions_in_use(&self) -> impl Iterator<Item = &str> {
+        let previous = self.previous.as_ref().map(|release| release.version.as_str());
+        self.stable_version().into_iter().chain(self.canary_version()).chain(previous)
+    }
+
+    pub(super) fn remember(&mut self, release: Release, outcome: Outcome, reason: &str, at: Timestamp) {
+        self.history.insert(0, HistoryEntry { release, outcome, reason: reason.into(), at });
+        self.history.truncate(HISTORY_LIMIT);
+    }
+
+    /// The newest version that went live and was not taken back since, other than `but`.
+    pub(super) fn earlier_release(&self, but: &[&str]) -> Option<Release> {
+        let taken_back = |version: &str| {
+            let last = self.history.iter().find(|entry| entry.release.version == version);
+            last.is_some_and(|entry| entry.outcome == Outcome::RolledBack)
+        };
+        let live = self.history.iter().filter(|entry| entry.outcome == Outcome::Deployed).map(|entry| &entry.release);
+        live.filter(|r| !but.contains(&r.version.as_str()) && !taken_back(&r.version)).cloned().next()
+    }
+}
+
+/// The id of the rollout after `current`: `PREFIX-N` with N counting up.
+pub fn next_rollout_id(prefix: &str, current: &str) -> String {
+    let number: u64 = current.rsplit_once('-').and_then(|(_, n)| n.parse().ok()).unwrap_or(0);
+    format!("{prefix}-{}", number + 1)
+}

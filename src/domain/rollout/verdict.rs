@@ -1,0 +1,126 @@
+//! What people are shown of a rollout: phase and conditions, computed from the spec and the state alone.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Input, State};
+use crate::domain::conditions::{Finding, READY, RECONCILING, STALLED};
+
+/// Where a deployment stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// The version is not registered, or its digest isn't known yet.
+    #[default]
+    Pending,
+    /// Too few nodes hold the version.
+    Pulling,
+    /// A canary has part of the requests.
+    Progressing,
+    /// Held by `spec.paused`.
+    Paused,
+    /// The version asked for has all requests.
+    Healthy,
+    /// A rollback is decided and not yet served by every gateway.
+    RollingBack,
+    /// Requests are answered, but not by the version asked for, or not at all.
+    Degraded,
+}
+
+/// Phase and conditions.
+pub(super) fn judge(input: &Input<'_>, state: &State) -> (Phase, Vec<Finding>) {
+    let phase = phase(input, state);
+    let (reason, message) = explain(input, state, phase);
+    let serving = state.stable_version().is_some_and(|version| is_served(input, version));
+    // A canary on schedule is Ready, or a day-long step would time out whoever waits for the object.
+    let ready = serving && !matches!(phase, Phase::Degraded | Phase::RollingBack) && !is_starting(phase, state);
+    let mut findings = vec![
+        Finding::new(READY, ready, reason, message.clone()),
+        Finding::new("Progressing", phase == Phase::Progressing, reason, message.clone()),
+    ];
+    if is_starting(phase, state) || phase == Phase::RollingBack || (phase == Phase::Pulling && !ready) {
+        findings.push(Finding::new(RECONCILING, true, reason, message.clone()));
+    }
+    if phase == Phase::Degraded && state.rejected.is_some() {
+        findings.push(Finding::new(STALLED, true, reason, message));
+    }
+    (phase, findings)
+}
+
+fn is_starting(phase: Phase, state: &State) -> bool {
+    matches!(phase, Phase::Pending | Phase::Pulling) && state.stable.is_none()
+}
+
+fn is_served(input: &Input<'_>, version: &str) -> bool {
+    input.versions.get(version).is_some_and(|a| a.nodes > 0)
+}
+
+fn phase(input: &Input<'_>, state: &State) -> Phase {
+    let target = &input.spec.version;
+    let pending_rollback = state.last_rollback.as_ref().is_some_and(|r| r.effective_at.is_none());
+    if pending_rollback && input.served.is_none_or(|gateways| !gateways.is_empty()) {
+        return Phase::RollingBack;
+    }
+    match &state.stable {
+        Some(stable) if !is_served(input, &stable.release.version) => Phase::Degraded,
+        Some(_) if state.rejected.is_some() => Phase::Degraded,
+        Some(stable) if stable.release.version == *target => Phase::Healthy,
+        Some(_) if input.spec.paused => Phase::Paused,
+        Some(_) if state.canary.is_some() => Phase::Progressing,
+        _ if input.versions.get(target).is_some_and(|a| a.release.is_some()) => Phase::Pulling,
+        _ => Phase::Pending,
+    }
+}
+
+fn explain(input: &Input<'_>, state: &State, phase: Phase) -> (&'static str, String) {
+    let target = &input.spec.version;
+    let stable = state.stable_version().unwrap_or("nothing");
+    let waiting = || match input.versions.get(target) {
+        Some(availability) if !availability.message.is_empty() => availability.message.clone(),
+        Some(availability) => {
+            format!("{} of {} nodes hold {target}", availability.nodes, input.spec.min_nodes.max(1))
+        }
+        None => format!("no ModelVersion {target} of this model: create one"),
+    };
+    match phase {
+        Phase::Pending => ("VersionNotResolved", waiting()),
+        Phase::Pulling => ("WaitingForNodes", format!("{}; {stable} serves", waiting())),
+        Phase::Healthy => ("Serving", format!("{stable} has all requests")),
+        Phase::Paused => ("Paused", format!("held by spec.paused; {}", shares(state))),
+        Phase::RollingBack => ("RollingBack", "the gateways take up the rollback".into()),
+        Phase::Progressing => ("CanaryStep", progress(input, state)),
+        Phase::Degraded => match &state.rejected {
+            Some(rejected) => {
+                let message = format!(
+                    "{} ({}) was taken back: {}; {stable} serves until spec.version changes or `drover rollout retry`",
+                    rejected.version, rejected.digest, rejected.reason
+                );
+                ("RolledBack", message)
+            }
+            None => ("NoReadyNodes", format!("no ready node holds {stable}: requests for it fail")),
+        },
+    }
+}
+
+fn shares(state: &State) -> String {
+    match (&state.stable, &state.canary) {
+        (Some(stable), Some(canary)) => format!(
+            "{} has {} %, {} has {} %",
+            stable.release.version, stable.weight, canary.release.version, canary.weight
+        ),
+        (Some(stable), None) => format!("{} has all requests", stable.release.version),
+        _ => "nothing serves".into(),
+    }
+}
+
+fn progress(input: &Input<'_>, state: &State) -> String {
+    let Some(canary) = &state.canary else { return shares(state) };
+    let short = input.versions.get(&canary.release.version).is_none_or(|a| a.nodes < input.spec.min_nodes.max(1));
+    let hold = if short {
+        format!("; the step is held: too few ready nodes hold {}", canary.release.version)
+    } else if input.spec.require_approval {
+        format!("; the step is left by drover.dev/promote: {}/{}", state.rollout_id, canary.step)
+    } else {
+        String::new()
+    };
+    format!("{}{hold}", shares(state))
+}

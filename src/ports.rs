@@ -1,0 +1,152 @@
+//! The seams between decisions and the world: what the rest of the code asks of a node or a gateway.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use futures::{future::BoxFuture, stream::BoxStream};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    node::{Probe, ProbeFault},
+    pull::Line,
+};
+
+/// Why a call to a node failed. No variant ever holds a prompt or an answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// No connection could be made.
+    #[error("no connection: {0}")]
+    Connect(String),
+    /// No answer in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The connection broke while the answer was on its way.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// The node answered with an error.
+    #[error("HTTP {status}: {message}")]
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// Ollama's own words.
+        message: String,
+    },
+}
+
+impl NodeError {
+    /// Whether another node, or the same one later, may do better.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::TimedOut(_) | Self::Broken(_) => true,
+            // 404: this node lost the model. 408, 429, 503: it has too much to do.
+            Self::Status { status, .. } => *status >= 500 || matches!(status, 404 | 408 | 429),
+        }
+    }
+}
+
+/// What `/api/show` adds to a model's entry in the list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelDetails {
+    /// What the model can do.
+    pub capabilities: Vec<String>,
+    /// The longest context it was trained for, in tokens.
+    pub context_length: Option<i64>,
+}
+
+/// How the controller looks after one node.
+pub trait NodeApi: Send + Sync {
+    /// Version, models and loaded models.
+    fn probe<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Probe, ProbeFault>>;
+
+    /// What one model can do.
+    fn details<'a>(&'a self, url: &'a str, model: &'a str) -> BoxFuture<'a, Result<ModelDetails, NodeError>>;
+
+    /// Pulls a model; dropping the stream breaks the pull off, and the node keeps the parts.
+    fn pull(&self, url: &str, model: &str, insecure: bool) -> BoxStream<'static, Result<Line, NodeError>>;
+
+    /// Gives a model a second name; no bytes are copied.
+    fn copy<'a>(&'a self, url: &'a str, from: &'a str, to: &'a str) -> BoxFuture<'a, Result<(), NodeError>>;
+
+    /// Takes a name away; bytes that another name uses stay.
+    fn delete<'a>(&'a self, url: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), NodeError>>;
+}
+
+/// A request to a node on behalf of a caller.
+#[derive(Clone, Debug)]
+pub struct NodeRequest {
+    /// The node's base URL.
+    pub url: String,
+    /// Path of Ollama's own API, for example `/api/chat`.
+    pub path: &'static str,
+    /// JSON body.
+    pub body: Bytes,
+    /// How long the node may take until the head of its answer.
+    pub head_within: Duration,
+}
+
+/// The head of a node's answer, and its body as it comes.
+pub struct NodeResponse {
+    /// HTTP status.
+    pub status: u16,
+    /// Body; dropping it ends the request on the node.
+    pub body: BoxStream<'static, Result<Bytes, NodeError>>,
+}
+
+/// How the gateway sends a request to a node.
+pub trait Inference: Send + Sync {
+    /// Sends it; any HTTP status is an answer, not an error.
+    fn send(&self, request: NodeRequest) -> BoxFuture<'_, Result<NodeResponse, NodeError>>;
+}
+
+/// What a gateway tells about itself at `GET /drover/v1/stats`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayStats {
+    /// Every deployment it serves.
+    pub deployments: Vec<DeploymentStats>,
+}
+
+/// One deployment as a gateway serves it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentStats {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The rollout revision it serves.
+    pub revision: i64,
+    /// Since when.
+    pub since: Timestamp,
+    /// The rollout it counts for.
+    pub rollout_id: String,
+    /// Counters by version, since the gateway started.
+    pub versions: BTreeMap<String, VersionStats>,
+}
+
+/// What became of one version's attempts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionStats {
+    /// Attempts sent to nodes.
+    pub attempts: u64,
+    /// Attempts that failed through the node's fault.
+    pub failures: u64,
+}
+
+/// Why a gateway could not be asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GatewayError {
+    /// Nothing listens there: it serves nobody.
+    #[error("{0}: nothing listens there")]
+    Away(String),
+    /// It may be serving, but didn't answer properly.
+    #[error("{0}: {1}")]
+    Unknown(String, String),
+}
+
+/// How the controller learns what the gateways serve.
+pub trait Gateways: Send + Sync {
+    /// Asks every gateway; one that is away is left out.
+    fn stats(&self) -> BoxFuture<'_, Result<Vec<GatewayStats>, GatewayError>>;
+}

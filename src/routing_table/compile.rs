@@ -1,0 +1,140 @@
+//! From watched objects to a table: pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, Target};
+use crate::{
+    api::{HasConditions, ModelDeployment, ModelVersion, OllamaNode},
+    domain::{conditions, labels::NodeSelector, model_name::ModelName},
+};
+
+/// The objects a table is made of.
+#[derive(Default)]
+pub struct Objects {
+    /// Nodes.
+    pub nodes: Vec<Arc<OllamaNode>>,
+    /// Versions.
+    pub versions: Vec<Arc<ModelVersion>>,
+    /// Deployments.
+    pub deployments: Vec<Arc<ModelDeployment>>,
+}
+
+/// The table for these objects, as served from `now` on.
+pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
+    let mut namespaces: BTreeMap<String, Namespace> = BTreeMap::new();
+    let usable: Vec<(&OllamaNode, Arc<Node>)> =
+        objects.nodes.iter().filter(|node| is_usable(node)).map(|node| (&**node, Arc::new(entry(node)))).collect();
+    for (object, node) in &usable {
+        let namespace = namespaces.entry(space(*object)).or_default();
+        namespace.nodes.insert(node.name.clone(), node.clone());
+        for model in object.status.iter().flat_map(|status| &status.models) {
+            add_tag(namespace, object, node, &model.name, &model.digest);
+        }
+    }
+    for deployment in &objects.deployments {
+        let space = space(&**deployment);
+        let nodes: Vec<_> =
+            usable.iter().filter(|(object, _)| object.namespace().unwrap_or_default() == space).collect();
+        if let Some(compiled) = compile_deployment(deployment, objects, &nodes, now) {
+            namespaces.entry(space).or_default().deployments.insert(deployment.name_any(), compiled);
+        }
+    }
+    RoutingTable { namespaces }
+}
+
+fn space<K: ResourceExt>(object: &K) -> String {
+    object.namespace().unwrap_or_default()
+}
+
+fn is_usable(node: &OllamaNode) -> bool {
+    node.metadata.deletion_timestamp.is_none()
+        && !node.spec.maintenance
+        && conditions::is_true(node.conditions(), conditions::READY)
+}
+
+fn entry(node: &OllamaNode) -> Node {
+    Node {
+        id: format!("{}/{}", space(node), node.name_any()),
+        name: node.name_any(),
+        url: node.spec.url.clone(),
+        weight: node.spec.weight,
+        max_concurrent_requests: node.spec.max_concurrent_requests,
+        keep_alive: node.spec.keep_alive.map(|duration| duration.to_string()),
+        context_length: node.spec.context_length,
+        max_context_length: node.spec.max_context_length,
+    }
+}
+
+fn add_tag(namespace: &mut Namespace, object: &OllamaNode, node: &Arc<Node>, name: &str, digest: &str) {
+    let Ok(full) = name.parse::<ModelName>() else { return };
+    let target = namespace.tags.entry(full.to_string().to_ascii_lowercase()).or_insert_with(|| Target {
+        tag: name.into(),
+        digest: digest.into(),
+        model: name.into(),
+        ..Target::default()
+    });
+    if target.digest != digest {
+        target.digest.clear();
+    }
+    let loaded = object.status.as_ref().is_some_and(|status| status.loaded.iter().any(|loaded| loaded == name));
+    target.holders.push(Holder { node: node.clone(), loaded, digest: digest.into() });
+}
+
+fn compile_deployment(
+    deployment: &ModelDeployment,
+    objects: &Objects,
+    nodes: &[&(&OllamaNode, Arc<Node>)],
+    now: Timestamp,
+) -> Option<Deployment> {
+    let state = &deployment.status.as_ref()?.rollout;
+    let selector = &deployment.spec.placement.node_selector;
+    let target = |version: &str| {
+        let version = objects.versions.iter().find(|candidate| {
+            candidate.namespace() == deployment.namespace()
+                && candidate.spec.model == deployment.spec.model
+                && candidate.spec.version == version
+        })?;
+        compile_version(version, selector, nodes)
+    };
+    let stable = target(&state.stable.as_ref()?.release.version)?;
+    let canary = state
+        .canary
+        .as_ref()
+        .and_then(|canary| Some(Canary { weight: canary.weight, target: target(&canary.release.version)? }));
+    let strategy = deployment.spec.strategy.canary.as_ref();
+    Some(Deployment {
+        revision: state.revision,
+        since: now,
+        rollout_id: state.rollout_id.clone(),
+        stable,
+        canary,
+        sticky_header: strategy.and_then(|s| s.sticky.as_ref()).map(|sticky| sticky.header.to_ascii_lowercase()),
+    })
+}
+
+/// A version as served by the nodes that the selector picks and that hold its alias with the digest it stands for.
+fn compile_version(
+    version: &ModelVersion,
+    selector: &NodeSelector,
+    nodes: &[&(&OllamaNode, Arc<Node>)],
+) -> Option<Target> {
+    let status = version.status.as_ref()?;
+    let (digest, alias) = (status.digest.as_ref()?, status.alias.as_ref()?);
+    let holders = nodes.iter().filter_map(|(object, node)| {
+        let held = object.status.as_ref()?.versions.iter().find(|v| v.alias == *alias && v.digest == *digest)?;
+        let picked = selector.matches(object.labels());
+        picked.then(|| Holder { node: node.clone(), loaded: held.loaded, digest: digest.clone() })
+    });
+    Some(Target {
+        tag: version.spec.source.ollama.tag.clone(),
+        version: Some(version.spec.version.clone()),
+        digest: digest.clone(),
+        model: alias.clone(),
+        parameters: version.spec.parameters.clone(),
+        system_prompt: version.spec.system_prompt.as_ref().map(|prompt| prompt.text.clone()),
+        holders: holders.collect(),
+    })
+}

@@ -1,0 +1,1 @@
+//! Keeps the table current: watches in, tables out.

@@ -1,0 +1,139 @@
+//! The one immutable table that every request is resolved with.
+//!
+//! Compiled by pure code from the watched objects ([`compile`]), swapped whole, kept on disk so that a gateway can
+//! start while the Kubernetes API is away. A request loads one table and keeps it to its end.
+
+pub mod compile;
+pub mod feed;
+mod store;
+
+pub use store::{load, save};
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The table as the gateway holds it: loaded by each request, replaced as a whole by the feed.
+pub type SharedTable = Arc<ArcSwap<RoutingTable>>;
+
+/// Everything a request needs to find its node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoutingTable {
+    /// By namespace.
+    pub namespaces: BTreeMap<String, Namespace>,
+}
+
+/// What one namespace offers. References never leave it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Deployments by name.
+    pub deployments: BTreeMap<String, Deployment>,
+    /// Ready nodes by name: in maintenance or away ones are not here.
+    pub nodes: BTreeMap<String, Arc<Node>>,
+    /// Plain tags by their full name (`registry.ollama.ai/library/llama3.2:3b`, lower case).
+    pub tags: BTreeMap<String, Target>,
+}
+
+/// A node as requests see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Namespace and name, unique over the table.
+    pub id: String,
+    /// The object's name.
+    pub name: String,
+    /// Base URL.
+    pub url: String,
+    /// Share relative to other nodes.
+    pub weight: u32,
+    /// Requests at once.
+    pub max_concurrent_requests: u32,
+    /// `keep_alive` for every request, as Ollama writes it.
+    pub keep_alive: Option<String>,
+    /// Default context window.
+    pub context_length: Option<u32>,
+    /// Largest context window.
+    pub max_context_length: Option<u32>,
+}
+
+/// A deployment as requests see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// The rollout revision that this table carries.
+    pub revision: i64,
+    /// Since when this gateway serves that revision.
+    pub since: Timestamp,
+    /// The rollout's id, part of the key that keeps sessions on one side.
+    pub rollout_id: String,
+    /// What most requests get.
+    pub stable: Target,
+    /// What the rest gets.
+    pub canary: Option<Canary>,
+    /// The request header that names a session.
+    pub sticky_header: Option<String>,
+}
+
+/// The version on trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Canary {
+    /// Percent of requests.
+    pub weight: u8,
+    /// The version.
+    pub target: Target,
+}
+
+/// Something that nodes can run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    /// The tag that people know it by.
+    pub tag: String,
+    /// The version; `None` for a plain tag.
+    pub version: Option<String>,
+    /// The digest, verified on each holder. Empty for a plain tag that differs between nodes.
+    pub digest: String,
+    /// The name it is called by on the nodes.
+    pub model: String,
+    /// The version's parameters.
+    pub parameters: BTreeMap<String, Value>,
+    /// The version's system prompt.
+    pub system_prompt: Option<String>,
+    /// Ready nodes that hold it.
+    pub holders: Vec<Holder>,
+}
+
+/// A node that holds a target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Whether it has the model in memory.
+    pub loaded: bool,
+    /// The digest there.
+    pub digest: String,
+}
+
+impl RoutingTable {
+    /// The same table with every canary's share given to stable: what a gateway serves that doesn't know whether
+    /// the canary was taken back since.
+    pub fn without_canaries(mut self) -> Self {
+        for deployment in self.namespaces.values_mut().flat_map(|namespace| namespace.deployments.values_mut()) {
+            deployment.canary = None;
+        }
+        self
+    }
+
+    /// Takes over from `earlier` since when each unchanged revision has been served.
+    pub fn keep_times(mut self, earlier: &Self) -> Self {
+        for (name, namespace) in &mut self.namespaces {
+            let Some(before) = earlier.namespaces.get(name) else { continue };
+            for (name, deployment) in &mut namespace.deployments {
+                if let Some(before) = before.deployments.get(name).filter(|b| b.revision == deployment.revision) {
+                    deployment.since = before.since;
+                }
+            }
+        }
+        self
+    }
+}
