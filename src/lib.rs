@@ -2,5 +2,9 @@
 
 pub mod api;
 pub mod domain;
+pub mod ollama;
 pub mod ports;
 pub mod routing_table;
+pub mod settings;
+pub mod supervisor;
+pub mod telemetry;
