@@ -1,6 +1,8 @@
 //! Drover runs fleets of Ollama nodes the way Kubernetes runs pods: see `docs/architecture.md`.
 
 pub mod api;
+pub mod cluster;
+pub mod controller;
 pub mod domain;
 pub mod ollama;
 pub mod ports;
