@@ -1,5 +1,6 @@
-//! A real Kubernetes API server on a real etcd, with RBAC, without controllers: nothing collects the children of
-//! deleted objects or makes pods, and ServiceAccounts get tokens on request only.
+//! A real Kubernetes API server on a real etcd, with RBAC, without controllers: nothing makes pods, collects the
+//! children of deleted objects or fills aggregated roles (`view`, `edit`, `admin`), and ServiceAccounts get tokens on
+//! request only.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -120,7 +120,7 @@ impl Drop for Process {
 }
 
 /// The other end of this shell's input closes when the test process ends, in whatever way.
-struct Reaper(ChildStdin);
+struct Reaper(Child);
 
 impl Reaper {
     const SCRIPT: &str = r#"
@@ -137,13 +137,13 @@ impl Reaper {
     fn start() -> Mutex<Self> {
         let mut shell = Command::new("sh");
         shell.args(["-c", Self::SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = shell.process_group(0).spawn().expect("sh starts");
-        Mutex::new(Self(child.stdin.take().expect("its input is a pipe")))
+        Mutex::new(Self(shell.process_group(0).spawn().expect("sh starts")))
     }
 
     fn tell(event: &str, group: u32) {
         static REAPER: LazyLock<Mutex<Reaper>> = LazyLock::new(Reaper::start);
         let mut reaper = REAPER.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        writeln!(reaper.0, "{event} {group}").expect("the reaper listens");
+        let input = reaper.0.stdin.as_mut().expect("its input is a pipe");
+        writeln!(input, "{event} {group}").expect("the reaper listens");
     }
 }
