@@ -2,27 +2,23 @@
 # make build   the drover program
 # make test    everything that must hold before a change is taken
 # make demo    a tour with real parts; DEMO_EXIT=1 ends it instead of leaving it running
-# make clean   what cargo built; the stack stays
+# make clean   removes what cargo built; the stack stays
 
 SHELL := bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drover
 export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CACHE)/target)
-
-# A fast linker where there is one: debug builds spend much of their time in linking.
-ifneq ($(shell command -v mold),)
-export RUSTFLAGS ?= -C link-arg=-fuse-ld=mold
-else ifneq ($(shell command -v ld.lld),)
-export RUSTFLAGS ?= -C link-arg=-fuse-ld=lld
-endif
+# No linker is chosen here: on x86-64 Linux, Rust's own default is a fast one (LLD) since 1.90.
 
 STACK = source "$(CACHE)/stack/env" &&
+need = command -v $(1) >/dev/null || { echo "$(1) is missing; install $(2)"; exit 1; }
 
-.PHONY: stack build test demo clean
+.PHONY: stack build test demo clean compilers
 
-stack: tools
+stack: compilers
+	@$(call need,go,Go 1.26 or newer: https://go.dev/dl)
 	@tests/stack/build.sh
 
-build: tools
+build: compilers
 	cargo build --locked
 
 test: stack
@@ -34,11 +30,9 @@ test: stack
 demo: stack
 	$(STACK) cargo run --locked --example demo
 
-clean: tools
+clean: compilers
 	cargo clean
 
-.PHONY: tools
-tools:
-	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.92 or newer (https://rustup.rs)"; exit 1; }
-	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer (https://go.dev/dl)"; exit 1; }
-	@command -v c++ >/dev/null || { echo "a C++ compiler is missing: install g++ (Debian: apt-get install g++)"; exit 1; }
+compilers:
+	@$(call need,cargo,Rust 1.92 or newer: https://rustup.rs)
+	@$(call need,c++,a C++ compiler (Debian: apt-get install g++))

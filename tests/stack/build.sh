@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Has every real part that the tests run against: built once into a cache folder, keyed by version or by the hash
-# of its inputs. Quick when all is there. Parts of your own are used instead when these are set:
+# Provides every real part that the tests run against: built once into a cache folder, keyed by version or by the hash
+# of its inputs. Quick when all is there. Needs cargo, go and a C++ compiler (`make stack` says so when one is missing).
+# Parts of your own are used instead when these are set:
 #   KUBEBUILDER_ASSETS  folder with etcd, kube-apiserver and kubectl
 #   HELM_BIN, OLLAMA_BIN  the programs themselves
 set -euo pipefail
@@ -33,7 +34,6 @@ install_packages() {
   want openssl openssl
   want setpriv util-linux
   if [ -z "${OLLAMA_BIN:-}" ] && [ ! -x "$ollama" ]; then
-    want g++ g++
     want /usr/include/nlohmann/json.hpp nlohmann-json3-dev
     want /usr/include/stb/stb_image.h libstb-dev
   fi
@@ -50,7 +50,6 @@ apt_install() {
 # --- Kubernetes: etcd, kube-apiserver, kubectl and helm in one binary ---------------------------------------------
 build_kube() {
   [ ! -x "$kube/kubenode" ] || return 0
-  need_go
   build kubernetes "6 min" go_build_kube
 }
 go_build_kube() {
@@ -69,7 +68,6 @@ go_build_kube() {
 # --- Ollama --------------------------------------------------------------------------------------------------------
 build_ollama() {
   [ ! -x "$ollama" ] || return 0
-  need_go
   build ollama "8 min" go_install_ollama
 }
 # Go module archives leave out folders named vendor, in which Ollama has headers of other projects.
@@ -82,8 +80,6 @@ go_install_ollama() {
     -ldflags "-s -w -X github.com/ollama/ollama/version.Version=${ollama_version#v}" "github.com/ollama/ollama@$ollama_version"
   mv "$home/new/ollama" "$ollama"
 }
-
-need_go() { command -v go >/dev/null || die "Go is missing: install Go 1.26 or newer (https://go.dev/dl)"; }
 
 # --- cargo-deny ----------------------------------------------------------------------------------------------------
 build_cargo_deny() {
