@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,14 +12,16 @@ use support::gguf::TinyLlama;
 use support::kube_api::KubeApi;
 use support::models::publish;
 use support::ollama::Ollama;
+use support::process::Process;
 use support::registry::{Registry, RegistryFront};
 use support::traffic::{Trickle, failures};
+use support::{Scratch, eventually};
 
 const CONFIG_MAP: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: kept, namespace: default}, data: {a: b}}";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_answers_counts_writes_and_comes_back_with_its_data() {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = Scratch::new();
     let mut api = KubeApi::start(dir.path()).await;
     let before = api.marker();
 
@@ -61,11 +65,11 @@ async fn check_rights(api: &KubeApi) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn models_go_through_the_registry_to_nodes_which_answer() {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = Scratch::new();
     let (registry, maker, mut node) = tokio::join!(
-        async { Registry::start(&dir.path().join("registry")).await },
-        async { Ollama::start("maker", &dir.path().join("maker")).await },
-        async { Ollama::start("node", &dir.path().join("node")).await },
+        async { Registry::start(&dir.join("registry")).await },
+        async { Ollama::start("maker", &dir.join("maker")).await },
+        async { Ollama::start("node", &dir.join("node")).await },
     );
     let front = RegistryFront::start(&registry).await;
     let models = [
@@ -78,22 +82,46 @@ async fn models_go_through_the_registry_to_nodes_which_answer() {
 
     check_why_the_front_exists(&registry, &node).await;
     let small = format!("{}/drover/alpha:1", front.address());
-    for node in [&node, &maker] {
-        node.pull(&small).await.expect("a pull");
-        assert_eq!(node.digest_of(&small).await.as_ref(), Some(&digests["drover/alpha:1"]));
-    }
+    tokio::join!(check_pull(&node, &small, &digests), check_pull(&maker, &small, &digests));
     check_a_slow_line(&front, &node).await;
     check_a_broken_line(&front, &node).await;
 
-    node.kill9();
-    node.restart().await;
-    assert_eq!(node.digest_of(&small).await.as_ref(), Some(&digests["drover/alpha:1"]));
     let trickle = Trickle::start(&node.url(), &small, 20.0);
     check_answers(&node, &small).await;
     let samples = trickle.stop().await;
     assert!(samples.len() >= 2, "{} samples", samples.len());
     assert_eq!(failures(&samples).len(), 0, "{samples:?}");
     assert!(samples.iter().all(|sample| sample.text == "Hello from alpha one."), "{samples:?}");
+    check_a_failing_node(&mut node, &small).await;
+}
+
+async fn check_pull(node: &Ollama, model: &str, digests: &BTreeMap<String, String>) {
+    node.pull(model).await.expect("a pull");
+    assert_eq!(node.digest_of(model).await.as_ref(), Some(&digests["drover/alpha:1"]));
+}
+
+async fn check_a_failing_node(node: &mut Ollama, model: &str) {
+    let models = node.models_dir().display().to_string();
+    assert_eq!(commands_with(&models).len(), 1, "the runner of the model");
+    node.kill9();
+    check_gone(&models).await;
+    node.restart().await;
+    assert!(node.digest_of(model).await.is_some(), "the models are still there");
+}
+
+async fn check_gone(text: &str) {
+    let none = async || match commands_with(text) {
+        none if none.is_empty() => Ok(()),
+        left => Err(left.join("; ")),
+    };
+    eventually("no process is left", Duration::from_secs(5), none).await;
+}
+
+/// The command lines of all processes that name this text.
+fn commands_with(text: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").expect("the list of processes");
+    let commands = processes.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("cmdline")).ok());
+    commands.filter(|command| command.contains(text)).collect()
 }
 
 async fn check_why_the_front_exists(registry: &Registry, node: &Ollama) {
@@ -145,4 +173,35 @@ async fn check_answers(node: &Ollama, model: &str) {
 
     let embedded = ask("/api/embed", json!({"model": model, "input": "some text"})).await;
     assert_eq!(embedded["embeddings"][0].as_array().map(Vec::len), Some(64), "{embedded}");
+}
+
+/// Set for a run of this program that is to be killed, to the folder that it shall use.
+const VICTIM: &str = "DROVER_SELFTEST_VICTIM";
+
+#[tokio::test]
+async fn a_killed_test_leaves_no_process_behind() {
+    let dir = Scratch::new();
+    let program = std::env::current_exe().expect("this program");
+    let mut victim = Command::new(program);
+    victim.args(["--exact", "victim", "--ignored"]).env(VICTIM, dir.path()).stdout(Stdio::null());
+    let mut victim = victim.spawn().expect("it starts");
+    let folder = dir.path().display().to_string();
+    let started = async || if commands_with(&folder).len() == 2 { Ok(()) } else { Err("no processes") };
+    eventually("the victim has started a process with a child", Duration::from_secs(10), started).await;
+
+    victim.kill().and_then(|()| victim.wait()).expect("it can be killed");
+
+    check_gone(&folder).await;
+}
+
+#[test]
+#[ignore = "run and killed by another test"]
+fn victim() {
+    let dir = std::env::var(VICTIM).expect("set by the other test");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "tail -f \"$0\" & wait", &format!("{dir}/shell.log")]);
+    let mut process = Process::spawn("shell", shell, dir.as_ref());
+    while process.is_alive() {
+        std::thread::park();
+    }
 }

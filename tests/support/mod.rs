@@ -19,8 +19,11 @@ use std::fmt::Display;
 use std::future::Future;
 use std::net::TcpListener;
 use std::panic::Location;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
 
 /// Asks `observe` again and again until it gives `Ok`. Panics after `within`, at the caller's line, with what
 /// was observed last.
@@ -56,6 +59,34 @@ pub fn free_port() -> u16 {
         .map(|_| RANGE.start + (start + NEXT.fetch_add(1, Ordering::Relaxed) % length) % length)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("a free port between 10000 and 32000")
+}
+
+/// A temporary folder for data and logs, which is kept and named when the test fails. Declare it first in a test:
+/// what uses the folder must be dropped before it.
+pub struct Scratch(Option<TempDir>);
+
+impl Scratch {
+    pub fn new() -> Self {
+        Self(Some(tempfile::tempdir().expect("a temporary folder")))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.as_ref().expect("there until it is dropped").path()
+    }
+
+    /// The path of a file or folder in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let folder = self.0.take().expect("there until it is dropped");
+        if std::thread::panicking() {
+            eprintln!("logs and data of the failed test: {}", folder.keep().display());
+        }
+    }
 }
 
 /// An HTTP client that talks to this machine only: no proxy, no redirects, no limit on how long an answer takes.

@@ -78,7 +78,9 @@ impl Ollama {
         let digest = format!("sha256:{hex}");
         let upload = self.http.post(format!("{}/api/blobs/{digest}", self.url())).body(weights);
         upload.send().await.and_then(reqwest::Response::error_for_status).expect("ollama takes the weights");
-        self.lines("/api/create", json!({"model": model, "files": {"model.gguf": digest}})).await.expect("create");
+        // Several threads wait for each other at every layer, which is slow where processors are shared.
+        let body = json!({"model": model, "files": {"model.gguf": digest}, "parameters": {"num_thread": 1}});
+        self.lines("/api/create", body).await.expect("ollama makes the model");
     }
 
     /// Pushes to the plain http registry that is a part of the model's name.
@@ -135,6 +137,8 @@ fn serve(dir: &Path, port: u16) -> Command {
         .env("HOME", home)
         .env("OLLAMA_HOST", format!("127.0.0.1:{port}"))
         .env("OLLAMA_MODELS", dir.join("models"))
-        .env("OLLAMA_KEEP_ALIVE", "1m");
+        .env("OLLAMA_KEEP_ALIVE", "1m")
+        .env("OLLAMA_NO_CLOUD", "1")
+        .env("GIN_MODE", "release");
     command
 }

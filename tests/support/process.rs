@@ -131,7 +131,7 @@ impl Reaper {
             end) groups="${groups%% "$id" *} ${groups#* "$id" }" ;;
           esac
         done
-        for id in $groups; do kill -KILL -- "-$id"; done
+        for id in $groups; do kill -KILL "-$id"; done
     "#;
 
     fn start() -> Mutex<Self> {
