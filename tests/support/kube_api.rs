@@ -40,7 +40,7 @@ pub struct KubeApi {
     _etcd: Process,
 }
 
-/// What a finished `kubectl` left.
+/// What a finished `kubectl` or `helm` left.
 #[derive(Debug)]
 pub struct Output {
     pub status: ExitStatus,
@@ -119,20 +119,12 @@ impl KubeApi {
 
     /// Runs kubectl as administrator.
     pub async fn kubectl(&self, arguments: &[&str], stdin: Option<&str>) -> Output {
-        let mut command = tokio::process::Command::new(program("kubectl"));
-        command
-            .args(arguments)
-            .env("KUBECONFIG", self.kubeconfig())
-            .env("KUBECACHEDIR", self.dir.join("kubectl-cache"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().expect("kubectl starts");
-        let mut input = child.stdin.take().expect("its input is a pipe");
-        // kubectl may end before it has read its input; what it says then matters more than the broken pipe.
-        let _ = input.write_all(stdin.unwrap_or_default().as_bytes()).await;
-        drop(input);
-        let output = child.wait_with_output().await.expect("kubectl ends");
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Output { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+        self.run("kubectl", arguments, stdin).await
+    }
+
+    /// Runs helm as administrator.
+    pub async fn helm(&self, arguments: &[&str]) -> Output {
+        self.run("helm", arguments, None).await
     }
 
     /// Runs kubectl as administrator, panics when it fails, returns what it printed.
@@ -164,6 +156,21 @@ impl KubeApi {
     /// The API server's own log.
     pub fn log(&self) -> String {
         self.apiserver.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    async fn run(&self, tool: &str, arguments: &[&str], stdin: Option<&str>) -> Output {
+        let mut command = tokio::process::Command::new(program(tool));
+        // A home of its own: no settings of the person, no cache of another API server.
+        command.args(arguments).env("KUBECONFIG", self.kubeconfig()).env("HOME", self.dir.join("home"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{tool}: {error}"));
+        let mut input = child.stdin.take().expect("its input is a pipe");
+        // The tool may end before it has read its input; what it says then matters more than the broken pipe.
+        let _ = input.write_all(stdin.unwrap_or_default().as_bytes()).await;
+        drop(input);
+        let output = child.wait_with_output().await.unwrap_or_else(|error| panic!("{tool}: {error}"));
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Output { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
     fn audit_log(&self) -> String {

@@ -17,6 +17,8 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Set once the end was noticed; from then on its number may belong to another process.
+    ended: Option<ExitStatus>,
 }
 
 impl Process {
@@ -30,7 +32,7 @@ impl Process {
         command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
         let child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {command:?}: {error}"));
         Reaper::tell("start", child.id());
-        Self { name: name.to_owned(), child, log }
+        Self { name: name.to_owned(), child, log, ended: None }
     }
 
     pub fn pid(&self) -> u32 {
@@ -43,13 +45,31 @@ impl Process {
 
     /// How it ended, if it has.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap_or_else(|error| panic!("{}: {error}", self.name))
+        if self.ended.is_none() {
+            let status = self.child.try_wait().unwrap_or_else(|error| panic!("{}: {error}", self.name));
+            status.map(|status| self.settle(status))
+        } else {
+            self.ended
+        }
     }
 
     /// SIGKILL to the program and all that it started; returns when it is gone.
     pub fn kill9(&mut self) -> ExitStatus {
-        self.signal_group(Signal::KILL);
-        self.child.wait().unwrap_or_else(|error| panic!("{}: {error}", self.name))
+        if self.ended.is_none() {
+            self.signal_group(Signal::KILL);
+        }
+        let status = self.child.wait().unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        self.settle(status)
+    }
+
+    /// Ends also what the program has left behind.
+    fn settle(&mut self, status: ExitStatus) -> ExitStatus {
+        if self.ended.is_none() {
+            self.signal_group(Signal::KILL);
+            self.ended = Some(status);
+            Reaper::tell("end", self.child.id());
+        }
+        status
     }
 
     /// SIGTERM to the program alone, then waits for its end. Panics with the log when it takes longer.
@@ -102,7 +122,7 @@ impl Process {
     }
 
     fn signal_group(&self, signal: Signal) {
-        // The group may have ended already.
+        // All of the group may have ended already.
         let _ = kill_process_group(self.group(), signal);
     }
 
@@ -113,9 +133,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.signal_group(Signal::KILL);
-        let _ = self.child.wait();
-        Reaper::tell("end", self.child.id());
+        self.kill9();
     }
 }
 
