@@ -6,6 +6,7 @@
 //! started it, or with the test process, however that ends.
 #![allow(dead_code)] // each test binary includes this module and uses a part of it
 
+pub mod drover;
 pub mod gguf;
 pub mod kube_api;
 pub mod models;
