@@ -2,5 +2,6 @@
 
 pub mod api;
 pub mod domain;
+pub mod gateway;
 pub mod ports;
 pub mod routing_table;
