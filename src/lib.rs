@@ -1,7 +1,14 @@
 //! Drover runs fleets of Ollama nodes the way Kubernetes runs pods: see `docs/architecture.md`.
 
 pub mod api;
+pub mod cli;
+pub mod cluster;
+pub mod controller;
 pub mod domain;
 pub mod gateway;
+pub mod ollama;
 pub mod ports;
 pub mod routing_table;
+pub mod settings;
+pub mod supervisor;
+pub mod telemetry;

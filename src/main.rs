@@ -1,1 +1,7 @@
-fn main() {}
+//! The `drover` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    drover::cli::main()
+}

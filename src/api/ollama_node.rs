@@ -3,7 +3,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{HasConditions, conditions_schema};
-use crate::domain::{conditions::Condition, duration::HumanDuration, node::NodeModel, url};
+use crate::domain::{
+    conditions::{Condition, ConditionStatus, READY},
+    duration::HumanDuration,
+    model_name::ModelName,
+    node::NodeModel,
+    url,
+};
 
 /// One Ollama server that Drover may pull models to and send requests to.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,6 +125,36 @@ pub struct NodeVersion {
 impl HasConditions for OllamaNode {
     fn conditions(&self) -> &[Condition] {
         self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+}
+
+impl OllamaNode {
+    /// Whether it may be given requests and pulls; if not, why.
+    ///
+    /// # Errors
+    /// The reason, for people.
+    pub fn usable(&self) -> Result<(), &str> {
+        if self.metadata.deletion_timestamp.is_some() {
+            return Err("it is being deleted");
+        }
+        if self.spec.maintenance {
+            return Err("it is in maintenance");
+        }
+        match self.conditions().iter().find(|condition| condition.type_ == READY) {
+            Some(ready) if ready.status == ConditionStatus::True => Ok(()),
+            Some(ready) => Err(&ready.message),
+            None => Err("it was not looked at yet"),
+        }
+    }
+
+    /// The version it holds under `alias`, if its digest is the one expected.
+    pub fn holds(&self, alias: &str, digest: &str) -> Option<&NodeVersion> {
+        self.status.as_ref()?.versions.iter().find(|held| held.alias == alias && held.digest == digest)
+    }
+
+    /// The model it holds under `name`, whichever way that is spelled.
+    pub fn model(&self, name: &str) -> Option<&NodeModel> {
+        self.status.as_ref()?.models.iter().find(|model| ModelName::same(&model.name, name))
     }
 }
 

@@ -9,6 +9,11 @@ pub fn alias(id: &str, model: &str, version: &str) -> String {
     format!("{MARK}{id}/{model}:{version}").to_ascii_lowercase()
 }
 
+/// Whether `name` is an alias made by the installation and namespace that `id` stands for.
+pub fn is_own(id: &str, name: &str) -> bool {
+    is_alias(name) && name[MARK.len()..].starts_with(id)
+}
+
 /// Whether a name on a node is such an alias, of this installation or of another one: those are hidden from people.
 pub fn is_alias(name: &str) -> bool {
     let Some((space, _)) = name.split_once('/') else { return false };

@@ -6,6 +6,7 @@
 
 pub mod ask;
 pub mod balance;
+pub mod client;
 pub mod dispatch;
 pub mod failure;
 pub mod fields;

@@ -7,8 +7,8 @@ use kube::ResourceExt;
 
 use super::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, Target};
 use crate::{
-    api::{HasConditions, ModelDeployment, ModelVersion, OllamaNode},
-    domain::{conditions, labels::NodeSelector, model_name::ModelName},
+    api::{ModelDeployment, ModelVersion, OllamaNode},
+    domain::{labels::NodeSelector, model_name::ModelName},
 };
 
 /// The objects a table is made of.
@@ -25,8 +25,12 @@ pub struct Objects {
 /// The table for these objects, as served from `now` on.
 pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
     let mut namespaces: BTreeMap<String, Namespace> = BTreeMap::new();
-    let usable: Vec<(&OllamaNode, Arc<Node>)> =
-        objects.nodes.iter().filter(|node| is_usable(node)).map(|node| (&**node, Arc::new(entry(node)))).collect();
+    let usable: Vec<(&OllamaNode, Arc<Node>)> = objects
+        .nodes
+        .iter()
+        .filter(|node| node.usable().is_ok())
+        .map(|node| (&**node, Arc::new(entry(node))))
+        .collect();
     for (object, node) in &usable {
         let namespace = namespaces.entry(space(*object)).or_default();
         namespace.nodes.insert(node.name.clone(), node.clone());
@@ -47,12 +51,6 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
 
 fn space<K: ResourceExt>(object: &K) -> String {
     object.namespace().unwrap_or_default()
-}
-
-fn is_usable(node: &OllamaNode) -> bool {
-    node.metadata.deletion_timestamp.is_none()
-        && !node.spec.maintenance
-        && conditions::is_true(node.conditions(), conditions::READY)
 }
 
 fn entry(node: &OllamaNode) -> Node {
@@ -124,7 +122,7 @@ fn compile_version(
     let status = version.status.as_ref()?;
     let (digest, alias) = (status.digest.as_ref()?, status.alias.as_ref()?);
     let holders = nodes.iter().filter_map(|(object, node)| {
-        let held = object.status.as_ref()?.versions.iter().find(|v| v.alias == *alias && v.digest == *digest)?;
+        let held = object.holds(alias, digest)?;
         let picked = selector.matches(object.labels());
         picked.then(|| Holder { node: node.clone(), loaded: held.loaded, digest: digest.clone() })
     });

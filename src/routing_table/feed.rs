@@ -1,1 +1,164 @@
-//! Keeps the table current: watches in, tables out.
+//! Keeps the table current: watches in, tables out. Only this part of a gateway talks to the Kubernetes API.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, stream};
+use jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    RoutingTable, SharedTable,
+    compile::{Objects, compile},
+    store,
+};
+use crate::{
+    api::{ModelDeployment, ModelVersion, OllamaNode},
+    cluster::{self, Client, Kind, Watched},
+    supervisor::Supervisor,
+    telemetry::Readiness,
+};
+
+/// A canary's weight is a lease: without word from the API for this long, its share goes to stable, because it may
+/// have been taken back meanwhile.
+pub const CANARY_LEASE: Duration = Duration::from_secs(60);
+/// How often the API is asked for a sign of life.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+const HEARTBEAT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where tables go.
+pub struct Target {
+    /// What the gateway serves.
+    pub table: SharedTable,
+    /// Where it is kept for a restart.
+    pub file: Option<PathBuf>,
+    /// Set once there is a table to serve.
+    pub readiness: Readiness,
+}
+
+/// Puts the table that was last kept in place, if there is one.
+pub fn restore(target: &Target) {
+    let Some(file) = &target.file else { return };
+    match store::load(file) {
+        Ok(Some(table)) => {
+            target.table.store(Arc::new(table));
+            target.readiness.set(true);
+            info!(file = %file.display(), "serving the table kept from before, stable versions only");
+        }
+        Ok(None) => {}
+        Err(error) => warn!(file = %file.display(), %error, "the table kept from before can't be used"),
+    }
+}
+
+/// Hands the watches and the compiler to the supervisor.
+pub fn start(supervisor: &mut Supervisor, client: Client, namespace: Option<&str>, target: Target) {
+    let feed = Feed {
+        nodes: watch(supervisor, &client, namespace),
+        versions: watch(supervisor, &client, namespace),
+        deployments: watch(supervisor, &client, namespace),
+        client,
+        target,
+    };
+    let stop = supervisor.stop_token();
+    supervisor.service("routing table", feed.run(stop));
+}
+
+fn watch<K: Kind>(supervisor: &mut Supervisor, client: &Client, namespace: Option<&str>) -> Watched<K>
+where
+    DeserializeGuard<K>: Kind,
+{
+    let (watched, service) = Watched::new(cluster::api(client, namespace));
+    let stop = supervisor.stop_token();
+    supervisor.service(&format!("{} watch", K::kind(&())), async move {
+        stop.run_until_cancelled(service).await.unwrap_or(Ok(()))
+    });
+    watched
+}
+
+struct Feed {
+    client: Client,
+    nodes: Watched<OllamaNode>,
+    versions: Watched<ModelVersion>,
+    deployments: Watched<ModelDeployment>,
+    target: Target,
+}
+
+impl Feed {
+    async fn run(self, stop: CancellationToken) -> Result<(), String> {
+        let mut changes = stream::select_all([
+            self.nodes.changes().map(drop).boxed(),
+            self.versions.changes().map(drop).boxed(),
+            self.deployments.changes().map(drop).boxed(),
+        ]);
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut heard = Instant::now();
+        let mut complete = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                change = changes.next() => {
+                    change.ok_or("the watches ended")?;
+                    heard = Instant::now();
+                    // A burst of changes makes one table.
+                    while let Some(Some(())) = changes.next().now_or_never() {}
+                    // One ready store at a time becomes ready; nothing is served from half a view.
+                    complete = complete || self.is_complete().await;
+                    if complete {
+                        self.publish();
+                    }
+                }
+                _ = heartbeat.tick() => {
+                    if self.is_api_alive().await {
+                        if complete && heard.elapsed() >= CANARY_LEASE {
+                            self.publish();
+                        }
+                        heard = Instant::now();
+                    } else if heard.elapsed() >= CANARY_LEASE {
+                        self.suspend_canaries();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn is_complete(&self) -> bool {
+        let ready = async { tokio::join!(self.nodes.ready(), self.versions.ready(), self.deployments.ready()) };
+        matches!(tokio::time::timeout(Duration::ZERO, ready).await, Ok((Ok(()), Ok(()), Ok(()))))
+    }
+
+    async fn is_api_alive(&self) -> bool {
+        matches!(tokio::time::timeout(HEARTBEAT_WITHIN, self.client.apiserver_version()).await, Ok(Ok(_)))
+    }
+
+    fn publish(&self) {
+        let objects =
+            Objects { nodes: self.nodes.all(), versions: self.versions.all(), deployments: self.deployments.all() };
+        let earlier = self.target.table.load();
+        let table = compile(&objects, Timestamp::now()).keep_times(&earlier);
+        self.target.readiness.set(true);
+        if table != **earlier {
+            self.replace(table);
+        }
+    }
+
+    fn suspend_canaries(&self) {
+        let table = self.target.table.load().as_ref().clone().without_canaries();
+        if table != **self.target.table.load() {
+            warn!(
+                "no word from the Kubernetes API: canaries may have been taken back, stable versions get their share"
+            );
+            self.target.table.store(Arc::new(table));
+        }
+    }
+
+    fn replace(&self, table: RoutingTable) {
+        let table = Arc::new(table);
+        self.target.table.store(table.clone());
+        let Some(file) = &self.target.file else { return };
+        if let Err(error) = store::save(file, &table) {
+            warn!(file = %file.display(), %error, "the table can't be kept for a restart");
+        }
+    }
+}

@@ -1,6 +1,6 @@
-// Command kubenode holds every part of a one-node Kubernetes cluster that is
+// Command kubenode holds the parts of Kubernetes that the tests need and that are
 // written in Go. It plays the part named by the base name it is called under
-// (make links), or by its first argument: kubenode kubelet --config ...
+// (make links), or by its first argument: kubenode etcd --version
 package main
 
 import (

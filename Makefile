@@ -1,0 +1,38 @@
+# make stack   the real parts that the tests run against (once; minutes)
+# make build   the drover program
+# make test    everything that must hold before a change is taken
+# make demo    a tour with real parts; DEMO_EXIT=1 ends it instead of leaving it running
+# make clean   removes what cargo built; the stack stays
+
+SHELL := bash
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drover
+export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CACHE)/target)
+# No linker is chosen here: on x86-64 Linux, Rust's own default is a fast one (LLD) since 1.90.
+
+STACK = source "$(CACHE)/stack/env" &&
+need = command -v $(1) >/dev/null || { echo "$(1) is missing; install $(2)"; exit 1; }
+
+.PHONY: stack build test demo clean compilers
+
+stack: compilers
+	@$(call need,go,Go 1.26 or newer: https://go.dev/dl)
+	@tests/stack/build.sh
+
+build: compilers
+	cargo build --locked
+
+test: stack
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	$(STACK) "$$DROVER_STACK_BIN/cargo-deny" --locked check bans licenses sources
+	$(STACK) cargo test --locked
+
+demo: stack
+	$(STACK) cargo run --locked --example demo
+
+clean: compilers
+	cargo clean
+
+compilers:
+	@$(call need,cargo,Rust 1.92 or newer: https://rustup.rs)
+	@$(call need,c++,a C++ compiler (Debian: apt-get install g++))

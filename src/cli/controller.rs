@@ -1,0 +1,32 @@
+//! `drover controller`
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::{
+    cluster,
+    controller::{self, Options},
+    gateway::client::GatewayClient,
+    ollama::Ollama,
+    settings::Settings,
+    supervisor::Supervisor,
+    telemetry::{self, Readiness},
+};
+
+pub async fn run(settings: Settings) -> Result<(), String> {
+    let mut supervisor = Supervisor::new(settings.drain_timeout);
+    let readiness = Readiness::default();
+    let health = TcpListener::bind(settings.health_listen)
+        .await
+        .map_err(|error| format!("health-listen {}: {error}", settings.health_listen))?;
+    supervisor.service("health", telemetry::serve(health, readiness.clone(), supervisor.stop_token()));
+    let client = cluster::connect().await.map_err(|error| format!("connecting to Kubernetes: {error}"))?;
+    let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
+    let gateways = Arc::new(GatewayClient::new(settings.gateways).map_err(|error| error.to_string())?);
+    let options = Options { namespace: settings.namespace, probe_interval: settings.probe_interval };
+    controller::start(&mut supervisor, client, ollama, gateways, options, readiness)
+        .await
+        .map_err(|error| format!("asking Kubernetes for the uid of namespace kube-system: {error}"))?;
+    supervisor.run().await.map_err(|error| error.to_string())
+}

@@ -1,0 +1,169 @@
+//! One watch a kind, one store, and word of every change after the store has it.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt, stream};
+use kube::{Api, core::DeserializeGuard};
+use kube_runtime::{
+    WatchStreamExt,
+    reflector::{self, ObjectRef, Store, store::Writer},
+    utils::Backoff,
+    watcher::{self, Event},
+};
+use tokio::sync::broadcast;
+use tracing::{error, warn};
+
+use super::Kind;
+
+/// Below the idle limits of common load balancers, so that a connection they dropped silently is noticed.
+const WATCH_SECONDS: u32 = 200;
+const REMEMBERED_CHANGES: usize = 4096;
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// What changed.
+#[derive(Clone, Debug)]
+pub enum Change<K: Kind> {
+    /// One object, in the state after the change or, when it is gone, before.
+    One(Arc<K>),
+    /// Any number of them.
+    Many,
+}
+
+/// The watched objects of one kind.
+#[derive(Clone)]
+pub struct Watched<K: Kind> {
+    store: Store<K>,
+    changes: broadcast::Sender<Change<K>>,
+}
+
+impl<K: Kind> Watched<K> {
+    /// A view of the objects behind `api`, and the service that keeps it current.
+    pub fn new(api: Api<DeserializeGuard<K>>) -> (Self, impl Future<Output = Result<(), String>> + Send + 'static)
+    where
+        DeserializeGuard<K>: Kind,
+    {
+        let (store, writer) = reflector::store();
+        let (changes, _) = broadcast::channel(REMEMBERED_CHANGES);
+        (Self { store, changes: changes.clone() }, keep_current(api, writer, changes))
+    }
+
+    /// The objects, for code that needs the store itself.
+    pub fn store(&self) -> Store<K> {
+        self.store.clone()
+    }
+
+    /// Every change from now on; the store has it already.
+    pub fn changes(&self) -> impl Stream<Item = Change<K>> + Send + 'static {
+        let receiver = self.changes.subscribe();
+        stream::unfold(receiver, |mut receiver| async move {
+            match receiver.recv().await {
+                Ok(change) => Some((change, receiver)),
+                Err(broadcast::error::RecvError::Lagged(_)) => Some((Change::Many, receiver)),
+                Err(broadcast::error::RecvError::Closed) => None,
+            }
+        })
+    }
+
+    /// Waits for the first complete view.
+    ///
+    /// # Errors
+    /// When the watch ended before.
+    pub async fn ready(&self) -> Result<(), String> {
+        self.store.wait_until_ready().await.map_err(|error| error.to_string())
+    }
+
+    /// One object.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.store.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// The objects of one namespace, by name.
+    pub fn list(&self, namespace: &str) -> Vec<Arc<K>> {
+        let mut objects = self.all();
+        objects.retain(|object| object.meta().namespace.as_deref() == Some(namespace));
+        objects
+    }
+
+    /// Every object, by namespace and name.
+    pub fn all(&self) -> Vec<Arc<K>> {
+        let mut objects = self.store.state();
+        objects.sort_by(|a, b| {
+            let key = |object: &Arc<K>| (object.meta().namespace.clone(), object.meta().name.clone());
+            key(a).cmp(&key(b))
+        });
+        objects
+    }
+}
+
+async fn keep_current<K: Kind>(
+    api: Api<DeserializeGuard<K>>,
+    mut writer: Writer<K>,
+    changes: broadcast::Sender<Change<K>>,
+) -> Result<(), String>
+where
+    DeserializeGuard<K>: Kind,
+{
+    let config = watcher::Config::default().timeout(WATCH_SECONDS);
+    let mut events = watcher::watcher(api, config).backoff(Reconnect(FIRST_RETRY)).boxed();
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                warn!(kind = %K::kind(&()), %error, "the watch broke and is started again");
+                continue;
+            }
+        };
+        let Some(event) = readable(event) else { continue };
+        writer.apply_watcher_event(&event);
+        let change = match event {
+            Event::Apply(object) | Event::Delete(object) => Change::One(Arc::new(object)),
+            Event::InitDone => Change::Many,
+            Event::Init | Event::InitApply(_) => continue,
+        };
+        // Nobody listens yet, or any more: the store has it all the same.
+        let _ = changes.send(change);
+    }
+    Err("the watch ended".into())
+}
+
+/// The event, unless its object can't be read: one bad object must not stop the others.
+fn readable<K: Kind>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
+    let object = |guard: DeserializeGuard<K>| match guard.0 {
+        Ok(mut object) => {
+            object.meta_mut().managed_fields = None;
+            Some(object)
+        }
+        Err(invalid) => {
+            let name = invalid.metadata.name.as_deref().unwrap_or_default();
+            error!(kind = %K::kind(&()), name, error = %invalid.error, "this object can't be read and is left alone");
+            None
+        }
+    };
+    Some(match event {
+        Event::Apply(guard) => Event::Apply(object(guard)?),
+        Event::Delete(guard) => Event::Delete(object(guard)?),
+        Event::InitApply(guard) => Event::InitApply(object(guard)?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    })
+}
+
+/// Waits between attempts to watch: short, because rollbacks must arrive soon after an outage.
+struct Reconnect(Duration);
+
+impl Iterator for Reconnect {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = self.0;
+        self.0 = (wait * 2).min(LAST_RETRY);
+        Some(wait)
+    }
+}
+
+impl Backoff for Reconnect {
+    fn reset(&mut self) {
+        self.0 = FIRST_RETRY;
+    }
+}

@@ -1,0 +1,75 @@
+//! The writes Drover makes: status, finalizers, and annotations on behalf of the CLI.
+
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde::Serialize;
+use serde_json::json;
+
+use super::Kind;
+
+const FIELD_MANAGER: &str = "drover-controller";
+
+/// Whether a status may be written over a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    /// Yes: the status is an observation, and the latest observation is right.
+    None,
+    /// No: the status is a step of a state machine, decided on exactly this object.
+    SameVersion,
+}
+
+/// Writes the whole status.
+///
+/// # Errors
+/// Whatever the API says; 409 when the precondition fails.
+pub async fn apply_status<K: Kind>(
+    api: &Api<K>,
+    object: &K,
+    status: &impl Serialize,
+    precondition: Precondition,
+) -> Result<(), kube::Error> {
+    let mut metadata = json!({ "name": object.name_any() });
+    if precondition == Precondition::SameVersion {
+        metadata["resourceVersion"] = json!(object.resource_version());
+    }
+    let body = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": metadata,
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch_status(&object.name_any(), &params, &Patch::Apply(body)).await.map(drop)
+}
+
+/// Adds or removes a finalizer, on exactly this version of the object.
+///
+/// # Errors
+/// Whatever the API says; 409 when the object has changed.
+pub async fn set_finalizer<K: Kind>(
+    api: &Api<K>,
+    object: &K,
+    finalizer: &str,
+    present: bool,
+) -> Result<(), kube::Error> {
+    let mut finalizers = object.finalizers().to_vec();
+    finalizers.retain(|name| name != finalizer);
+    if present {
+        finalizers.push(finalizer.into());
+    }
+    let body = json!({ "metadata": { "resourceVersion": object.resource_version(), "finalizers": finalizers } });
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    api.patch(&object.name_any(), &params, &Patch::Merge(body)).await.map(drop)
+}
+
+/// Sets one annotation.
+///
+/// # Errors
+/// Whatever the API says.
+pub async fn annotate<K: Kind>(api: &Api<K>, name: &str, key: &str, value: &str) -> Result<K, kube::Error> {
+    let body = json!({ "metadata": { "annotations": { key: value } } });
+    let params = PatchParams { field_manager: Some("drover-cli".into()), ..PatchParams::default() };
+    api.patch(name, &params, &Patch::Merge(body)).await
+}

@@ -1,0 +1,116 @@
+//! `ModelDeployment`: decides which version gets how many requests. The gateways follow the status.
+
+mod observe;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube_runtime::reflector::ObjectRef;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::{
+    Context, Error,
+    driver::{self, Reconciler, references},
+};
+use crate::{
+    api::{ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode},
+    cluster::{self, Precondition},
+    domain::rollout,
+};
+
+/// How often the gateways are asked whether a rollback has arrived, at first and later on.
+const ASK_OFTEN: Duration = Duration::from_millis(100);
+const ASK_SELDOM: Duration = Duration::from_secs(5);
+const OFTEN_FOR: Duration = Duration::from_secs(60);
+
+struct Deployments {
+    context: Arc<Context>,
+}
+
+/// Runs until `stop`.
+///
+/// # Errors
+/// When a watch ends that must not.
+pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), String> {
+    let deployments = context.deployments.clone();
+    let (by_node, by_version, by_rival) = (deployments.clone(), deployments.clone(), deployments.clone());
+    let triggers = vec![
+        references(&deployments, deployments.clone(), move |changed: &ModelDeployment| {
+            let others = by_rival.list(&changed.namespace().unwrap_or_default());
+            let same = others.iter().filter(|other| other.spec.model == changed.spec.model);
+            same.map(|other| ObjectRef::from_obj(&**other)).collect()
+        }),
+        references(&context.nodes, deployments.clone(), move |node: &OllamaNode| {
+            let deployments = by_node.list(&node.namespace().unwrap_or_default());
+            deployments.iter().map(|deployment| ObjectRef::from_obj(&**deployment)).collect()
+        }),
+        references(&context.versions, deployments.clone(), move |version: &ModelVersion| {
+            let deployments = by_version.list(&version.namespace().unwrap_or_default());
+            let same = deployments.iter().filter(|deployment| deployment.spec.model == version.spec.model);
+            same.map(|deployment| ObjectRef::from_obj(&**deployment)).collect()
+        }),
+    ];
+    context.nodes.ready().await?;
+    context.versions.ready().await?;
+    driver::run(Arc::new(Deployments { context }), deployments, triggers, stop).await
+}
+
+impl Reconciler for Deployments {
+    type Kind = ModelDeployment;
+
+    fn reconcile(self: Arc<Self>, object: Arc<ModelDeployment>) -> BoxFuture<'static, Result<Option<Duration>, Error>> {
+        async move {
+            if object.metadata.deletion_timestamp.is_some() {
+                return Ok(None);
+            }
+            let earlier = object.status.clone().unwrap_or_default();
+            if let Some(rival) = observe::rival(&self.context, &object) {
+                let status = status::refused(&object, &rival, Timestamp::now());
+                self.write(&object, &status).await?;
+                return Ok(None);
+            }
+            let seen = observe::observe(&self.context, &object, &earlier.rollout).await;
+            let now = Timestamp::now();
+            let decision = rollout::plan(&rollout::Input {
+                spec: &observe::spec(&object),
+                state: &earlier.rollout,
+                versions: &seen.versions,
+                commands: &observe::commands(&object),
+                served: seen.served.as_deref(),
+                now,
+            });
+            let status = status::status(&object, &decision, now);
+            if self.write(&object, &status).await? {
+                self.announce(&object, &decision.notices).await;
+            }
+            let ask_again = status::ask_again_after(&status, now, [ASK_OFTEN, ASK_SELDOM], OFTEN_FOR);
+            Ok([decision.wake_after, ask_again].into_iter().flatten().min())
+        }
+        .boxed()
+    }
+
+    fn forget(&self, _: &ObjectRef<ModelDeployment>) {}
+}
+
+impl Deployments {
+    /// Writes a changed status; a decision made on an outdated object is refused by the API and made again.
+    async fn write(&self, object: &ModelDeployment, status: &ModelDeploymentStatus) -> Result<bool, Error> {
+        if object.status.as_ref() == Some(status) {
+            return Ok(false);
+        }
+        let api = cluster::api(&self.context.client, object.namespace().as_deref());
+        cluster::apply_status(&api, object, status, Precondition::SameVersion).await?;
+        Ok(true)
+    }
+
+    async fn announce(&self, object: &ModelDeployment, notices: &[rollout::Notice]) {
+        for notice in notices {
+            info!(deployment = %object.name_any(), reason = notice.reason, "{}", notice.message);
+            self.context.events.publish(object, notice.reason, &notice.message, notice.warning).await;
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a deployment's decision rests on.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::ResourceExt;
+use tracing::debug;
+
+use super::super::Context;
+use crate::{
+    api::{
+        ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, CanaryStrategy, ModelDeployment, ModelVersion,
+        OllamaNode,
+    },
+    domain::rollout::{Availability, Commands, Release, Served, Spec, State, Step, Versions},
+    ports::GatewayStats,
+};
+
+const ASK_WITHIN: Duration = Duration::from_secs(2);
+const ID_PREFIX: usize = 8;
+
+/// Observations.
+pub struct Seen {
+    /// Which versions can serve.
+    pub versions: Versions,
+    /// What the gateways serve; `None` when one couldn't be asked.
+    pub served: Option<Vec<Served>>,
+}
+
+/// What the user asks for.
+pub fn spec(object: &ModelDeployment) -> Spec {
+    let strategy = &object.spec.strategy;
+    let canary = match (&strategy.canary, &strategy.immediate) {
+        (Some(canary), _) => Some(canary.clone()),
+        (None, Some(_)) => None,
+        (None, None) => Some(CanaryStrategy::default()),
+    };
+    let steps = canary.iter().flat_map(|canary| &canary.steps);
+    Spec {
+        version: object.spec.version.clone(),
+        steps: steps.map(|step| Step { weight: step.weight, duration: step.duration.0 }).collect(),
+        require_approval: canary.as_ref().is_some_and(|canary| canary.require_approval),
+        paused: object.spec.paused,
+        min_nodes: object.spec.placement.min_nodes,
+        id_prefix: object.uid().unwrap_or_default().chars().take(ID_PREFIX).collect(),
+    }
+}
+
+/// The commands on the object.
+pub fn commands(object: &ModelDeployment) -> Commands {
+    let value = |key: &str| object.annotations().get(key).cloned();
+    Commands { promote: value(ANNOTATION_PROMOTE), undo: value(ANNOTATION_UNDO), retry: value(ANNOTATION_RETRY) }
+}
+
+/// Looks around; asks the gateways only while a rollback is on its way to them.
+pub async fn observe(context: &Context, object: &ModelDeployment, state: &State) -> Seen {
+    let namespace = object.namespace().unwrap_or_default();
+    let nodes = context.nodes.list(&namespace);
+    let versions = context.versions.list(&namespace);
+    let same_model = versions.iter().filter(|version| version.spec.model == object.spec.model);
+    let versions =
+        same_model.map(|version| (version.spec.version.clone(), availability(version, object, &nodes))).collect();
+    let waiting = state.last_rollback.as_ref().is_some_and(|rollback| rollback.effective_at.is_none());
+    let served = if waiting { served(context, object).await } else { Some(Vec::new()) };
+    Seen { versions, served }
+}
+
+/// The name of an older deployment of the same model in the namespace: there can be one only.
+pub fn rival(context: &Context, object: &ModelDeployment) -> Option<String> {
+    let age = |object: &ModelDeployment| (object.creation_timestamp(), object.name_any());
+    let others = context.deployments.list(&object.namespace().unwrap_or_default());
+    let rival = others.iter().find(|other| other.spec.model == object.spec.model && age(other) < age(object));
+    rival.map(|rival| rival.name_any())
+}
+
+fn availability(version: &ModelVersion, object: &ModelDeployment, nodes: &[Arc<OllamaNode>]) -> Availability {
+    let status = version.status.as_ref();
+    let (Some(digest), Some(alias)) =
+        (status.and_then(|status| status.digest.clone()), status.and_then(|status| status.alias.as_ref()))
+    else {
+        let message = format!("{} has no digest yet: see ModelVersion {}", version.spec.version, version.name_any());
+        return Availability { release: None, nodes: 0, message };
+    };
+    let holders = nodes.iter().filter(|node| {
+        node.usable().is_ok()
+            && object.spec.placement.node_selector.matches(node.labels())
+            && node.holds(alias, &digest).is_some()
+    });
+    let tag = version.spec.source.ollama.tag.clone();
+    let nodes = holders.count() as u32;
+    let release = Release { version: version.spec.version.clone(), tag, digest };
+    Availability { release: Some(release), nodes, message: String::new() }
+}
+
+async fn served(context: &Context, object: &ModelDeployment) -> Option<Vec<Served>> {
+    match tokio::time::timeout(ASK_WITHIN, context.gateways.stats()).await {
+        Ok(Ok(gateways)) => Some(gateways.iter().map(|stats| revision(stats, object)).collect()),
+        Ok(Err(error)) => {
+            debug!(%error, "a gateway can't be asked");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn revision(stats: &GatewayStats, object: &ModelDeployment) -> Served {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let own = stats.deployments.iter().find(|stats| stats.namespace == namespace && stats.name == name);
+    own.map_or(Served { revision: 0, since: jiff::Timestamp::MIN }, |own| Served {
+        revision: own.revision,
+        since: own.since,
+    })
+}

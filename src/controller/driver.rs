@@ -1,0 +1,146 @@
+//! Runs a reconciler over every object of its kind: which objects, when, how many at once, and after which wait a
+//! failed one comes back.
+
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
+use kube_runtime::{
+    Config, applier,
+    controller::{self, Action},
+    reflector::ObjectRef,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::Error;
+use crate::{
+    cluster::{Change, Kind, Watched},
+    domain::backoff,
+};
+
+const AT_ONCE: u16 = 64;
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(300);
+const AFTER_CONFLICT: Duration = Duration::from_millis(50);
+
+/// References to objects of one kind.
+pub type Refs<K> = Pin<Box<dyn Stream<Item = ObjectRef<K>> + Send>>;
+
+/// What a kind's reconciler is to the driver.
+pub trait Reconciler: Send + Sync + 'static {
+    /// The kind.
+    type Kind: Kind;
+
+    /// Makes the world agree with one object; says when to look again if nothing happens before.
+    fn reconcile(self: Arc<Self>, object: Arc<Self::Kind>) -> BoxFuture<'static, Result<Option<Duration>, Error>>;
+
+    /// Forgets an object that is gone.
+    fn forget(&self, object: &ObjectRef<Self::Kind>);
+}
+
+/// Runs until `stop`.
+///
+/// # Errors
+/// When a stream ends that must not.
+pub async fn run<R: Reconciler>(
+    reconciler: Arc<R>,
+    watched: Watched<R::Kind>,
+    triggers: Vec<Refs<R::Kind>>,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let own = references(&watched, watched.clone(), |object| vec![ObjectRef::from_obj(object)]);
+    let queue = stream::select_all(triggers.into_iter().chain([own])).take_until(stop.clone().cancelled_owned());
+    let retries = Arc::new(Retries::<R::Kind>::default());
+    let work = Arc::new(Work { reconciler, retries });
+    let mut results = applier(
+        |object, work: Arc<Work<R>>| work.one(object).boxed(),
+        |object, error, work: Arc<Work<R>>| work.after(&object, error),
+        work.clone(),
+        watched.store(),
+        queue.map(Ok::<_, std::convert::Infallible>),
+        Config::default().concurrency(AT_ONCE),
+    )
+    .boxed();
+    while let Some(result) = results.next().await {
+        if let Err(controller::Error::ObjectNotFound(gone)) = result {
+            let gone = ObjectRef::<R::Kind>::new(&gone.name).within(gone.namespace.as_deref().unwrap_or_default());
+            work.retries.clear(&gone);
+            work.reconciler.forget(&gone);
+        }
+    }
+    if stop.is_cancelled() { Ok(()) } else { Err("the queue ended".into()) }
+}
+
+/// Which objects of kind `K` a change of kind `O` concerns; all of them when too much changed at once.
+pub fn references<K: Kind, O: Kind>(
+    changed: &Watched<O>,
+    all: Watched<K>,
+    pick: impl Fn(&O) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
+) -> Refs<K> {
+    let concerned = move |change| match change {
+        Change::One(object) => pick(&object),
+        Change::Many => all.all().iter().map(|object| ObjectRef::from_obj(&**object)).collect(),
+    };
+    changed.changes().flat_map(move |change| stream::iter(concerned(change))).boxed()
+}
+
+/// What a reconciler works with and how often it failed.
+struct Work<R: Reconciler> {
+    reconciler: Arc<R>,
+    retries: Arc<Retries<R::Kind>>,
+}
+
+impl<R: Reconciler> Work<R> {
+    fn one(self: Arc<Self>, object: Arc<R::Kind>) -> impl Future<Output = Result<Action, Error>> + Send {
+        async move {
+            let key = ObjectRef::from_obj(&*object);
+            let next = self.reconciler.clone().reconcile(object).await?;
+            self.retries.clear(&key);
+            Ok(next.map_or_else(Action::await_change, Action::requeue))
+        }
+    }
+
+    fn after(&self, object: &R::Kind, error: &Error) -> Action {
+        let key = ObjectRef::from_obj(object);
+        if error.is_conflict() {
+            return Action::requeue(AFTER_CONFLICT);
+        }
+        if error.is_gone() {
+            debug!(object = %key, "gone meanwhile");
+            return Action::await_change();
+        }
+        let failures = self.retries.count(&key);
+        let wait = backoff::delay(failures, FIRST_RETRY, LAST_RETRY, rand::random());
+        warn!(object = %key, %error, failures, ?wait, "reconciling failed and is tried again");
+        Action::requeue(wait)
+    }
+}
+
+/// How often each object failed in a row.
+struct Retries<K: Kind>(Mutex<HashMap<ObjectRef<K>, u32>>);
+
+impl<K: Kind> Default for Retries<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Kind + Debug> Retries<K> {
+    fn count(&self, key: &ObjectRef<K>) -> u32 {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(key.clone()).or_default();
+        *count += 1;
+        *count
+    }
+
+    fn clear(&self, key: &ObjectRef<K>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}

@@ -1,0 +1,183 @@
+//! The reconcilers, one folder a kind: `mod` drives, `observe` reads, `plan` decides what to do, `act` does it, and
+//! `status` says what people see. `plan` and `status` are pure.
+
+pub mod deployment;
+mod driver;
+pub mod node;
+pub mod pull;
+pub mod version;
+
+use std::{sync::Arc, time::Duration};
+
+use kube::core::DeserializeGuard;
+use kube_runtime::reflector::ObjectRef;
+use sha2::{Digest, Sha256};
+use tokio::sync::broadcast;
+
+use crate::{
+    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    cluster::{self, Client, Events, Kind, Watched},
+    ports::{Gateways, NodeApi, NodeError},
+    supervisor::{Jobs, Supervisor},
+    telemetry::Readiness,
+};
+
+const REMEMBERED_POKES: usize = 4096;
+
+/// Why a reconcile failed; the kind of failure, not its words, decides what is done about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Kubernetes API.
+    #[error("the Kubernetes API: {0}")]
+    Api(#[from] kube::Error),
+    /// A node.
+    #[error("node {node}: {error}")]
+    Node {
+        /// The node's name.
+        node: String,
+        /// What went wrong there.
+        error: NodeError,
+    },
+}
+
+impl Error {
+    /// Whether the object was changed meanwhile: decided again on the new one, at once and without a fuss.
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 409)
+    }
+
+    /// Whether the object is gone: nothing is left to do.
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 404)
+    }
+}
+
+/// How the controller behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The only namespace to look at.
+    pub namespace: Option<String>,
+    /// How often each node is looked at.
+    pub probe_interval: Duration,
+}
+
+/// What every reconciler shares.
+pub struct Context {
+    /// The Kubernetes API, for writes.
+    pub client: Client,
+    /// The nodes' API.
+    pub ollama: Arc<dyn NodeApi>,
+    /// The gateways.
+    pub gateways: Arc<dyn Gateways>,
+    /// Events on objects.
+    pub events: Events,
+    /// Work that ends by itself.
+    pub jobs: Jobs,
+    /// How the controller behaves.
+    pub options: Options,
+    /// Tells this cluster from any other.
+    pub cluster_uid: String,
+    /// Watched objects.
+    pub nodes: Watched<OllamaNode>,
+    /// Watched objects.
+    pub pulls: Watched<ModelPull>,
+    /// Watched objects.
+    pub versions: Watched<ModelVersion>,
+    /// Watched objects.
+    pub deployments: Watched<ModelDeployment>,
+    /// Objects that something outside the API happened to.
+    pub pokes: Pokes,
+    /// Pulls under way.
+    pub pulling: pull::Pulling,
+}
+
+/// Asks for an object to be looked at now.
+#[derive(Clone)]
+pub struct Pokes {
+    nodes: broadcast::Sender<ObjectRef<OllamaNode>>,
+    pulls: broadcast::Sender<ObjectRef<ModelPull>>,
+}
+
+impl Default for Pokes {
+    fn default() -> Self {
+        Self { nodes: broadcast::channel(REMEMBERED_POKES).0, pulls: broadcast::channel(REMEMBERED_POKES).0 }
+    }
+}
+
+impl Pokes {
+    /// A node's models changed.
+    pub fn node(&self, node: ObjectRef<OllamaNode>) {
+        // Without a listener the controller is ending; a lagging one is caught by the regular probes.
+        let _ = self.nodes.send(node);
+    }
+
+    /// An attempt of a pull ended.
+    pub fn pull(&self, pull: ObjectRef<ModelPull>) {
+        let _ = self.pulls.send(pull);
+    }
+}
+
+impl Context {
+    /// Eight hex digits for this installation and namespace, part of every alias.
+    pub fn alias_id(&self, namespace: &str) -> String {
+        let hash = Sha256::digest(format!("{}/{namespace}", self.cluster_uid));
+        hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Hands every part of the controller to the supervisor.
+///
+/// # Errors
+/// When the cluster can't be asked for its uid.
+pub async fn start(
+    supervisor: &mut Supervisor,
+    client: Client,
+    ollama: Arc<dyn NodeApi>,
+    gateways: Arc<dyn Gateways>,
+    options: Options,
+    readiness: Readiness,
+) -> Result<(), kube::Error> {
+    let namespace = options.namespace.clone();
+    let context = Arc::new(Context {
+        cluster_uid: cluster::uid(&client).await?,
+        nodes: watch(supervisor, &client, namespace.as_deref()),
+        pulls: watch(supervisor, &client, namespace.as_deref()),
+        versions: watch(supervisor, &client, namespace.as_deref()),
+        deployments: watch(supervisor, &client, namespace.as_deref()),
+        events: Events::new(&client),
+        jobs: supervisor.jobs(),
+        pokes: Pokes::default(),
+        pulling: pull::Pulling::default(),
+        client,
+        ollama,
+        gateways,
+        options,
+    });
+    let stop = supervisor.stop_token();
+    supervisor.service("node controller", node::run(context.clone(), stop.clone()));
+    supervisor.service("pull controller", pull::run(context.clone(), stop.clone()));
+    supervisor.service("version controller", version::run(context.clone(), stop.clone()));
+    supervisor.service("deployment controller", deployment::run(context.clone(), stop.clone()));
+    supervisor.service("readiness", async move {
+        context.nodes.ready().await?;
+        context.pulls.ready().await?;
+        context.versions.ready().await?;
+        context.deployments.ready().await?;
+        readiness.set(true);
+        stop.cancelled().await;
+        Ok::<(), String>(())
+    });
+    Ok(())
+}
+
+fn watch<K: Kind>(supervisor: &mut Supervisor, client: &Client, namespace: Option<&str>) -> Watched<K>
+where
+    DeserializeGuard<K>: Kind,
+{
+    let (watched, service) = Watched::new(cluster::api(client, namespace));
+    let stop = supervisor.stop_token();
+    supervisor.service(&format!("{} watch", K::kind(&())), async move {
+        stop.run_until_cancelled(service).await.unwrap_or(Ok(()))
+    });
+    watched
+}

@@ -1,0 +1,64 @@
+//! `OllamaNode`: looks at each node regularly and reports what it finds.
+
+mod observe;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube_runtime::reflector::ObjectRef;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Context, Error,
+    driver::{self, Reconciler},
+};
+use crate::{
+    api::OllamaNode,
+    cluster::{self, Precondition},
+};
+
+/// Probes are spread by a tenth of the interval, so that a fleet isn't asked all at once.
+const JITTER: f64 = 0.1;
+
+struct Nodes {
+    context: Arc<Context>,
+    observer: observe::Observer,
+}
+
+/// Runs until `stop`.
+///
+/// # Errors
+/// When a watch ends that must not.
+pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), String> {
+    let pokes = BroadcastStream::new(context.pokes.nodes.subscribe()).filter_map(|poke| async { poke.ok() }).boxed();
+    let watched = context.nodes.clone();
+    let observer = observe::Observer::new(context.ollama.clone());
+    driver::run(Arc::new(Nodes { context, observer }), watched, vec![pokes], stop).await
+}
+
+impl Reconciler for Nodes {
+    type Kind = OllamaNode;
+
+    fn reconcile(self: Arc<Self>, node: Arc<OllamaNode>) -> BoxFuture<'static, Result<Option<Duration>, Error>> {
+        async move {
+            let seen = self.observer.look(&node).await;
+            let namespace = node.namespace().unwrap_or_default();
+            let status = status::status(&node, seen, &self.context.alias_id(&namespace), Timestamp::now());
+            if node.status.as_ref() != Some(&status) {
+                let api = cluster::api(&self.context.client, Some(&namespace));
+                cluster::apply_status(&api, &*node, &status, Precondition::None).await?;
+            }
+            let spread = 1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0);
+            Ok(Some(self.context.options.probe_interval.mul_f64(spread)))
+        }
+        .boxed()
+    }
+
+    fn forget(&self, node: &ObjectRef<OllamaNode>) {
+        self.observer.forget(node);
+    }
+}

@@ -1,0 +1,85 @@
+//! Asks gateways what they serve.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture, future::try_join_all};
+use reqwest::{Client, Url};
+use tokio::net::lookup_host;
+
+use crate::ports::{GatewayError, GatewayStats, Gateways};
+
+const ASK_WITHIN: Duration = Duration::from_secs(2);
+
+/// A client to all gateways behind a list of URLs.
+pub struct GatewayClient {
+    http: Client,
+    urls: Vec<String>,
+}
+
+impl GatewayClient {
+    /// Each address that a URL's host name stands for is one gateway: behind a headless Service, every replica.
+    ///
+    /// # Errors
+    /// When the TLS library can't be set up.
+    pub fn new(urls: Vec<String>) -> Result<Self, reqwest::Error> {
+        let http = Client::builder().timeout(ASK_WITHIN).connect_timeout(ASK_WITHIN).no_proxy().build()?;
+        Ok(Self { http, urls })
+    }
+
+    /// The URL of each gateway behind `url`: every address of its host name.
+    async fn replicas(url: &str) -> Result<Vec<Url>, GatewayError> {
+        let unknown = |why: String| GatewayError::Unknown(url.to_owned(), why);
+        let parsed = Url::parse(url).map_err(|error| unknown(error.to_string()))?;
+        if parsed.scheme() == "https" {
+            // A certificate is made out to the name, not to the addresses behind it.
+            return Ok(vec![parsed]);
+        }
+        let (host, port) = (parsed.host_str().unwrap_or_default(), parsed.port_or_known_default().unwrap_or(80));
+        let host = host.trim_matches(['[', ']']);
+        let found: BTreeSet<SocketAddr> = match lookup_host((host, port)).await {
+            Ok(found) => found.collect(),
+            Err(_) => return Err(GatewayError::Away(url.to_owned())),
+        };
+        let replica = |address: SocketAddr| {
+            let mut replica = parsed.clone();
+            replica.set_ip_host(address.ip()).map(|()| replica).ok()
+        };
+        Ok(found.into_iter().filter_map(replica).collect())
+    }
+
+    async fn ask(&self, url: Url) -> Result<GatewayStats, GatewayError> {
+        let name = url.to_string();
+        let stats =
+            url.join("drover/v1/stats").map_err(|error| GatewayError::Unknown(name.clone(), error.to_string()))?;
+        let unknown = |error: reqwest::Error| GatewayError::Unknown(name.clone(), error.to_string());
+        let answer = self.http.get(stats).send().await.map_err(|error| match error.is_connect() && !error.is_timeout() {
+            true => GatewayError::Away(name.clone()),
+            false => unknown(error),
+        })?;
+        answer.error_for_status().map_err(unknown)?.json().await.map_err(unknown)
+    }
+
+    async fn ask_replicas(&self, url: &str) -> Result<Vec<GatewayStats>, GatewayError> {
+        let replicas = match Self::replicas(url).await {
+            Err(GatewayError::Away(_)) => return Ok(Vec::new()),
+            replicas => replicas?,
+        };
+        let answers = try_join_all(replicas.into_iter().map(|replica| async {
+            match self.ask(replica).await {
+                Err(GatewayError::Away(_)) => Ok(None),
+                answer => answer.map(Some),
+            }
+        }));
+        Ok(answers.await?.into_iter().flatten().collect())
+    }
+}
+
+impl Gateways for GatewayClient {
+    fn stats(&self) -> BoxFuture<'_, Result<Vec<GatewayStats>, GatewayError>> {
+        async move {
+            let answers = try_join_all(self.urls.iter().map(|url| self.ask_replicas(url))).await?;
+            Ok(answers.into_iter().flatten().collect())
+        }
+        .boxed()
+    }
+}

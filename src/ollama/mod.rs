@@ -1,0 +1,182 @@
+//! The only HTTP client to a node: Ollama's own API.
+
+mod faults;
+mod wire;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::{
+    FutureExt, StreamExt, TryFutureExt, TryStreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::{
+    domain::{
+        node::{Probe, ProbeFault},
+        pull::Line,
+    },
+    ports::{Inference, ModelDetails, NodeApi, NodeError, NodeRequest, NodeResponse},
+};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+const PROBE_WITHIN: Duration = Duration::from_secs(4);
+const CALL_WITHIN: Duration = Duration::from_secs(30);
+const LONGEST_LINE: usize = 1 << 20;
+
+/// A client to any number of nodes; cheap to clone, connections are kept and shared.
+#[derive(Clone)]
+pub struct Ollama {
+    http: Client,
+}
+
+impl Ollama {
+    /// A client with no state yet.
+    ///
+    /// # Errors
+    /// When the TLS library can't be set up.
+    pub fn new() -> Result<Self, reqwest::Error> {
+        let http = Client::builder()
+            .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_WITHIN)
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self { http })
+    }
+
+    fn request(&self, method: Method, base: &str, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", base.trim_end_matches('/')))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, base: &str, path: &str) -> Result<T, ProbeFault> {
+        let answer = self.request(Method::GET, base, path).timeout(PROBE_WITHIN).send().await;
+        let answer = answer.map_err(|error| faults::of_probe(&error))?;
+        match answer.status().as_u16() {
+            200 => answer.json().await.map_err(|error| match error.is_timeout() {
+                true => ProbeFault::TimedOut,
+                false => ProbeFault::NotOllama,
+            }),
+            401 | 403 => Err(ProbeFault::Unauthorized),
+            _ => Err(ProbeFault::NotOllama),
+        }
+    }
+
+    async fn call(&self, method: Method, base: &str, path: &str, body: Value) -> Result<Response, NodeError> {
+        let answer = self.request(method, base, path).timeout(CALL_WITHIN).json(&body).send().await;
+        accepted(answer.map_err(|error| faults::of_call(&error, CALL_WITHIN))?).await
+    }
+}
+
+/// The answer, if its status says success; else the node's own words.
+async fn accepted(answer: Response) -> Result<Response, NodeError> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let text = answer.text().await.unwrap_or_default();
+    let message = serde_json::from_str::<wire::Fault>(&text).map_or(text, |fault| fault.error);
+    Err(NodeError::Status { status: status.as_u16(), message })
+}
+
+impl NodeApi for Ollama {
+    fn probe<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Probe, ProbeFault>> {
+        async move {
+            let version: wire::Version = self.get(url, "/api/version").await?;
+            let tags: wire::Tags = self.get(url, "/api/tags").await?;
+            let loaded: wire::Loaded = self.get(url, "/api/ps").await?;
+            Ok(wire::probe(version, tags, loaded))
+        }
+        .boxed()
+    }
+
+    fn details<'a>(&'a self, url: &'a str, model: &'a str) -> BoxFuture<'a, Result<ModelDetails, NodeError>> {
+        async move {
+            let answer = self.call(Method::POST, url, "/api/show", json!({ "model": model })).await?;
+            let shown: wire::Shown = answer.json().await.map_err(|error| NodeError::Broken(error.to_string()))?;
+            Ok(shown.into())
+        }
+        .boxed()
+    }
+
+    fn pull(&self, url: &str, model: &str, insecure: bool) -> BoxStream<'static, Result<Line, NodeError>> {
+        let body = json!({ "model": model, "insecure": insecure, "stream": true });
+        let request = self.request(Method::POST, url, "/api/pull").json(&body).send();
+        async move {
+            let answer = request.await.map_err(|error| faults::of_call(&error, CONNECT_WITHIN))?;
+            let answer = accepted(answer).await?;
+            Ok(lines(answer.bytes_stream().map_err(|error| faults::of_call(&error, CONNECT_WITHIN))))
+        }
+        .try_flatten_stream()
+        .boxed()
+    }
+
+    fn copy<'a>(&'a self, url: &'a str, from: &'a str, to: &'a str) -> BoxFuture<'a, Result<(), NodeError>> {
+        let body = json!({ "source": from, "destination": to });
+        async move { self.call(Method::POST, url, "/api/copy", body).await.map(drop) }.boxed()
+    }
+
+    fn delete<'a>(&'a self, url: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), NodeError>> {
+        async move { self.call(Method::DELETE, url, "/api/delete", json!({ "model": name })).await.map(drop) }.boxed()
+    }
+}
+
+impl Inference for Ollama {
+    fn send(&self, request: NodeRequest) -> BoxFuture<'_, Result<NodeResponse, NodeError>> {
+        let NodeRequest { url, path, body, head_within } = request;
+        let request = self
+            .request(Method::POST, &url, path)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .send();
+        async move {
+            let answer = tokio::time::timeout(head_within, request)
+                .await
+                .map_err(|_| NodeError::TimedOut(head_within))?
+                .map_err(|error| faults::of_call(&error, CONNECT_WITHIN))?;
+            let status = answer.status().as_u16();
+            let body = answer.bytes_stream().map_err(|error| NodeError::Broken(faults::words(&error))).boxed();
+            Ok(NodeResponse { status, body })
+        }
+        .boxed()
+    }
+}
+
+/// The NDJSON lines of a body that comes in arbitrary chunks.
+fn lines<S>(body: S) -> impl futures::Stream<Item = Result<Line, NodeError>>
+where
+    S: futures::Stream<Item = Result<Bytes, NodeError>> + Send + 'static,
+{
+    let parse = |line: &[u8]| {
+        let fault = |_| NodeError::Broken("a line of the answer is not JSON".into());
+        serde_json::from_slice::<Line>(line).map_err(fault)
+    };
+    stream::unfold((body.boxed(), BytesMut::new()), move |(mut body, mut rest)| async move {
+        loop {
+            if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line = rest.split_to(end + 1);
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                return Some((parse(&line), (body, rest)));
+            }
+            if rest.len() > LONGEST_LINE {
+                rest.clear();
+                return Some((Err(NodeError::Broken("a line of the answer has no end".into())), (body, rest)));
+            }
+            match body.next().await {
+                Some(Ok(chunk)) => rest.extend_from_slice(&chunk),
+                Some(Err(error)) => return Some((Err(error), (body, BytesMut::new()))),
+                None if rest.trim_ascii().is_empty() => return None,
+                None => {
+                    let last = rest.split();
+                    return Some((parse(&last), (body, rest)));
+                }
+            }
+        }
+    })
+}

@@ -1,0 +1,244 @@
+//! Settings: file < environment < flags, and every fault named at once.
+//!
+//! Each setting has one name. In the file it is a key (`log-format: json`), in the environment `DROVER_LOG_FORMAT`,
+//! as a flag `--log-format`.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use crate::domain::duration::HumanDuration;
+
+/// Where a value was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Built in.
+    Default,
+    /// The file named by `--config`.
+    File,
+    /// A `DROVER_…` variable.
+    Environment,
+    /// A flag.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Environment => "environment",
+            Self::Flag => "flag",
+        })
+    }
+}
+
+/// One setting: its name, what it is for, and what it is when nobody says.
+pub struct Setting {
+    /// The name, as a flag without the dashes.
+    pub name: &'static str,
+    /// For people.
+    pub help: &'static str,
+    /// Empty: none.
+    pub default: &'static str,
+}
+
+/// Every setting there is.
+pub const SETTINGS: &[Setting] = &[
+    Setting { name: "log-format", help: "`text` for people, `json` for programs", default: "text" },
+    Setting {
+        name: "log-level",
+        help: "`error`, `warn`, `info`, `debug`, `trace`, or a tracing filter",
+        default: "info",
+    },
+    Setting {
+        name: "namespace",
+        help: "The only namespace to look at; empty: all of them (the gateway: `default`)",
+        default: "",
+    },
+    Setting { name: "health-listen", help: "Address of /livez and /readyz", default: "127.0.0.1:11438" },
+    Setting {
+        name: "drain-timeout",
+        help: "How long requests and tasks may take to finish after SIGTERM",
+        default: "30s",
+    },
+    Setting {
+        name: "gateway-listen",
+        help: "Address that the gateway answers requests on",
+        default: "127.0.0.1:11435",
+    },
+    Setting { name: "data-dir", help: "Folder for what must outlive a restart; empty: keep nothing", default: "" },
+    Setting {
+        name: "gateways",
+        help: "Comma-separated URLs of the gateways; each address behind a host name is one gateway",
+        default: "",
+    },
+    Setting { name: "probe-interval", help: "How often each node is looked at", default: "5s" },
+    Setting { name: "queue-timeout", help: "How long a request may wait for a node with room", default: "60s" },
+];
+
+/// The settings of a process, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines there are.
+    pub log_level: String,
+    /// The only namespace, if there is one.
+    pub namespace: Option<String>,
+    /// Address of the health port.
+    pub health_listen: SocketAddr,
+    /// Time to finish after SIGTERM.
+    pub drain_timeout: Duration,
+    /// Address of the gateway.
+    pub gateway_listen: SocketAddr,
+    /// Folder for what must outlive a restart.
+    pub data_dir: Option<PathBuf>,
+    /// URLs of the gateways.
+    pub gateways: Vec<String>,
+    /// How often each node is looked at.
+    pub probe_interval: Duration,
+    /// How long a request may wait for a node.
+    pub queue_timeout: Duration,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// One layer of values by setting name.
+pub type Layer = BTreeMap<String, String>;
+
+/// Every fault in the settings, each with where it was given.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Faults(pub Vec<String>);
+
+/// The layer that a YAML file holds: a flat map of scalars.
+///
+/// # Errors
+/// Every key that is unknown or not a scalar.
+pub fn from_file(text: &str) -> Result<Layer, Faults> {
+    let parsed: Option<BTreeMap<String, serde_yaml::Value>> =
+        serde_yaml::from_str(text).map_err(|error| Faults(vec![format!("settings file: {error}")]))?;
+    let (mut layer, mut faults) = (Layer::new(), Vec::new());
+    for (key, value) in parsed.unwrap_or_default() {
+        let text = match value {
+            serde_yaml::Value::String(text) => text,
+            serde_yaml::Value::Number(number) => number.to_string(),
+            serde_yaml::Value::Bool(flag) => flag.to_string(),
+            _ => {
+                faults.push(format!("settings file: {key}: write one value, not a list or a map"));
+                continue;
+            }
+        };
+        if SETTINGS.iter().any(|setting| setting.name == key) {
+            layer.insert(key, text);
+        } else {
+            faults.push(format!("settings file: {key}: there is no such setting"));
+        }
+    }
+    if faults.is_empty() { Ok(layer) } else { Err(Faults(faults)) }
+}
+
+/// The layer that `DROVER_…` variables make.
+pub fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Layer {
+    let variables: BTreeMap<_, _> = variables.collect();
+    let value = |setting: &Setting| {
+        let variable = format!("DROVER_{}", setting.name.to_uppercase().replace('-', "_"));
+        Some((setting.name.to_owned(), variables.get(&variable)?.clone()))
+    };
+    SETTINGS.iter().filter_map(value).collect()
+}
+
+/// The effective value of each setting and who gave it.
+pub fn layered(file: &Layer, environment: &Layer, flags: &Layer) -> BTreeMap<&'static str, (String, Origin)> {
+    let layers = [(Origin::Flag, flags), (Origin::Environment, environment), (Origin::File, file)];
+    let effective = |setting: &'static Setting| {
+        let given = layers.iter().find_map(|(origin, layer)| Some((layer.get(setting.name)?.clone(), *origin)));
+        (setting.name, given.unwrap_or_else(|| (setting.default.into(), Origin::Default)))
+    };
+    SETTINGS.iter().map(effective).collect()
+}
+
+impl Settings {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// All faults at once, each naming the setting, where it was given and what to write instead.
+    pub fn new(values: &BTreeMap<&'static str, (String, Origin)>) -> Result<Self, Faults> {
+        let mut reader = Reader { values, faults: Vec::new() };
+        let settings = Self {
+            log_format: reader.read("log-format", "write text or json", LogFormat::Text),
+            log_level: reader.text("log-level"),
+            namespace: Some(reader.text("namespace")).filter(|name| !name.is_empty()),
+            health_listen: reader.read("health-listen", ADDRESS, UNSET),
+            drain_timeout: reader.read("drain-timeout", DURATION, HumanDuration::default()).0,
+            gateway_listen: reader.read("gateway-listen", ADDRESS, UNSET),
+            data_dir: Some(reader.text("data-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
+            gateways: reader.urls("gateways"),
+            probe_interval: reader.read("probe-interval", DURATION, HumanDuration::default()).0,
+            queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
+        };
+        if settings.probe_interval < Duration::from_millis(100) {
+            reader.fault("probe-interval", "write at least 100ms");
+        }
+        if reader.faults.is_empty() { Ok(settings) } else { Err(Faults(reader.faults)) }
+    }
+}
+
+const ADDRESS: &str = "write an IP address and a port, such as 127.0.0.1:8080";
+const DURATION: &str = "write a duration such as 30s or 5m";
+const UNSET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+struct Reader<'a> {
+    values: &'a BTreeMap<&'static str, (String, Origin)>,
+    faults: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn text(&self, name: &str) -> String {
+        self.values.get(name).map(|(value, _)| value.clone()).unwrap_or_default()
+    }
+
+    fn read<T: FromStr>(&mut self, name: &str, advice: &str, otherwise: T) -> T {
+        self.text(name).parse().unwrap_or_else(|_| {
+            self.fault(name, advice);
+            otherwise
+        })
+    }
+
+    fn urls(&mut self, name: &str) -> Vec<String> {
+        let text = self.text(name);
+        let urls: Vec<String> = text.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
+        let urls: Vec<String> = urls.into_iter().filter(|url| !url.is_empty()).collect();
+        let plain = |url: &String| {
+            reqwest::Url::parse(url)
+                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.username().is_empty())
+        };
+        if !urls.iter().all(plain) {
+            self.fault(name, "write http:// or https:// URLs without credentials, separated by commas");
+        }
+        urls
+    }
+
+    fn fault(&mut self, name: &str, advice: &str) {
+        let origin = self.values.get(name).map_or(Origin::Default, |(_, origin)| *origin);
+        self.faults.push(format!("{name} = {:?} ({origin}): {advice}", self.text(name)));
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(()),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Owns every task. A service that ends, for whatever reason, ends the process: a half-working process that looks
+//! alive is worse than a restart. On SIGTERM or SIGINT everything is asked to finish and given time to.
+
+use std::{collections::HashMap, fmt::Display, future::Future, sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::{Id, JoinSet},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+/// Why the process ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// A service stopped though nobody asked it to.
+    #[error("{name} ended: {why}")]
+    Service {
+        /// The service.
+        name: String,
+        /// Its error, or that it returned or panicked.
+        why: String,
+    },
+    /// Signals can't be received.
+    #[error("signals can't be received: {0}")]
+    Signals(#[from] std::io::Error),
+    /// Not everything finished in time.
+    #[error("not finished within {0:?}: {1}")]
+    NotDrained(Duration, String),
+}
+
+/// Owns the services of a process.
+pub struct Supervisor {
+    services: JoinSet<Result<(), String>>,
+    names: HashMap<Id, String>,
+    jobs: Jobs,
+    broken: mpsc::UnboundedReceiver<String>,
+    stop: CancellationToken,
+    drain_within: Duration,
+}
+
+/// Starts work that ends by itself, such as one pull. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    broken: Arc<mpsc::UnboundedSender<String>>,
+}
+
+impl Supervisor {
+    /// A supervisor that gives everything `drain_within` to finish once it is asked to.
+    pub fn new(drain_within: Duration) -> Self {
+        let stop = CancellationToken::new();
+        let (sender, broken) = mpsc::unbounded_channel();
+        let jobs = Jobs { tracker: TaskTracker::new(), stop: stop.clone(), broken: Arc::new(sender) };
+        Self { services: JoinSet::new(), names: HashMap::new(), jobs, broken, stop, drain_within }
+    }
+
+    /// Cancelled when everything shall finish.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// For work that ends by itself.
+    pub fn jobs(&self) -> Jobs {
+        self.jobs.clone()
+    }
+
+    /// Starts a service: it runs until the stop token is cancelled.
+    pub fn service<E: Display>(&mut self, name: &str, service: impl Future<Output = Result<(), E>> + Send + 'static) {
+        let handle = self.services.spawn(async move { service.await.map_err(|error| error.to_string()) });
+        self.names.insert(handle.id(), name.into());
+    }
+
+    /// Runs until a signal comes or a service ends, then drains.
+    ///
+    /// # Errors
+    /// Says which service ended by itself, or what didn't finish in time.
+    pub async fn run(mut self) -> Result<(), Ended> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let ended = tokio::select! {
+            _ = terminate.recv() => Ok("SIGTERM"),
+            _ = interrupt.recv() => Ok("SIGINT"),
+            Some(why) = self.broken.recv() => Err(Ended::Service { name: "a job".into(), why }),
+            Some(ended) = self.services.join_next_with_id() => Err(self.describe(ended)),
+        };
+        match &ended {
+            Ok(signal) => info!(signal, "finishing"),
+            Err(why) => error!(%why, "finishing because a service ended"),
+        }
+        self.stop.cancel();
+        let drained = self.drain().await;
+        ended.map(drop).and(drained)
+    }
+
+    async fn drain(&mut self) -> Result<(), Ended> {
+        let limit = self.drain_within;
+        self.jobs.tracker.close();
+        let all = async {
+            while let Some(ended) = self.services.join_next_with_id().await {
+                let id = match ended {
+                    Ok((id, _)) => id,
+                    Err(panic) => {
+                        warn!(%panic, "a service panicked while finishing");
+                        panic.id()
+                    }
+                };
+                self.names.remove(&id);
+            }
+            self.jobs.tracker.wait().await;
+        };
+        if tokio::time::timeout(limit, all).await.is_ok() {
+            return Ok(());
+        }
+        let mut left: Vec<_> = self.names.values().cloned().collect();
+        left.push(format!("{} jobs", self.jobs.tracker.len()));
+        Err(Ended::NotDrained(limit, left.join(", ")))
+    }
+
+    fn describe(&self, ended: Result<(Id, Result<(), String>), tokio::task::JoinError>) -> Ended {
+        let (id, why) = match ended {
+            Ok((id, Ok(()))) => (id, "it returned".into()),
+            Ok((id, Err(error))) => (id, error),
+            Err(panic) => (panic.id(), panic.to_string()),
+        };
+        Ended::Service { name: self.names.get(&id).cloned().unwrap_or_default(), why }
+    }
+}
+
+impl Jobs {
+    /// Starts a job. It is dropped, at an await point, when `cancel` or the process stops; a panic in it ends the process.
+    pub fn start(&self, cancel: CancellationToken, job: impl Future<Output = ()> + Send + 'static) {
+        let (stop, broken) = (self.stop.clone(), self.broken.clone());
+        let work = async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = cancel.cancelled() => {}
+                () = job => {}
+            }
+        };
+        let task = self.tracker.spawn(work);
+        self.tracker.spawn(async move {
+            if let Err(panic) = task.await {
+                // Nobody listens any more only when the process is ending anyway.
+                let _ = broken.send(panic.to_string());
+            }
+        });
+    }
+}

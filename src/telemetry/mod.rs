@@ -1,0 +1,23 @@
+//! Logs and the health port.
+
+mod health;
+
+pub use health::{Readiness, serve};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::LogFormat;
+
+/// Sends log lines to stderr.
+///
+/// # Errors
+/// When `level` is not a filter, or logs go somewhere already.
+pub fn start_logs(format: LogFormat, level: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level).map_err(|error| format!("log-level = {level:?}: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| error.to_string())
+}

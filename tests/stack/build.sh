@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Provides every real part that the tests run against: built once into a cache folder, keyed by version or by the hash
+# of its inputs. Quick when all is there. Needs cargo, go and a C++ compiler (`make stack` says so when one is missing).
+# Parts of your own are used instead when these are set:
+#   KUBEBUILDER_ASSETS  folder with etcd, kube-apiserver and kubectl
+#   HELM_BIN, OLLAMA_BIN  the programs themselves
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/drover/stack
+ollama_version=v0.17.4
+malgo_version=v0.11.24 # its miniaudio.h is the one part of Ollama's vendored headers that Debian lacks
+cargo_deny_version=0.20.2
+
+say() { echo "stack: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# build WHAT ESTIMATE COMMAND...: runs the command with its output in a log, shown when it fails.
+build() {
+  local what=$1 estimate=$2 log start=$SECONDS
+  shift 2
+  log=$cache/log/${what// /-}.log
+  say "$what: building, about $estimate on 2 cores (log: $log)"
+  "$@" >"$log" 2>&1 || { tail -n 30 "$log" >&2; die "$what could not be built; all of its output: $log"; }
+  say "$what: built in $((SECONDS - start)) s"
+}
+
+# --- Debian packages -------------------------------------------------------------------------------------------
+missing=()
+want() { [ -e "$1" ] || command -v "$1" >/dev/null || missing+=("$2"); }
+
+install_packages() {
+  want docker-registry docker-registry
+  want openssl openssl
+  want setpriv util-linux
+  if [ -z "${OLLAMA_BIN:-}" ] && [ ! -x "$ollama" ]; then
+    want /usr/include/nlohmann/json.hpp nlohmann-json3-dev
+    want /usr/include/stb/stb_image.h libstb-dev
+  fi
+  [ ${#missing[@]} -gt 0 ] || return 0
+  command -v apt-get >/dev/null || die "this machine has no apt-get; install what these Debian packages hold: ${missing[*]}"
+  [ "$(id -u)" = 0 ] || die "packages are missing; run: sudo apt-get update && sudo apt-get install -y ${missing[*]}"
+  build "Debian packages ${missing[*]}" "30 s" apt_install "${missing[@]}"
+}
+apt_install() {
+  apt-get update
+  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+}
+
+# --- Kubernetes: etcd, kube-apiserver, kubectl and helm in one binary ---------------------------------------------
+build_kube() {
+  [ ! -x "$kube/kubenode" ] || return 0
+  build kubernetes "6 min" go_build_kube
+}
+go_build_kube() {
+  local kubernetes minor helm part version=k8s.io/component-base/version
+  cd "$here/kube"
+  kubernetes=$(sed -n 's/^\tk8s.io\/kubernetes \(v[0-9.]*\).*/\1/p' go.mod)
+  helm=$(sed -n 's/^\thelm.sh\/helm\/v4 \(v[0-9.]*\).*/\1/p' go.mod)
+  minor=${kubernetes#v1.}
+  CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags notest,grpcnotrace -o "$kube/kubenode.new" -ldflags "-s -w \
+-X $version.gitVersion=$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=${minor%%.*} \
+-X k8s.io/client-go/pkg/version.gitVersion=$kubernetes -X helm.sh/helm/v4/internal/version.version=$helm" .
+  for part in etcd kube-apiserver kubectl helm; do ln -sf kubenode "$kube/$part"; done
+  mv "$kube/kubenode.new" "$kube/kubenode" # last: says that the folder is complete
+}
+
+# --- Ollama --------------------------------------------------------------------------------------------------------
+build_ollama() {
+  [ ! -x "$ollama" ] || return 0
+  build ollama "8 min" go_install_ollama
+}
+# Go module archives leave out folders named vendor, in which Ollama has headers of other projects.
+go_install_ollama() {
+  local home=${ollama%/*} malgo
+  cd "$cache" # a folder without go.mod
+  malgo=$(go mod download -json "github.com/gen2brain/malgo@$malgo_version" | sed -n 's/^\t"Dir": "\(.*\)",\?$/\1/p')
+  install -D -m 644 "$malgo/miniaudio.h" "$home/include/miniaudio/miniaudio.h"
+  CGO_ENABLED=1 CGO_CFLAGS=-O2 CGO_CXXFLAGS=-O2 CGO_CPPFLAGS="-I$home/include" GOBIN="$home/new" go install -trimpath \
+    -ldflags "-s -w -X github.com/ollama/ollama/version.Version=${ollama_version#v}" "github.com/ollama/ollama@$ollama_version"
+  mv "$home/new/ollama" "$ollama"
+}
+
+# --- cargo-deny ----------------------------------------------------------------------------------------------------
+build_cargo_deny() {
+  [ ! -x "$cargo_deny" ] || return 0
+  build cargo-deny "4 min" cargo_install_deny
+}
+cargo_install_deny() {
+  local target=$cache/tmp/cargo-deny
+  CARGO_TARGET_DIR=$target cargo install --locked --version "$cargo_deny_version" --root "${cargo_deny%/bin/*}" cargo-deny
+  rm -rf "$target"
+}
+
+# --- all of it -----------------------------------------------------------------------------------------------------
+# Links every program into one folder, which is itself named by where its links lead.
+link_parts() { # NAME PATH...
+  local bin
+  bin=$cache/bin/$(sha256sum <<<"$*" | cut -c1-16)
+  mkdir -p "$bin"
+  while [ $# -gt 0 ]; do
+    [ -x "$2" ] || die "no program $1 at $2"
+    [ "$bin/$1" -ef "$2" ] || ln -sfn "$2" "$bin/$1"
+    shift 2
+  done
+  echo "export DROVER_STACK_BIN=$bin" >"$cache/env.new"
+  mv "$cache/env.new" "$cache/env"
+}
+
+mkdir -p "$cache/log" "$cache/tmp"
+exec 9>"$cache/lock"
+flock -n 9 || { say "another build is running; waiting for it"; flock 9; }
+
+kube=$cache/kube-$(cat "$here"/kube/go.mod "$here"/kube/go.sum "$here"/kube/*.go | sha256sum | cut -c1-16)
+ollama=$cache/ollama-$ollama_version/ollama
+cargo_deny=$cache/cargo-deny-$cargo_deny_version/bin/cargo-deny
+
+install_packages
+[ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -n "${HELM_BIN:-}" ] || build_kube
+[ -n "${OLLAMA_BIN:-}" ] || build_ollama
+build_cargo_deny
+link_parts \
+  etcd "${KUBEBUILDER_ASSETS:-$kube}/etcd" \
+  kube-apiserver "${KUBEBUILDER_ASSETS:-$kube}/kube-apiserver" \
+  kubectl "${KUBEBUILDER_ASSETS:-$kube}/kubectl" \
+  helm "${HELM_BIN:-$kube/helm}" \
+  ollama "${OLLAMA_BIN:-$ollama}" \
+  docker-registry "$(command -v docker-registry)" \
+  cargo-deny "$cargo_deny"

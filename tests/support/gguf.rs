@@ -1,0 +1,352 @@
+//! Writes models that are small, load in a moment and answer with a known sentence, as GGUF files of the llama
+//! architecture. A model says the words of its sentence one after another whatever it is asked, so a test can see
+//! from an answer which model gave it.
+//!
+//! How: attention and feed-forward layers add nothing (their output weights are zero), so the next token depends on
+//! the last one only. Word `i` of the sentence is embedded as the unit vector `i`, all else as unit vector 0, and
+//! the output layer leads from unit vector `i` to word `i + 1`, from the last one to the end of the answer.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+const WIDTH: usize = 64;
+const LAYERS: usize = 2;
+const HEADS: u32 = 4;
+const CONTEXT_LENGTH: u32 = 2048;
+const ALIGNMENT: usize = 32;
+const F32_BYTES: usize = 4;
+/// What one more unit in the feed-forward layers adds to the file: gate, up and down of each layer.
+const BYTES_PER_UNIT: u64 = (LAYERS * 3 * WIDTH * F32_BYTES) as u64;
+
+const UNKNOWN: usize = 0;
+const BEGIN: usize = 1;
+const END: usize = 2;
+const FIRST_BYTE: usize = 3;
+const QUOTE: usize = FIRST_BYTE + b'"' as usize;
+const FIRST_WORD: usize = FIRST_BYTE + 256;
+
+/// One of the templates that Ollama knows by its text.
+const CHATML: &str = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + \
+     '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+/// A model to write. Models of different seeds have different weights, hence different digests.
+#[derive(Clone, Debug)]
+pub struct TinyLlama {
+    seed: u64,
+    words: Vec<String>,
+    size: u64,
+}
+
+impl TinyLlama {
+    /// About half a megabyte, which answers "I am model number SEED."
+    pub fn new(seed: u64) -> Self {
+        Self { seed, words: Vec::new(), size: 500_000 }.says(&format!("I am model number {seed}."))
+    }
+
+    /// Answers with this sentence of at most 62 different words.
+    pub fn says(mut self, sentence: &str) -> Self {
+        self.words = sentence.split_whitespace().map(str::to_owned).collect();
+        assert!((1..WIDTH - 1).contains(&self.words.len()), "a sentence of 1 to 62 words: {sentence:?}");
+        self
+    }
+
+    /// Makes the file about this big, through wider feed-forward layers: 200 MB load in a second and give some
+    /// forty tokens a second.
+    pub fn size(mut self, bytes: u64) -> Self {
+        self.size = bytes;
+        self
+    }
+
+    /// Writes the file and returns its digest, `sha256:<hex>`.
+    pub fn write(&self, path: &Path) -> io::Result<String> {
+        let mut file = Hashing { file: BufWriter::new(File::create(path)?), hash: Sha256::new(), written: 0 };
+        let tensors = self.tensors();
+        self.write_header(&mut file, &tensors)?;
+        let mut noise = Noise::new(self.seed);
+        for tensor in &tensors {
+            file.pad()?;
+            self.write_tensor(&mut file, tensor, &mut noise)?;
+        }
+        file.file.flush()?;
+        Ok(file.hash.finalize().iter().fold("sha256:".to_owned(), |hex, byte| format!("{hex}{byte:02x}")))
+    }
+
+    fn vocabulary(&self) -> usize {
+        FIRST_WORD + self.words.len()
+    }
+
+    fn feed_forward(&self) -> usize {
+        let rest = (2 * self.vocabulary() + LAYERS * 4 * WIDTH) * WIDTH * F32_BYTES;
+        let units = self.size.saturating_sub(rest as u64) / BYTES_PER_UNIT;
+        (units as usize).next_multiple_of(32).max(32)
+    }
+
+    fn tensors(&self) -> Vec<Tensor> {
+        use Content::{Embedding, Noise, Ones, Output, Zeros};
+        let ff = self.feed_forward();
+        let mut tensors = vec![
+            Tensor::new("token_embd", [WIDTH, self.vocabulary()], Embedding),
+            Tensor::new("output_norm", [WIDTH, 1], Ones),
+            Tensor::new("output", [WIDTH, self.vocabulary()], Output),
+        ];
+        for layer in 0..LAYERS {
+            let of = |part, shape, content| Tensor::new(&format!("blk.{layer}.{part}"), shape, content);
+            tensors.extend([
+                of("attn_norm", [WIDTH, 1], Ones),
+                of("attn_q", [WIDTH, WIDTH], Noise),
+                of("attn_k", [WIDTH, WIDTH], Noise),
+                of("attn_v", [WIDTH, WIDTH], Noise),
+                of("attn_output", [WIDTH, WIDTH], Zeros),
+                of("ffn_norm", [WIDTH, 1], Ones),
+                of("ffn_gate", [WIDTH, ff], Noise),
+                of("ffn_up", [WIDTH, ff], Noise),
+                of("ffn_down", [ff, WIDTH], Zeros),
+            ]);
+        }
+        tensors
+    }
+
+    fn write_header(&self, out: &mut impl Write, tensors: &[Tensor]) -> io::Result<()> {
+        let metadata = self.metadata();
+        out.write_all(b"GGUF")?;
+        out.write_all(&3u32.to_le_bytes())?;
+        out.write_all(&(tensors.len() as u64).to_le_bytes())?;
+        out.write_all(&(metadata.len() as u64).to_le_bytes())?;
+        for (key, value) in &metadata {
+            write_string(out, key)?;
+            value.write(out)?;
+        }
+        let mut offset = 0u64;
+        for tensor in tensors {
+            tensor.write_info(out, offset)?;
+            offset += tensor.bytes().next_multiple_of(ALIGNMENT) as u64;
+        }
+        Ok(())
+    }
+
+    fn metadata(&self) -> Vec<(&'static str, Value)> {
+        let token_types = (0..self.vocabulary()).map(|token| match token {
+            UNKNOWN => 2,
+            BEGIN | END => 3,
+            FIRST_BYTE..FIRST_WORD => 6,
+            _ => 1,
+        });
+        vec![
+            ("general.architecture", Value::Text("llama".into())),
+            ("general.name", Value::Text(format!("tiny-{}", self.seed))),
+            ("general.file_type", Value::Number(0)), // all weights are F32
+            ("llama.context_length", Value::Number(CONTEXT_LENGTH)),
+            ("llama.embedding_length", Value::Number(WIDTH as u32)),
+            ("llama.block_count", Value::Number(LAYERS as u32)),
+            ("llama.feed_forward_length", Value::Number(self.feed_forward() as u32)),
+            ("llama.attention.head_count", Value::Number(HEADS)),
+            ("llama.attention.head_count_kv", Value::Number(HEADS)),
+            ("llama.attention.layer_norm_rms_epsilon", Value::Fraction(1e-5)),
+            ("llama.rope.dimension_count", Value::Number(WIDTH as u32 / HEADS)),
+            ("llama.vocab_size", Value::Number(self.vocabulary() as u32)),
+            ("tokenizer.ggml.model", Value::Text("llama".into())),
+            ("tokenizer.ggml.tokens", Value::Texts(self.tokens())),
+            ("tokenizer.ggml.scores", Value::Fractions(vec![0.0; self.vocabulary()])),
+            ("tokenizer.ggml.token_type", Value::Integers(token_types.collect())),
+            ("tokenizer.ggml.bos_token_id", Value::Number(BEGIN as u32)),
+            ("tokenizer.ggml.eos_token_id", Value::Number(END as u32)),
+            ("tokenizer.ggml.add_space_prefix", Value::Flag(false)),
+            ("tokenizer.chat_template", Value::Text(CHATML.into())),
+        ]
+    }
+
+    /// Bytes stand for themselves in prompts; the words of the sentence are tokens of their own.
+    fn tokens(&self) -> Vec<String> {
+        let special = ["<unk>", "<s>", "</s>"].map(str::to_owned);
+        let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
+        let words = self.words.iter().enumerate();
+        let words = words.map(|(i, word)| if i == 0 { word.clone() } else { format!("\u{2581}{word}") });
+        special.into_iter().chain(bytes).chain(words).collect()
+    }
+
+    fn write_tensor(&self, out: &mut impl Write, tensor: &Tensor, noise: &mut Noise) -> io::Result<()> {
+        let [columns, rows] = tensor.shape;
+        let row = columns * F32_BYTES;
+        match tensor.content {
+            Content::Zeros => (0..rows).try_for_each(|_| out.write_all(&vec![0; row])),
+            Content::Ones => out.write_all(&1.0f32.to_le_bytes().repeat(columns)),
+            Content::Noise => (0..rows).try_for_each(|_| out.write_all(noise.bytes(row))),
+            Content::Embedding => (0..rows).try_for_each(|token| {
+                let unit = token.checked_sub(FIRST_WORD).map_or(0, |word| word + 1);
+                out.write_all(&with_peak(noise.bytes(row), unit, 1.0))
+            }),
+            Content::Output => (0..rows).try_for_each(|token| {
+                let (unit, weight) = self.leads_to(token);
+                out.write_all(&with_peak(noise.bytes(row), unit, weight))
+            }),
+        }
+    }
+
+    /// The unit vector after which this token comes next, and how strongly so.
+    fn leads_to(&self, token: usize) -> (usize, f32) {
+        let after_the_last_word = self.words.len();
+        match token {
+            FIRST_WORD.. => (token - FIRST_WORD, 4.0),
+            END => (after_the_last_word, 4.0),
+            // Where a schema forbids to end the answer inside a string, the string ends.
+            QUOTE => (after_the_last_word, 3.0),
+            // Where a schema forbids words, values stay short.
+            FIRST_BYTE..FIRST_WORD if b"}],".contains(&((token - FIRST_BYTE) as u8)) => (0, 1.0),
+            _ => (0, 0.0),
+        }
+    }
+}
+
+fn with_peak(noise: &[u8], unit: usize, weight: f32) -> Vec<u8> {
+    let mut row = noise.to_vec();
+    row[unit * F32_BYTES..][..F32_BYTES].copy_from_slice(&weight.to_le_bytes());
+    row
+}
+
+enum Content {
+    Zeros,
+    Ones,
+    Noise,
+    Embedding,
+    Output,
+}
+
+struct Tensor {
+    name: String,
+    /// Columns, then rows; a vector has one row.
+    shape: [usize; 2],
+    content: Content,
+}
+
+impl Tensor {
+    fn new(name: &str, shape: [usize; 2], content: Content) -> Self {
+        Self { name: format!("{name}.weight"), shape, content }
+    }
+
+    fn bytes(&self) -> usize {
+        self.shape[0] * self.shape[1] * F32_BYTES
+    }
+
+    fn write_info(&self, out: &mut impl Write, offset: u64) -> io::Result<()> {
+        const F32: u32 = 0;
+        let dimensions = if self.shape[1] == 1 { &self.shape[..1] } else { &self.shape[..] };
+        write_string(out, &self.name)?;
+        out.write_all(&(dimensions.len() as u32).to_le_bytes())?;
+        for dimension in dimensions {
+            out.write_all(&(*dimension as u64).to_le_bytes())?;
+        }
+        out.write_all(&F32.to_le_bytes())?;
+        out.write_all(&offset.to_le_bytes())
+    }
+}
+
+enum Value {
+    Number(u32),
+    Fraction(f32),
+    Flag(bool),
+    Text(String),
+    Texts(Vec<String>),
+    Integers(Vec<i32>),
+    Fractions(Vec<f32>),
+}
+
+impl Value {
+    /// Writes the value after the number that GGUF gives its type.
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        const NUMBER: u32 = 4;
+        const INTEGER: u32 = 5;
+        const FRACTION: u32 = 6;
+        const FLAG: u32 = 7;
+        const TEXT: u32 = 8;
+        const ARRAY: u32 = 9;
+        let array = |kind: u32, items: Vec<Vec<u8>>| {
+            let count = (items.len() as u64).to_le_bytes();
+            [[ARRAY, kind].map(u32::to_le_bytes).concat(), count.to_vec(), items.concat()].concat()
+        };
+        let bytes = match self {
+            Self::Texts(items) => array(TEXT, items.iter().map(|item| string_bytes(item)).collect()),
+            Self::Integers(items) => array(INTEGER, items.iter().map(|item| item.to_le_bytes().to_vec()).collect()),
+            Self::Fractions(items) => array(FRACTION, items.iter().map(|item| item.to_le_bytes().to_vec()).collect()),
+            Self::Number(value) => [NUMBER, *value].map(u32::to_le_bytes).concat(),
+            Self::Fraction(value) => [FRACTION, value.to_bits()].map(u32::to_le_bytes).concat(),
+            Self::Flag(value) => [&FLAG.to_le_bytes()[..], &[u8::from(*value)]].concat(),
+            Self::Text(value) => [&TEXT.to_le_bytes()[..], &string_bytes(value)].concat(),
+        };
+        out.write_all(&bytes)
+    }
+}
+
+fn string_bytes(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+}
+
+fn write_string(out: &mut impl Write, text: &str) -> io::Result<()> {
+    out.write_all(&string_bytes(text))
+}
+
+/// Hashes what is written on its way to the file.
+struct Hashing {
+    file: BufWriter<File>,
+    hash: Sha256,
+    written: usize,
+}
+
+impl Hashing {
+    fn pad(&mut self) -> io::Result<()> {
+        let padding = self.written.next_multiple_of(ALIGNMENT) - self.written;
+        self.write_all(&[0; ALIGNMENT][..padding])
+    }
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.written += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Small random weights, the same for the same seed on every machine. Rows are taken from a block at random places,
+/// so that big models are written quickly and yet no two places in a file look alike.
+struct Noise {
+    block: Vec<u8>,
+    random: SplitMix,
+}
+
+impl Noise {
+    const WEIGHTS: usize = 1 << 16;
+
+    fn new(seed: u64) -> Self {
+        let mut random = SplitMix(seed);
+        let small = |bits: u64| ((bits % 65_536) as f32 / 65_536.0 - 0.5) * 0.04;
+        let block = (0..Self::WEIGHTS).flat_map(|_| small(random.next()).to_le_bytes()).collect();
+        Self { block, random }
+    }
+
+    fn bytes(&mut self, length: usize) -> &[u8] {
+        let places = Self::WEIGHTS - length / F32_BYTES;
+        let start = self.random.next() as usize % places * F32_BYTES;
+        &self.block[start..][..length]
+    }
+}
+
+/// The SplitMix64 generator.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = self.0;
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}

@@ -1,0 +1,29 @@
+//! Where the programs are that `make stack` provides.
+
+use std::path::{Path, PathBuf};
+
+/// The program of this name from the stack.
+pub fn program(name: &str) -> PathBuf {
+    let path = bin_folder().join(name);
+    assert!(path.exists(), "{} is missing: run `make stack`", path.display());
+    path
+}
+
+fn bin_folder() -> PathBuf {
+    match std::env::var_os("DROVER_STACK_BIN") {
+        Some(folder) => folder.into(),
+        None => from_env_file(&cache_folder().join("drover/stack/env")),
+    }
+}
+
+fn from_env_file(file: &Path) -> PathBuf {
+    let text =
+        std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}: run `make stack`", file.display()));
+    let folder = text.trim().strip_prefix("export DROVER_STACK_BIN=");
+    folder.unwrap_or_else(|| panic!("{} is damaged: run `make stack`", file.display())).into()
+}
+
+fn cache_folder() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home).expect("HOME is set")
+}
