@@ -8,6 +8,7 @@ pub mod alias;
 pub mod backoff;
 pub mod conditions;
 pub mod duration;
+pub mod keep_alive;
 pub mod labels;
 pub mod model_name;
 pub mod node;

@@ -28,3 +28,17 @@ pub fn merge<V: Clone>(layers: &[(Source, &BTreeMap<String, V>)]) -> BTreeMap<St
     }
     merged
 }
+
+/// The context window to call a node with: what the request asks for, rounded up to what is configured, because
+/// Ollama unloads and loads a model again whenever the window changes. `configured` is the version's or, when it
+/// names none, the node's. `None` leaves it to the server.
+///
+/// # Errors
+/// The node's limit, when that is less.
+pub fn context(requested: Option<u64>, configured: Option<u64>, limit: Option<u64>) -> Result<Option<u64>, u64> {
+    let window = requested.max(configured);
+    match limit {
+        Some(limit) if window > Some(limit) => Err(limit),
+        _ => Ok(window),
+    }
+}

@@ -51,3 +51,14 @@ pub fn choose(candidates: &[Candidate], turn: usize) -> Option<usize> {
         .filter(|&index| candidates[index].has_room())
         .min_by_key(|&index| candidates[index].rank())
 }
+
+/// The hash that puts a session on one side of a rollout: the same for ever and on every gateway (FNV-1a, its bits
+/// mixed so that also the remainder by 100 is spread evenly).
+pub fn session_hash(rollout_id: &str, session: &[u8]) -> u64 {
+    let key = rollout_id.bytes().chain([0]).chain(session.iter().copied());
+    let hash =
+        key.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let mix = |hash: u64, factor: u64| (hash ^ (hash >> 33)).wrapping_mul(factor);
+    let mixed = mix(mix(hash, 0xff51_afd7_ed55_8ccd), 0xc4ce_b9fe_1a85_ec53);
+    mixed ^ (mixed >> 33)
+}

@@ -115,6 +115,13 @@ pub struct Holder {
 }
 
 impl RoutingTable {
+    /// What a namespace offers; one that the table doesn't know offers nothing.
+    pub fn namespace(&self, name: &str) -> &Namespace {
+        static NOTHING: Namespace =
+            Namespace { deployments: BTreeMap::new(), nodes: BTreeMap::new(), tags: BTreeMap::new() };
+        self.namespaces.get(name).unwrap_or(&NOTHING)
+    }
+
     /// The same table with every canary's share given to stable: what a gateway serves that doesn't know whether
     /// the canary was taken back since.
     pub fn without_canaries(mut self) -> Self {

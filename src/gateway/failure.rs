@@ -1,0 +1,73 @@
+//! Why a request got no answer, in the format of the API that was called.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+/// Whose wire format a path speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// Ollama's own.
+    Ollama,
+    /// OpenAI's.
+    OpenAi,
+}
+
+impl Api {
+    /// By the path that was called.
+    pub fn of(path: &str) -> Self {
+        if path == "/v1" || path.starts_with("/v1/") { Self::OpenAi } else { Self::Ollama }
+    }
+
+    /// An error in this format.
+    pub fn error(self, status: StatusCode, message: &str, code: &str) -> Value {
+        let kind = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
+        match self {
+            Self::Ollama => json!({ "error": message }),
+            Self::OpenAi => json!({ "error": { "message": message, "type": kind, "param": null, "code": code } }),
+        }
+    }
+}
+
+/// Why a request got no answer. Holds no prompt and no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// For people.
+    pub message: String,
+    /// For programs.
+    pub code: &'static str,
+    /// Seconds after which to try again.
+    pub retry_after: Option<u32>,
+}
+
+impl Failure {
+    /// A failure with this status, code and message.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None }
+    }
+
+    /// The caller's own mistake.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+    }
+
+    /// The same, with the advice to try again after `seconds`.
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The answer to a caller of `api`.
+    pub fn render(&self, api: Api) -> Response {
+        let mut response = (self.status, Json(api.error(self.status, &self.message, self.code))).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

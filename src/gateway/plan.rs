@@ -1,0 +1,95 @@
+//! Which targets a request may go to, in their order, and why.
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+
+use super::{
+    resolve::Found,
+    tally::{Counter, Tally},
+};
+use crate::{
+    domain::routing::{is_canary_session, is_canary_turn, session_hash},
+    routing_table::{Canary, Deployment, Target},
+};
+
+/// One target of a plan.
+#[derive(Debug)]
+pub struct Leg<'a> {
+    /// What to run.
+    pub target: &'a Target,
+    /// Why, in one line.
+    pub reason: String,
+    /// Where its attempts count; plain tags have no version to count for.
+    pub counter: Option<Arc<Counter>>,
+}
+
+/// The legs for what a name stands for: the next one is used when all nodes of the one before failed.
+pub fn plan<'a>(namespace: &str, found: Found<'a>, headers: &HeaderMap, tally: &Tally) -> Vec<Leg<'a>> {
+    match found {
+        Found::Tag(target) => {
+            vec![Leg { target, reason: format!("model {}: asked for by name", target.tag), counter: None }]
+        }
+        Found::Deployment(name, deployment) => {
+            let split = Split { namespace, name, deployment, tally };
+            split.legs(headers)
+        }
+    }
+}
+
+struct Split<'a, 't> {
+    namespace: &'t str,
+    name: &'a str,
+    deployment: &'a Deployment,
+    tally: &'t Tally,
+}
+
+impl<'a> Split<'a, '_> {
+    fn legs(&self, headers: &HeaderMap) -> Vec<Leg<'a>> {
+        let stable = &self.deployment.stable;
+        let Some(canary) = &self.deployment.canary else { return vec![self.leg(stable, "stable", "")] };
+        let session = self.session(headers);
+        let by = if session.is_some() { ", by session" } else { "" };
+        let (version, weight) = (version(&canary.target), canary.weight);
+        if !self.is_canary(canary, session) {
+            return vec![self.leg(stable, "stable", &format!(" has {} %{by}", 100 - weight.min(100)))];
+        }
+        let trial = self.leg(&canary.target, "canary", &format!(" has {weight} %{by}"));
+        if !is_usable(&canary.target) {
+            trial.counter.iter().for_each(|counter| counter.failed());
+            return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) has no ready node"))];
+        }
+        vec![trial, self.leg(stable, "stable", &format!(", canary {version} ({weight} %) could not answer"))]
+    }
+
+    fn is_canary(&self, canary: &Canary, session: Option<&[u8]>) -> bool {
+        let rollout = &self.deployment.rollout_id;
+        match session {
+            Some(session) => is_canary_session(session_hash(rollout, session), canary.weight),
+            None => is_canary_turn(self.tally.turn(self.namespace, self.name, rollout), canary.weight),
+        }
+    }
+
+    fn session<'h>(&self, headers: &'h HeaderMap) -> Option<&'h [u8]> {
+        let value = headers.get(self.deployment.sticky_header.as_deref()?)?;
+        Some(value.as_bytes()).filter(|session| !session.is_empty())
+    }
+
+    fn leg(&self, target: &'a Target, side: &str, why: &str) -> Leg<'a> {
+        let version = version(target);
+        Leg {
+            target,
+            reason: format!("deployment {}: {side} {version}{why}", self.name),
+            counter: Some(self.tally.counter(self.namespace, self.name, version)),
+        }
+    }
+}
+
+fn version(target: &Target) -> &str {
+    target.version.as_deref().unwrap_or(&target.tag)
+}
+
+/// Whether any node takes requests for it.
+fn is_usable(target: &Target) -> bool {
+    target.holders.iter().any(|holder| holder.node.weight > 0 && holder.node.max_concurrent_requests > 0)
+}

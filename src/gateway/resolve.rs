@@ -1,0 +1,65 @@
+//! What a caller's model name stands for: pure.
+
+use axum::http::StatusCode;
+
+use super::failure::Failure;
+use crate::{
+    domain::{alias::is_alias, model_name::ModelName},
+    routing_table::{Deployment, Namespace, Target},
+};
+
+const DEPLOYMENT: &str = "deployment/";
+/// How many names an error lists.
+const LISTED: usize = 5;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Found<'a> {
+    /// A deployment.
+    Deployment(&'a str, &'a Deployment),
+    /// A model as the nodes name it.
+    Tag(&'a Target),
+}
+
+/// Finds `deployment/NAME`; or a bare name, first among deployments, then among the nodes' models.
+///
+/// # Errors
+/// 404 that says what was looked for and what there is.
+pub fn resolve<'a>(namespace: &'a Namespace, name: &str) -> Result<Found<'a>, Failure> {
+    let short = name.strip_prefix(DEPLOYMENT);
+    if let Some((name, deployment)) = namespace.deployments.get_key_value(short.unwrap_or(name)) {
+        return Ok(Found::Deployment(name, deployment));
+    }
+    let tag = if short.is_some() { None } else { plain(namespace, name) };
+    tag.map(Found::Tag).ok_or_else(|| unknown(namespace, name))
+}
+
+fn plain<'a>(namespace: &'a Namespace, name: &str) -> Option<&'a Target> {
+    let full = name.parse::<ModelName>().ok()?.to_string().to_ascii_lowercase();
+    namespace.tags.get(&full).filter(|target| !is_hidden(target))
+}
+
+/// The names that people can call: deployments, then tags that no deployment's name covers.
+pub fn callable(namespace: &Namespace) -> impl Iterator<Item = (&str, &Target)> {
+    let deployments = namespace.deployments.iter().map(|(name, deployment)| (name.as_str(), &deployment.stable));
+    let tags = namespace.tags.values().filter(|target| !is_hidden(target)).map(|target| (target.tag.as_str(), target));
+    deployments.chain(tags.filter(|(tag, _)| !namespace.deployments.contains_key(*tag)))
+}
+
+fn is_hidden(target: &Target) -> bool {
+    is_alias(&target.model.to_ascii_lowercase())
+}
+
+fn unknown(namespace: &Namespace, name: &str) -> Failure {
+    let kinds =
+        if name.starts_with(DEPLOYMENT) { "no such deployment" } else { "no deployment and no model of that name" };
+    let mut names: Vec<&str> = callable(namespace).map(|(name, _)| name).collect();
+    let more = names.len().saturating_sub(LISTED);
+    names.truncate(LISTED);
+    let there = match (names.is_empty(), more) {
+        (true, _) => "nothing is ready to be called".into(),
+        (_, 0) => format!("there is {}", names.join(", ")),
+        (..) => format!("there is {} and {more} more", names.join(", ")),
+    };
+    Failure::new(StatusCode::NOT_FOUND, "model_not_found", format!("model {name:?} not found: {kinds}; {there}"))
+}

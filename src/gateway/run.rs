@@ -1,0 +1,54 @@
+//! What is told about one request in the headers of its answer.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+/// One request, and what became of it.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// Unique: 32 hex digits.
+    pub id: String,
+    /// The tag that answered, or was to.
+    pub model: String,
+    /// Its digest on the node.
+    pub digest: String,
+    /// The version, if it is one.
+    pub version: String,
+    /// The node tried last.
+    pub node: String,
+    /// How many nodes were tried.
+    pub attempts: u32,
+    /// Why this model.
+    pub reason: String,
+}
+
+impl Run {
+    /// A run of which nothing is known but a new id.
+    pub fn start() -> Self {
+        Self { id: format!("{:032x}", rand::random::<u128>()), ..Self::default() }
+    }
+
+    /// Writes what is known into the headers of an answer.
+    pub fn stamp(&self, headers: &mut HeaderMap) {
+        let facts = [
+            ("x-drover-run-id", &self.id),
+            ("x-drover-model", &self.model),
+            ("x-drover-digest", &self.digest),
+            ("x-drover-version", &self.version),
+            ("x-drover-node", &self.node),
+            ("x-drover-reason", &self.reason),
+        ];
+        for (name, text) in facts {
+            if let Some(value) = header(text) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        headers.insert(HeaderName::from_static("x-drover-attempts"), HeaderValue::from(self.attempts));
+    }
+}
+
+/// A header's value; what a header can't hold becomes a question mark.
+fn header(text: &str) -> Option<HeaderValue> {
+    let plain = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+    let text: String = text.chars().map(plain).collect();
+    if text.is_empty() { None } else { HeaderValue::try_from(text).ok() }
+}

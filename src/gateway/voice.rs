@@ -1,0 +1,131 @@
+//! A node's answer in the words of the API that the caller speaks.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{
+    ask::Ask,
+    failure::Api,
+    lines::Renamer,
+    openai::answer::{Chunks, Head, completion},
+};
+use crate::{ports::NodeError, routing_table::Target};
+
+/// How much of a digest stands for the weights in OpenAI's format.
+const FINGERPRINT: usize = 12;
+
+/// Writes an answer for the caller.
+pub struct Voice {
+    renamer: Renamer,
+    form: Form,
+}
+
+enum Form {
+    Ollama {
+        /// The line written last.
+        last: Bytes,
+    },
+    OpenAi(Chunks),
+}
+
+/// The part of an answer that says whether it is whole.
+#[derive(Deserialize)]
+struct End {
+    #[serde(default)]
+    done: bool,
+}
+
+impl Voice {
+    /// For the answer to `ask` by `target`, in the run with this id.
+    pub fn new(ask: &Ask, target: &Target, run: &str) -> Self {
+        let form = match ask.api {
+            Api::Ollama => Form::Ollama { last: Bytes::new() },
+            Api::OpenAi => {
+                let digest = target.digest.trim_start_matches("sha256:");
+                let head = Head {
+                    id: format!("chatcmpl-{run}"),
+                    created: Timestamp::now().as_second(),
+                    model: target.tag.clone(),
+                    system_fingerprint: format!("fp_{}", digest.get(..FINGERPRINT).unwrap_or(digest)),
+                };
+                Form::OpenAi(Chunks::new(head, ask.include_usage))
+            }
+        };
+        Self { renamer: Renamer::new(&target.model, &target.tag), form }
+    }
+
+    /// How the node's name is kept from the caller.
+    pub fn renamer(&self) -> &Renamer {
+        &self.renamer
+    }
+
+    /// The content type of an answer that comes piece by piece, or whole.
+    pub fn content_type(&self, stream: bool) -> &'static str {
+        match (&self.form, stream) {
+            (_, false) => "application/json; charset=utf-8",
+            (Form::Ollama { .. }, true) => "application/x-ndjson",
+            (Form::OpenAi(_), true) => "text/event-stream",
+        }
+    }
+
+    /// Writes one line of the node's answer.
+    ///
+    /// # Errors
+    /// The node's own error, or that the line is none of Ollama's. Nothing is written then.
+    pub fn line(&mut self, line: Bytes, out: &mut BytesMut) -> Result<(), NodeError> {
+        match &mut self.form {
+            Form::Ollama { last } => {
+                self.renamer.object(&line, out)?;
+                out.put_u8(b'\n');
+                *last = line;
+                Ok(())
+            }
+            Form::OpenAi(chunks) => chunks.line(&line, out).map_err(|error| self.renamer.hide(error)),
+        }
+    }
+
+    /// Ends the answer, which has no more lines.
+    ///
+    /// # Errors
+    /// When the lines so far are not a whole answer.
+    pub fn end(&mut self, out: &mut BytesMut) -> Result<(), NodeError> {
+        let whole = match &self.form {
+            Form::Ollama { last } => serde_json::from_slice::<End>(last).is_ok_and(|end| end.done),
+            Form::OpenAi(chunks) => chunks.end(out),
+        };
+        if whole { Ok(()) } else { Err(NodeError::Broken("the node ended its answer early".into())) }
+    }
+
+    /// Ends an answer that broke off: inside the stream, as its status has been sent.
+    pub fn broke(&self, error: &NodeError, out: &mut BytesMut) {
+        let message = match error {
+            NodeError::Status { message, .. } => message.clone(),
+            other => other.to_string(),
+        };
+        let json = |api: Api| api.error(StatusCode::BAD_GATEWAY, &message, "upstream_failed");
+        match self.form {
+            Form::Ollama { .. } => out.put(format!("{}\n", json(Api::Ollama)).as_bytes()),
+            Form::OpenAi(_) => out.put(format!("data: {}\n\n", json(Api::OpenAi)).as_bytes()),
+        }
+    }
+
+    /// A whole answer.
+    ///
+    /// # Errors
+    /// The node's own error, or that this isn't a whole answer.
+    pub fn whole(&self, answer: &[u8]) -> Result<Bytes, NodeError> {
+        let answer = answer.trim_ascii();
+        match &self.form {
+            Form::Ollama { .. } => {
+                let mut out = BytesMut::with_capacity(answer.len() + 64);
+                let end = serde_json::from_slice::<End>(answer);
+                end.map_err(|_| NodeError::Broken("the answer is not whole".into()))?;
+                self.renamer.object(answer, &mut out)?;
+                Ok(out.freeze())
+            }
+            Form::OpenAi(chunks) => completion(chunks.head(), answer).map_err(|error| self.renamer.hide(error)),
+        }
+    }
+}
