@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     support::{
         Scratch,
-        drover::Drover,
+        drover::{Drover, program},
         eventually, free_port,
         gguf::TinyLlama,
         kube_api::KubeApi,
@@ -33,7 +33,7 @@ pub struct Fleet {
     pub registry: Registry,
     pub api: KubeApi,
     pub http: reqwest::Client,
-    pub scratch: Scratch,
+    _scratch: Scratch,
 }
 
 impl Fleet {
@@ -66,8 +66,17 @@ impl Fleet {
         }
         let controller = Drover::controller(&kubeconfig, NAMESPACE, &gateway_urls, dir).await;
         let http = crate::support::http_client();
-        let fleet =
-            Self { controller, gateways, gateway_urls, nodes: vec![first, second], front, registry, api, http, scratch };
+        let fleet = Self {
+            controller,
+            gateways,
+            gateway_urls,
+            nodes: vec![first, second],
+            front,
+            registry,
+            api,
+            http,
+            _scratch: scratch,
+        };
         for (index, node) in fleet.nodes.iter().enumerate() {
             fleet.apply(&node_manifest(&format!("node-{}", index + 1), &node.url())).await;
         }
@@ -101,6 +110,39 @@ impl Fleet {
         let object = format!("{kind}/{name}");
         let arguments = ["wait", "--for=condition=Ready", &object, "-n", NAMESPACE, "--timeout=60s"];
         self.api.kubectl_ok(&arguments, None).await;
+    }
+
+    /// Runs the `drover` command line; its output, or what it said on stderr when it failed.
+    pub async fn drover(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = tokio::process::Command::new(program());
+        command.args(arguments).env("KUBECONFIG", self.api.kubeconfig()).kill_on_drop(true);
+        let output = command.output().await.expect("drover starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// Attempts that a gateway has sent to v1.0.0 and v1.1.0 of `bot` since it started.
+    pub async fn attempts(&self, gateway: usize) -> [u64; 2] {
+        let request = self.http.get(format!("{}/drover/v1/stats", self.gateway_urls[gateway]));
+        let stats: Value = request.send().await.expect("the gateway answers").json().await.expect("JSON");
+        let versions = &stats["deployments"][0]["versions"];
+        ["v1.0.0", "v1.1.0"].map(|version| versions[version]["attempts"].as_u64().unwrap_or(0))
+    }
+
+    /// Waits until both gateways answer for `bot` with this version.
+    pub async fn until_version(&self, version: &str) {
+        for gateway in [0, 1] {
+            eventually(&format!("gateway {gateway} serves {version}"), SOON, async || {
+                let answer = self.chat(gateway, "bot").await;
+                let found = answer.headers().get("x-drover-version").cloned();
+                if found.as_ref().is_some_and(|found| found == version) {
+                    Ok(())
+                } else {
+                    Err(format!("{found:?} {}", answer.text().await.unwrap_or_default()))
+                }
+            })
+            .await;
+        }
     }
 
     /// One chat through a gateway.
