@@ -140,7 +140,7 @@ const SIGNS: &[(Fault, &[&str])] = &[
         &["server gave http response to https client", "insecure protocol", "first record does not look like a tls"],
     ),
     (Fault::RateLimited, &["429", "too many requests"]),
-    (Fault::Unauthorized, &["401", "403", "unauthorized", "denied", "authentication"]),
+    (Fault::Unauthorized, &["401", "403", "unauthorized", "denied", "authentication", "realm host"]),
     (Fault::NoSuchModel, &["file does not exist", "404", "manifest unknown", "name unknown", "not found"]),
     (
         Fault::RegistryUnreachable,

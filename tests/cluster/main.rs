@@ -4,6 +4,8 @@
 mod support;
 
 mod fleet;
+mod nodes;
+mod pulls;
 mod rollout;
 mod specs;
 mod world;
