@@ -52,10 +52,11 @@ impl GatewayClient {
         let stats =
             url.join("drover/v1/stats").map_err(|error| GatewayError::Unknown(name.clone(), error.to_string()))?;
         let unknown = |error: reqwest::Error| GatewayError::Unknown(name.clone(), error.to_string());
-        let answer = self.http.get(stats).send().await.map_err(|error| match error.is_connect() && !error.is_timeout() {
-            true => GatewayError::Away(name.clone()),
-            false => unknown(error),
-        })?;
+        let answer =
+            self.http.get(stats).send().await.map_err(|error| match error.is_connect() && !error.is_timeout() {
+                true => GatewayError::Away(name.clone()),
+                false => unknown(error),
+            })?;
         answer.error_for_status().map_err(unknown)?.json().await.map_err(unknown)
     }
 

@@ -1,0 +1,4 @@
+//! The data path, through HTTP, over fake nodes.
+
+mod answers;
+mod support;
