@@ -10,7 +10,9 @@ pub use model_pull::*;
 pub use model_version::*;
 pub use ollama_node::*;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use kube::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -28,7 +30,19 @@ pub const ANNOTATION_RETRY: &str = "drover.dev/retry";
 
 /// Every CustomResourceDefinition, in the order of the design.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![OllamaNode::crd(), ModelPull::crd(), ModelVersion::crd(), ModelDeployment::crd()]
+    let mut crds = vec![OllamaNode::crd(), ModelPull::crd(), ModelVersion::crd(), ModelDeployment::crd()];
+    let schemas = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions).filter_map(|version| version.schema.as_mut());
+    schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()).for_each(drop_unknown_formats);
+    crds
+}
+
+/// The API server warns about integer formats that OpenAPI doesn't define; the ranges say it all.
+fn drop_unknown_formats(schema: &mut JSONSchemaProps) {
+    schema.format.take_if(|format| format.starts_with("uint"));
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(drop_unknown_formats);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        drop_unknown_formats(items);
+    }
 }
 
 /// Reads the conditions of any kind.

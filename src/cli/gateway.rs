@@ -1,5 +1,53 @@
 //! `drover gateway`
-use crate::settings::Settings;
-pub async fn run(_settings: Settings) -> Result<(), String> {
-    Err("x".into())
+
+use std::{fs, sync::Arc};
+
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::{
+    cluster,
+    gateway::{self, Gateway},
+    ollama::Ollama,
+    routing_table::feed,
+    settings::Settings,
+    supervisor::Supervisor,
+    telemetry::{self, Readiness},
+};
+
+const TABLE_FILE: &str = "routing-table.json";
+const DEFAULT_NAMESPACE: &str = "default";
+
+pub async fn run(settings: Settings) -> Result<(), String> {
+    let mut supervisor = Supervisor::new(settings.drain_timeout);
+    let stop = supervisor.stop_token();
+    let listen = async |name: &str, address| {
+        TcpListener::bind(address).await.map_err(|error| format!("{name} {address}: {error}"))
+    };
+    let health = listen("health-listen", settings.health_listen).await?;
+    let listener = listen("gateway-listen", settings.gateway_listen).await?;
+    let file = match &settings.data_dir {
+        Some(dir) => {
+            fs::create_dir_all(dir).map_err(|error| format!("data-dir {}: {error}", dir.display()))?;
+            Some(dir.join(TABLE_FILE))
+        }
+        None => None,
+    };
+    let target = feed::Target { table: Arc::default(), file, readiness: Readiness::default() };
+    supervisor.service("health", telemetry::serve(health, target.readiness.clone(), stop.clone()));
+    feed::restore(&target);
+
+    let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
+    let limits = gateway::Settings {
+        namespace: settings.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.into()),
+        queue_limit: settings.queue_timeout,
+        ..gateway::Settings::default()
+    };
+    info!(address = %settings.gateway_listen, namespace = limits.namespace, "answering requests");
+    let gateway = Gateway::new(target.table.clone(), ollama, limits);
+    supervisor.service("gateway", gateway::serve(listener, gateway, stop));
+
+    let client = cluster::connect().await.map_err(|error| format!("connecting to Kubernetes: {error}"))?;
+    feed::start(&mut supervisor, client, settings.namespace.as_deref(), target);
+    supervisor.run().await.map_err(|error| error.to_string())
 }

@@ -15,32 +15,36 @@ cargo_deny_version=0.20.2
 say() { echo "stack: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# build WHAT ESTIMATE COMMAND...: runs the command with its output in a log, shown when it fails.
-build() {
-  local what=$1 estimate=$2 log start=$SECONDS
+# provide WHAT ESTIMATE COMMAND...: runs the command in a shell of its own that stops at the first failure, with its
+# output in a log, the end of which is shown then.
+provide() {
+  local what=$1 estimate=$2 log=$cache/log/${1// /-}.log start=$SECONDS status
   shift 2
-  log=$cache/log/${what// /-}.log
-  say "$what: building, about $estimate on 2 cores (log: $log)"
-  "$@" >"$log" 2>&1 || { tail -n 30 "$log" >&2; die "$what could not be built; all of its output: $log"; }
-  say "$what: built in $((SECONDS - start)) s"
+  say "$what is missing; getting it takes about $estimate on 2 cores (log: $log)"
+  set +e
+  (set -e; "$@") >"$log" 2>&1
+  status=$?
+  set -e
+  [ $status = 0 ] || { tail -n 30 "$log" >&2; die "no $what; all that was said: $log"; }
+  say "$what is there, after $((SECONDS - start)) s"
 }
 
 # --- Debian packages -------------------------------------------------------------------------------------------
 missing=()
-want() { [ -e "$1" ] || command -v "$1" >/dev/null || missing+=("$2"); }
+want_file() { [ -e "$1" ] || command -v "$1" >/dev/null || missing+=("$2"); }
 
-install_packages() {
-  want docker-registry docker-registry
-  want openssl openssl
-  want setpriv util-linux
+want_packages() {
+  want_file docker-registry docker-registry
+  want_file openssl openssl
   if [ -z "${OLLAMA_BIN:-}" ] && [ ! -x "$ollama" ]; then
-    want /usr/include/nlohmann/json.hpp nlohmann-json3-dev
-    want /usr/include/stb/stb_image.h libstb-dev
+    want_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
+    want_file /usr/include/stb/stb_image.h libstb-dev
   fi
   [ ${#missing[@]} -gt 0 ] || return 0
-  command -v apt-get >/dev/null || die "this machine has no apt-get; install what these Debian packages hold: ${missing[*]}"
-  [ "$(id -u)" = 0 ] || die "packages are missing; run: sudo apt-get update && sudo apt-get install -y ${missing[*]}"
-  build "Debian packages ${missing[*]}" "30 s" apt_install "${missing[@]}"
+  say "Debian packages that are missing: ${missing[*]}"
+  command -v apt-get >/dev/null || die "this machine has no apt-get; install what they hold"
+  [ "$(id -u)" = 0 ] || die "run: sudo apt-get update && sudo apt-get install -y ${missing[*]}"
+  provide "Debian packages" "30 s" apt_install "${missing[@]}"
 }
 apt_install() {
   apt-get update
@@ -48,9 +52,9 @@ apt_install() {
 }
 
 # --- Kubernetes: etcd, kube-apiserver, kubectl and helm in one binary ---------------------------------------------
-build_kube() {
+want_kube() {
   [ ! -x "$kube/kubenode" ] || return 0
-  build kubernetes "6 min" go_build_kube
+  provide kubernetes "6 min" go_build_kube
 }
 go_build_kube() {
   local kubernetes minor helm part version=k8s.io/component-base/version
@@ -66,25 +70,25 @@ go_build_kube() {
 }
 
 # --- Ollama --------------------------------------------------------------------------------------------------------
-build_ollama() {
+want_ollama() {
   [ ! -x "$ollama" ] || return 0
-  build ollama "8 min" go_install_ollama
+  provide ollama "4 min" go_install_ollama
 }
 # Go module archives leave out folders named vendor, in which Ollama has headers of other projects.
 go_install_ollama() {
-  local home=${ollama%/*} malgo
+  local home=${ollama%/*} malgo=github.com/gen2brain/malgo@$malgo_version
   cd "$cache" # a folder without go.mod
-  malgo=$(go mod download -json "github.com/gen2brain/malgo@$malgo_version" | sed -n 's/^\t"Dir": "\(.*\)",\?$/\1/p')
-  install -D -m 644 "$malgo/miniaudio.h" "$home/include/miniaudio/miniaudio.h"
+  go mod download "$malgo"
+  install -D -m 644 "$(go env GOMODCACHE)/$malgo/miniaudio.h" "$home/include/miniaudio/miniaudio.h"
   CGO_ENABLED=1 CGO_CFLAGS=-O2 CGO_CXXFLAGS=-O2 CGO_CPPFLAGS="-I$home/include" GOBIN="$home/new" go install -trimpath \
     -ldflags "-s -w -X github.com/ollama/ollama/version.Version=${ollama_version#v}" "github.com/ollama/ollama@$ollama_version"
   mv "$home/new/ollama" "$ollama"
 }
 
 # --- cargo-deny ----------------------------------------------------------------------------------------------------
-build_cargo_deny() {
+want_cargo_deny() {
   [ ! -x "$cargo_deny" ] || return 0
-  build cargo-deny "4 min" cargo_install_deny
+  provide cargo-deny "2 min" cargo_install_deny
 }
 cargo_install_deny() {
   local target=$cache/tmp/cargo-deny
@@ -100,7 +104,7 @@ link_parts() { # NAME PATH...
   mkdir -p "$bin"
   while [ $# -gt 0 ]; do
     [ -x "$2" ] || die "no program $1 at $2"
-    [ "$bin/$1" -ef "$2" ] || ln -sfn "$2" "$bin/$1"
+    [ "$bin/$1" -ef "$2" ] || ln -sfn "$(realpath -s "$2")" "$bin/$1"
     shift 2
   done
   echo "export DROVER_STACK_BIN=$bin" >"$cache/env.new"
@@ -115,10 +119,10 @@ kube=$cache/kube-$(cat "$here"/kube/go.mod "$here"/kube/go.sum "$here"/kube/*.go
 ollama=$cache/ollama-$ollama_version/ollama
 cargo_deny=$cache/cargo-deny-$cargo_deny_version/bin/cargo-deny
 
-install_packages
-[ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -n "${HELM_BIN:-}" ] || build_kube
-[ -n "${OLLAMA_BIN:-}" ] || build_ollama
-build_cargo_deny
+want_packages
+[ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -n "${HELM_BIN:-}" ] || want_kube
+[ -n "${OLLAMA_BIN:-}" ] || want_ollama
+want_cargo_deny
 link_parts \
   etcd "${KUBEBUILDER_ASSETS:-$kube}/etcd" \
   kube-apiserver "${KUBEBUILDER_ASSETS:-$kube}/kube-apiserver" \

@@ -6,18 +6,18 @@
 //! the last one only. Word `i` of the sentence is embedded as the unit vector `i`, all else as unit vector 0, and
 //! the output layer leads from unit vector `i` to word `i + 1`, from the last one to the end of the answer.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+mod format;
+
+use std::collections::HashSet;
+use std::io::{self, Write};
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use format::{F32_BYTES, GgufFile, Tensor, Value};
 
 const WIDTH: usize = 64;
 const LAYERS: usize = 2;
 const HEADS: u32 = 4;
 const CONTEXT_LENGTH: u32 = 2048;
-const ALIGNMENT: usize = 32;
-const F32_BYTES: usize = 4;
 /// What one more unit in the feed-forward layers adds to the file: gate, up and down of each layer.
 const BYTES_PER_UNIT: u64 = (LAYERS * 3 * WIDTH * F32_BYTES) as u64;
 
@@ -49,6 +49,8 @@ impl TinyLlama {
     /// Answers with this sentence of at most 62 different words.
     pub fn says(mut self, sentence: &str) -> Self {
         self.words = sentence.split_whitespace().map(str::to_owned).collect();
+        let different: HashSet<&String> = self.words.iter().collect();
+        assert_eq!(different.len(), self.words.len(), "a word comes twice: {sentence:?}");
         assert!((1..WIDTH - 1).contains(&self.words.len()), "a sentence of 1 to 62 words: {sentence:?}");
         self
     }
@@ -62,16 +64,14 @@ impl TinyLlama {
 
     /// Writes the file and returns its digest, `sha256:<hex>`.
     pub fn write(&self, path: &Path) -> io::Result<String> {
-        let mut file = Hashing { file: BufWriter::new(File::create(path)?), hash: Sha256::new(), written: 0 };
         let tensors = self.tensors();
-        self.write_header(&mut file, &tensors)?;
+        let mut file = GgufFile::create(path, &self.metadata(), tensors.iter().map(|(tensor, _)| tensor))?;
         let mut noise = Noise::new(self.seed);
-        for tensor in &tensors {
-            file.pad()?;
-            self.write_tensor(&mut file, tensor, &mut noise)?;
+        for (tensor, content) in &tensors {
+            file.start_tensor()?;
+            self.write_weights(&mut file, tensor, content, &mut noise)?;
         }
-        file.file.flush()?;
-        Ok(file.hash.finalize().iter().fold("sha256:".to_owned(), |hex, byte| format!("{hex}{byte:02x}")))
+        file.finish()
     }
 
     fn vocabulary(&self) -> usize {
@@ -84,16 +84,17 @@ impl TinyLlama {
         (units as usize).next_multiple_of(32).max(32)
     }
 
-    fn tensors(&self) -> Vec<Tensor> {
+    fn tensors(&self) -> Vec<(Tensor, Content)> {
         use Content::{Embedding, Noise, Ones, Output, Zeros};
+        let tensor = |name: &str, shape, content| (Tensor { name: format!("{name}.weight"), shape }, content);
         let ff = self.feed_forward();
         let mut tensors = vec![
-            Tensor::new("token_embd", [WIDTH, self.vocabulary()], Embedding),
-            Tensor::new("output_norm", [WIDTH, 1], Ones),
-            Tensor::new("output", [WIDTH, self.vocabulary()], Output),
+            tensor("token_embd", [WIDTH, self.vocabulary()], Embedding),
+            tensor("output_norm", [WIDTH, 1], Ones),
+            tensor("output", [WIDTH, self.vocabulary()], Output),
         ];
         for layer in 0..LAYERS {
-            let of = |part, shape, content| Tensor::new(&format!("blk.{layer}.{part}"), shape, content);
+            let of = |part, shape, content| tensor(&format!("blk.{layer}.{part}"), shape, content);
             tensors.extend([
                 of("attn_norm", [WIDTH, 1], Ones),
                 of("attn_q", [WIDTH, WIDTH], Noise),
@@ -107,24 +108,6 @@ impl TinyLlama {
             ]);
         }
         tensors
-    }
-
-    fn write_header(&self, out: &mut impl Write, tensors: &[Tensor]) -> io::Result<()> {
-        let metadata = self.metadata();
-        out.write_all(b"GGUF")?;
-        out.write_all(&3u32.to_le_bytes())?;
-        out.write_all(&(tensors.len() as u64).to_le_bytes())?;
-        out.write_all(&(metadata.len() as u64).to_le_bytes())?;
-        for (key, value) in &metadata {
-            write_string(out, key)?;
-            value.write(out)?;
-        }
-        let mut offset = 0u64;
-        for tensor in tensors {
-            tensor.write_info(out, offset)?;
-            offset += tensor.bytes().next_multiple_of(ALIGNMENT) as u64;
-        }
-        Ok(())
     }
 
     fn metadata(&self) -> Vec<(&'static str, Value)> {
@@ -167,10 +150,16 @@ impl TinyLlama {
         special.into_iter().chain(bytes).chain(words).collect()
     }
 
-    fn write_tensor(&self, out: &mut impl Write, tensor: &Tensor, noise: &mut Noise) -> io::Result<()> {
+    fn write_weights(
+        &self,
+        out: &mut impl Write,
+        tensor: &Tensor,
+        content: &Content,
+        noise: &mut Noise,
+    ) -> io::Result<()> {
         let [columns, rows] = tensor.shape;
         let row = columns * F32_BYTES;
-        match tensor.content {
+        match content {
             Content::Zeros => (0..rows).try_for_each(|_| out.write_all(&vec![0; row])),
             Content::Ones => out.write_all(&1.0f32.to_le_bytes().repeat(columns)),
             Content::Noise => (0..rows).try_for_each(|_| out.write_all(noise.bytes(row))),
@@ -212,106 +201,6 @@ enum Content {
     Noise,
     Embedding,
     Output,
-}
-
-struct Tensor {
-    name: String,
-    /// Columns, then rows; a vector has one row.
-    shape: [usize; 2],
-    content: Content,
-}
-
-impl Tensor {
-    fn new(name: &str, shape: [usize; 2], content: Content) -> Self {
-        Self { name: format!("{name}.weight"), shape, content }
-    }
-
-    fn bytes(&self) -> usize {
-        self.shape[0] * self.shape[1] * F32_BYTES
-    }
-
-    fn write_info(&self, out: &mut impl Write, offset: u64) -> io::Result<()> {
-        const F32: u32 = 0;
-        let dimensions = if self.shape[1] == 1 { &self.shape[..1] } else { &self.shape[..] };
-        write_string(out, &self.name)?;
-        out.write_all(&(dimensions.len() as u32).to_le_bytes())?;
-        for dimension in dimensions {
-            out.write_all(&(*dimension as u64).to_le_bytes())?;
-        }
-        out.write_all(&F32.to_le_bytes())?;
-        out.write_all(&offset.to_le_bytes())
-    }
-}
-
-enum Value {
-    Number(u32),
-    Fraction(f32),
-    Flag(bool),
-    Text(String),
-    Texts(Vec<String>),
-    Integers(Vec<i32>),
-    Fractions(Vec<f32>),
-}
-
-impl Value {
-    /// Writes the value after the number that GGUF gives its type.
-    fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        const NUMBER: u32 = 4;
-        const INTEGER: u32 = 5;
-        const FRACTION: u32 = 6;
-        const FLAG: u32 = 7;
-        const TEXT: u32 = 8;
-        const ARRAY: u32 = 9;
-        let array = |kind: u32, items: Vec<Vec<u8>>| {
-            let count = (items.len() as u64).to_le_bytes();
-            [[ARRAY, kind].map(u32::to_le_bytes).concat(), count.to_vec(), items.concat()].concat()
-        };
-        let bytes = match self {
-            Self::Texts(items) => array(TEXT, items.iter().map(|item| string_bytes(item)).collect()),
-            Self::Integers(items) => array(INTEGER, items.iter().map(|item| item.to_le_bytes().to_vec()).collect()),
-            Self::Fractions(items) => array(FRACTION, items.iter().map(|item| item.to_le_bytes().to_vec()).collect()),
-            Self::Number(value) => [NUMBER, *value].map(u32::to_le_bytes).concat(),
-            Self::Fraction(value) => [FRACTION, value.to_bits()].map(u32::to_le_bytes).concat(),
-            Self::Flag(value) => [&FLAG.to_le_bytes()[..], &[u8::from(*value)]].concat(),
-            Self::Text(value) => [&TEXT.to_le_bytes()[..], &string_bytes(value)].concat(),
-        };
-        out.write_all(&bytes)
-    }
-}
-
-fn string_bytes(text: &str) -> Vec<u8> {
-    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
-}
-
-fn write_string(out: &mut impl Write, text: &str) -> io::Result<()> {
-    out.write_all(&string_bytes(text))
-}
-
-/// Hashes what is written on its way to the file.
-struct Hashing {
-    file: BufWriter<File>,
-    hash: Sha256,
-    written: usize,
-}
-
-impl Hashing {
-    fn pad(&mut self) -> io::Result<()> {
-        let padding = self.written.next_multiple_of(ALIGNMENT) - self.written;
-        self.write_all(&[0; ALIGNMENT][..padding])
-    }
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all(bytes)?;
-        self.hash.update(bytes);
-        self.written += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }
 
 /// Small random weights, the same for the same seed on every machine. Rows are taken from a block at random places,

@@ -4,8 +4,9 @@
 //!
 //! Every server listens on 127.0.0.1, logs into a file of the folder given to it and ends with the value that
 //! started it, or with the test process, however that ends.
-#![allow(dead_code)] // each test binary includes this module and uses a part of it
+#![allow(dead_code, unused_imports)] // each test binary includes this module and uses a part of it
 
+pub mod drover;
 pub mod gguf;
 pub mod kube_api;
 pub mod models;

@@ -1,0 +1,7 @@
+//! Scenarios on real parts: a Kubernetes API server with etcd, Ollama nodes, an OCI registry, kubectl and helm.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod specs;
+mod world;

@@ -1,0 +1,231 @@
+//! What the API server says to good and bad manifests.
+
+use crate::world::{api, namespace, scenario};
+
+/// A manifest with one thing wrong, and what the refusal must name.
+struct Bad {
+    what: &'static str,
+    manifest: &'static str,
+    names: &'static str,
+}
+
+const BAD: &[Bad] = &[
+    Bad {
+        what: "credentials in a URL",
+        manifest: "kind: OllamaNode\nspec: {url: 'http://me:secret@host:1'}",
+        names: "spec.url",
+    },
+    Bad { what: "another scheme", manifest: "kind: OllamaNode\nspec: {url: 'ftp://host'}", names: "spec.url" },
+    Bad { what: "no URL", manifest: "kind: OllamaNode\nspec: {}", names: "spec.url" },
+    Bad {
+        what: "a negative keep-alive",
+        manifest: "kind: OllamaNode\nspec: {url: 'http://host:1', keepAlive: '-5m'}",
+        names: "spec.keepAlive",
+    },
+    Bad {
+        what: "a negative weight",
+        manifest: "kind: OllamaNode\nspec: {url: 'http://host:1', weight: -1}",
+        names: "spec.weight",
+    },
+    Bad {
+        what: "no requests at once",
+        manifest: "kind: OllamaNode\nspec: {url: 'http://host:1', maxConcurrentRequests: 0}",
+        names: "spec.maxConcurrentRequests",
+    },
+    Bad {
+        what: "a context above the largest one",
+        manifest: "kind: OllamaNode\nspec: {url: 'http://host:1', contextLength: 9000, maxContextLength: 8000}",
+        names: "contextLength",
+    },
+    Bad {
+        what: "an unknown field",
+        manifest: "kind: OllamaNode\nspec: {url: 'http://host:1', wieght: 5}",
+        names: "spec.wieght",
+    },
+    Bad { what: "a bad model name", manifest: "kind: ModelPull\nspec: {model: 'a b'}", names: "spec.model" },
+    Bad { what: "a URL as model", manifest: "kind: ModelPull\nspec: {model: 'http://x/y:1'}", names: "spec.model" },
+    Bad {
+        what: "a negative timeout",
+        manifest: "kind: ModelPull\nspec: {model: 'a:1', timeout: '-5m'}",
+        names: "spec.timeout",
+    },
+    Bad {
+        what: "a number as timeout",
+        manifest: "kind: ModelPull\nspec: {model: 'a:1', timeout: 300}",
+        names: "spec.timeout",
+    },
+    Bad {
+        what: "a malformed digest",
+        manifest: "kind: ModelPull\nspec: {model: 'a:1', digest: 'sha256:abc'}",
+        names: "spec.digest",
+    },
+    Bad {
+        what: "an unknown update policy",
+        manifest: "kind: ModelPull\nspec: {model: 'a:1', updatePolicy: Sometimes}",
+        names: "spec.updatePolicy",
+    },
+    Bad {
+        what: "a version without v",
+        manifest: "kind: ModelVersion\nspec: {model: bot, version: '1.0.0', source: {ollama: {tag: 'a:1'}}}",
+        names: "spec.version",
+    },
+    Bad {
+        what: "a version of two parts",
+        manifest: "kind: ModelVersion\nspec: {model: bot, version: v1.0, source: {ollama: {tag: 'a:1'}}}",
+        names: "spec.version",
+    },
+    Bad {
+        what: "a model with capitals",
+        manifest: "kind: ModelVersion\nspec: {model: Bot, version: v1.0.0, source: {ollama: {tag: 'a:1'}}}",
+        names: "spec.model",
+    },
+    Bad {
+        what: "a malformed digest of a version",
+        manifest: "kind: ModelVersion\nspec: {model: bot, version: v1.0.0, source: {ollama: {tag: 'a:1', digest: 'md5:1'}}}",
+        names: "spec.source.ollama.digest",
+    },
+    Bad {
+        what: "its own parent",
+        manifest: "kind: ModelVersion\nspec: {model: bot, version: v1.0.0, parent: v1.0.0, source: {ollama: {tag: 'a:1'}}}",
+        names: "parent",
+    },
+    Bad {
+        what: "steps that fall",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {steps: [{weight: 50}, {weight: 20}]}}}",
+        names: "spec.strategy.canary.steps",
+    },
+    Bad {
+        what: "steps that stay",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {steps: [{weight: 20}, {weight: 20}]}}}",
+        names: "spec.strategy.canary.steps",
+    },
+    Bad {
+        what: "a step of 100",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {steps: [{weight: 100}]}}}",
+        names: "weight",
+    },
+    Bad {
+        what: "a step of negative length",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {steps: [{weight: 10, duration: '-1s'}]}}}",
+        names: "duration",
+    },
+    Bad {
+        what: "two strategies",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {immediate: {}, canary: {}}}",
+        names: "either canary or immediate",
+    },
+];
+
+#[test]
+fn bad_specs_are_refused_with_the_field_named() {
+    scenario(|| async {
+        let api = api().await;
+        let namespace = namespace(api, "bad").await;
+        for Bad { what, manifest, names } in BAD {
+            let yaml = format!("apiVersion: drover.dev/v1alpha1\nmetadata: {{name: bad}}\n{manifest}\n");
+            let answer = api.kubectl(&["create", "-n", &namespace, "--dry-run=server", "-f", "-"], Some(&yaml)).await;
+            assert!(!answer.status.success(), "{what}: was accepted");
+            assert!(answer.stderr.contains(names), "{what}: {} does not name {names}", answer.stderr);
+        }
+    });
+}
+
+#[test]
+fn names_that_can_not_be_used_are_refused() {
+    scenario(|| async {
+        let api = api().await;
+        let namespace = namespace(api, "names").await;
+        let name = "n".repeat(64);
+        for kind in ["OllamaNode\nspec: {url: 'http://host:1'}", "ModelPull\nspec: {model: 'a:1'}"] {
+            let yaml = format!("apiVersion: drover.dev/v1alpha1\nmetadata: {{name: {name}}}\nkind: {kind}\n");
+            let answer = api.kubectl(&["create", "-n", &namespace, "-f", "-"], Some(&yaml)).await;
+            assert!(answer.stderr.contains("metadata.name must have at most 63"), "{}", answer.stderr);
+        }
+    });
+}
+
+const VERSION: &str = r"
+apiVersion: drover.dev/v1alpha1
+kind: ModelVersion
+metadata: {name: bot-1}
+spec: {model: bot, version: v1.0.0, source: {ollama: {tag: 'a:1'}}, parameters: {temperature: 0.5}, tags: [a], changelog: x}
+";
+
+#[test]
+fn a_version_can_not_be_rewritten() {
+    scenario(|| async {
+        let api = api().await;
+        let namespace = namespace(api, "immutable").await;
+        api.kubectl_ok(&["create", "-n", &namespace, "-f", "-"], Some(VERSION)).await;
+        let patch = async |patch: &str| {
+            api.kubectl(&["patch", "mver", "bot-1", "-n", &namespace, "--type=merge", "-p", patch], None).await
+        };
+        for (patch_text, names) in [
+            (r#"{"spec": {"version": "v1.0.1"}}"#, "model and version are immutable"),
+            (r#"{"spec": {"source": {"ollama": {"tag": "b:1"}}}}"#, "source is immutable"),
+            (r#"{"spec": {"parameters": {"temperature": 0.6}}}"#, "parameters are immutable"),
+            (r#"{"spec": {"parameters": null}}"#, "parameters are immutable"),
+            (r#"{"spec": {"systemPrompt": {"version": "1", "text": "x"}}}"#, "systemPrompt is immutable"),
+            (r#"{"spec": {"parent": "v0.9.0"}}"#, "parent is immutable"),
+        ] {
+            let answer = patch(patch_text).await;
+            assert!(answer.stderr.contains(names), "{patch_text}: {:?}", answer);
+        }
+        let answer = patch(r#"{"spec": {"changelog": "y", "tags": ["b"]}}"#).await;
+        assert!(answer.status.success(), "{}", answer.stderr);
+    });
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    scenario(|| async {
+        let api = api().await;
+        let namespace = namespace(api, "defaults").await;
+        let yaml = "
+apiVersion: drover.dev/v1alpha1
+kind: OllamaNode
+metadata: {name: node}
+spec: {url: 'http://host:1'}
+---
+apiVersion: drover.dev/v1alpha1
+kind: ModelPull
+metadata: {name: p}
+spec: {model: 'a:1'}
+---
+apiVersion: drover.dev/v1alpha1
+kind: ModelDeployment
+metadata: {name: d}
+spec: {model: bot, version: v1.0.0}
+";
+        api.kubectl_ok(&["create", "-n", &namespace, "-f", "-"], Some(yaml)).await;
+        let node = api.get_json("onode", &namespace, "node").await;
+        assert_eq!(node["spec"]["weight"], 100);
+        assert_eq!(node["spec"]["maxConcurrentRequests"], 1);
+        assert_eq!(node["spec"]["maintenance"], false);
+        let pull = api.get_json("mpull", &namespace, "p").await;
+        assert_eq!(pull["spec"]["timeout"], "5m");
+        assert_eq!(pull["spec"]["updatePolicy"], "IfNotPresent");
+        let deployment = api.get_json("mdep", &namespace, "d").await;
+        assert_eq!(deployment["spec"]["placement"]["minNodes"], 1);
+        assert_eq!(deployment["spec"]["rollbackWindow"], 2);
+        let steps = &deployment["spec"]["strategy"]["canary"]["steps"];
+        assert_eq!(steps[0]["weight"], 20);
+        assert_eq!(steps[1]["weight"], 50);
+        assert_eq!(steps[1]["duration"], "24h");
+    });
+}
+
+#[test]
+fn the_api_server_has_nothing_to_say_against_the_crds_and_samples() {
+    scenario(|| async {
+        let api = api().await;
+        let namespace = namespace(api, "samples").await;
+        for folder in ["crds", "manifests/samples", "manifests/quickstart"] {
+            let path = format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"));
+            let arguments = ["apply", "--dry-run=server", "--validate=strict", "-n", &namespace, "-R", "-f", &path];
+            let answer = api.kubectl(&arguments, None).await;
+            assert!(answer.status.success(), "{folder}: {}", answer.stderr);
+            assert!(!answer.stderr.contains("unrecognized format"), "{folder}: {}", answer.stderr);
+        }
+    });
+}

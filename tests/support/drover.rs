@@ -1,0 +1,87 @@
+//! Drover's own processes, as a user starts them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::Process;
+use super::{eventually, free_port, http_client};
+
+/// A `drover controller` or `drover gateway`.
+pub struct Drover {
+    name: String,
+    arguments: Vec<String>,
+    kubeconfig: PathBuf,
+    dir: PathBuf,
+    health: u16,
+    process: Process,
+}
+
+impl Drover {
+    /// Starts a controller for one namespace that knows these gateways.
+    pub async fn controller(kubeconfig: &Path, namespace: &str, gateways: &[String], dir: &Path) -> Self {
+        let gateways = gateways.join(",");
+        let arguments = ["controller", "--namespace", namespace, "--gateways", &gateways, "--probe-interval", "1s"];
+        Self::start("controller", &arguments, kubeconfig, dir).await
+    }
+
+    /// Starts a gateway on `port` for one namespace, which keeps its table in `dir`.
+    pub async fn gateway(name: &str, kubeconfig: &Path, namespace: &str, port: u16, dir: &Path) -> Self {
+        let (listen, data) = (format!("127.0.0.1:{port}"), dir.join(name));
+        std::fs::create_dir_all(&data).expect("a folder for the gateway's data");
+        let data = data.display().to_string();
+        let arguments = ["gateway", "--namespace", namespace, "--gateway-listen", &listen, "--data-dir", &data];
+        Self::start(name, &arguments, kubeconfig, dir).await
+    }
+
+    async fn start(name: &str, arguments: &[&str], kubeconfig: &Path, dir: &Path) -> Self {
+        let health = free_port();
+        let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        arguments.extend(["--health-listen".into(), format!("127.0.0.1:{health}")]);
+        let process = Process::spawn(name, command(&arguments, kubeconfig), dir);
+        let mut drover =
+            Self { name: name.into(), arguments, kubeconfig: kubeconfig.into(), dir: dir.into(), health, process };
+        drover.wait_until_ready().await;
+        drover
+    }
+
+    /// The process, for kills and the log.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Dies without a chance to finish anything.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Starts again with the same flags, after a kill or not; ready when this returns.
+    pub async fn restart(&mut self) {
+        self.process.kill9();
+        self.process = Process::spawn(&self.name, command(&self.arguments, &self.kubeconfig), &self.dir);
+        self.wait_until_ready().await;
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let (http, url) = (http_client(), format!("http://127.0.0.1:{}/readyz", self.health));
+        let process = &mut self.process;
+        eventually("drover is ready", Duration::from_secs(30), async || {
+            assert!(process.is_alive(), "{}", process.diagnosis());
+            http.get(&url).send().await.and_then(reqwest::Response::error_for_status)
+        })
+        .await;
+    }
+}
+
+fn command(arguments: &[String], kubeconfig: &Path) -> Command {
+    let mut command = Command::new(program());
+    command.args(arguments).env("KUBECONFIG", kubeconfig).env("DROVER_LOG_LEVEL", "info,drover=debug");
+    command
+}
+
+/// The `drover` that was built together with this test or demo.
+pub fn program() -> PathBuf {
+    let own = std::env::current_exe().expect("the path of this program");
+    let found = own.ancestors().map(|folder| folder.join("drover")).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("no drover beside {}: run `cargo build` first", own.display()))
+}
