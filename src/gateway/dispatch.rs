@@ -92,7 +92,7 @@ impl<'a> Dispatch<'a> {
                 return Ok(response);
             }
         }
-        Err(self.failure())
+        Err(self.failure(legs))
     }
 
     /// An answer from one of the leg's nodes; `None` when all failed or stayed full.
@@ -136,6 +136,12 @@ impl<'a> Dispatch<'a> {
         let usable = target.holders.iter().filter(|holder| holder.node.weight > 0);
         let fitting = usable.filter(|holder| self.ask.context(target, &holder.node).is_ok());
         fitting.filter(|holder| !failed(holder)).cloned().collect()
+    }
+
+    /// The largest context that a holder allows, if all of them allow less than is needed.
+    fn narrowest(&self, legs: &[Leg<'_>]) -> Option<u64> {
+        let holders = legs.iter().flat_map(|leg| leg.target.holders.iter().map(|holder| (leg.target, holder)));
+        holders.filter_map(|(target, holder)| self.ask.context(target, &holder.node).err()).max()
     }
 
     /// Refuses a context window that no node allows.
@@ -191,10 +197,15 @@ impl<'a> Dispatch<'a> {
     }
 
     /// Why no node could answer: every attempt with its reason.
-    fn failure(&self) -> Failure {
+    fn failure(&self, legs: &[Leg<'_>]) -> Failure {
         let reason = &self.run.reason;
         if self.faults.is_empty() && !self.was_full {
-            let message = format!("no ready node can answer ({reason})");
+            let message = match self.narrowest(legs) {
+                Some(limit) => {
+                    format!("no ready node can answer ({reason}): num_ctx is over their limit of {limit} tokens")
+                }
+                None => format!("no ready node can answer ({reason})"),
+            };
             return Failure::new(StatusCode::SERVICE_UNAVAILABLE, "no_ready_node", message).retry_after(RETRY_AFTER);
         }
         let mut tried: Vec<_> = self.faults.iter().map(|fault| format!("{}: {}", fault.node, fault.error)).collect();

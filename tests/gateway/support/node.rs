@@ -38,6 +38,8 @@ pub enum Act {
     HoldAfter(usize),
     /// Sends the head of its answer, and so on, when it is let go.
     Hold,
+    /// Cuts the connection when it is let go, without a head.
+    HoldThenCut,
     /// Answers with this text.
     Raw(String),
 }
@@ -186,7 +188,7 @@ async fn handle(State((name, memory, open)): State<Shared>, uri: Uri, request: R
         let message = format!("model '{}' not found", body["model"].as_str().unwrap_or_default());
         return (StatusCode::NOT_FOUND, axum::Json(json!({ "error": message }))).into_response();
     }
-    if act == Act::Hold {
+    if matches!(act, Act::Hold | Act::HoldThenCut) {
         open.subscribe().wait_for(|open| *open).await.unwrap();
     }
     let streams = body["stream"].as_bool().unwrap_or(true);
@@ -217,6 +219,10 @@ fn perform(
             parts = half(&parts, count);
             cut = true;
         }
+        Act::HoldThenCut => {
+            parts.clear();
+            cut = true;
+        }
         Act::StopAfter(count) => parts = half(&parts, count),
         Act::ErrAfter(count, message) => {
             parts.truncate(count);
@@ -238,12 +244,15 @@ fn perform(
             if index >= hold_at {
                 open.wait_for(|open| *open).await.unwrap();
             }
-            // What is sent in one go may arrive as one chunk; the pause between tasks keeps most of them apart.
+            // A body that is not ready makes the server send what it has.
             tokio::task::yield_now().await;
             Ok::<_, Infallible>(piece)
         }
     });
-    let end = stream::iter(cut.then(|| Err(io::Error::other("cut"))));
+    let end = stream::iter(cut.then_some(())).then(|()| async {
+        tokio::task::yield_now().await;
+        Err(io::Error::other("cut"))
+    });
     pieces.map(|piece| Ok(piece.unwrap())).chain(end).map(move |piece| {
         let _until_dropped = &under_way;
         piece
