@@ -72,7 +72,7 @@ async fn who_waits_too_long_is_told_when_to_come_back() {
     assert_eq!(first.status, 200);
     assert_eq!((second.status, second.header("retry-after"), second.header("x-drover-attempts")), (503, "5", "0"));
     let error = second.json()["error"].as_str().unwrap().to_owned();
-    assert!(error.contains("within 50ms"), "{error}");
+    assert!(error.contains("full for 50ms"), "{error}");
     assert_eq!(world.counts("v1.0.0").await, (1, 0));
 }
 

@@ -14,6 +14,7 @@ use axum::{
     extract::{Request, State},
     http::{StatusCode, Uri},
     response::{IntoResponse, Response},
+    serve::ListenerExt,
 };
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -91,6 +92,7 @@ impl FakeNode {
         let memory = Arc::new(Mutex::new(Memory::default()));
         let open = watch::Sender::new(false);
         let router = Router::new().fallback(handle).with_state((name.to_owned(), memory.clone(), open.clone()));
+        let listener = listener.tap_io(|connection| connection.set_nodelay(true).unwrap());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }).abort_handle();
         Self { name: name.into(), url, memory, open, server }
     }
