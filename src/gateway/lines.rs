@@ -4,7 +4,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde_json::Value;
 
 use super::fields::{Fields, json};
-use crate::ports::NodeError;
+use crate::{domain::model_name::DEFAULT_HOST, ports::NodeError};
 
 /// The longest line a node may send, in bytes.
 pub const LONGEST: usize = 64 << 20;
@@ -91,7 +91,7 @@ impl Renamer {
     }
 
     fn text(&self, text: &str) -> String {
-        text.replace(&self.called, &self.tag)
+        text.replace(&format!("{DEFAULT_HOST}/{}", self.called), &self.tag).replace(&self.called, &self.tag)
     }
 
     /// A node's error without the name it was called with.
