@@ -10,7 +10,7 @@ use kube_runtime::{
     utils::Backoff,
     watcher::{self, Event},
 };
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tracing::{error, warn};
 
 use super::Kind;
@@ -35,6 +35,7 @@ pub enum Change<K: Kind> {
 pub struct Watched<K: Kind> {
     store: Store<K>,
     changes: broadcast::Sender<Change<K>>,
+    complete: watch::Receiver<bool>,
 }
 
 impl<K: Kind> Watched<K> {
@@ -45,7 +46,9 @@ impl<K: Kind> Watched<K> {
     {
         let (store, writer) = reflector::store();
         let (changes, _) = broadcast::channel(REMEMBERED_CHANGES);
-        (Self { store, changes: changes.clone() }, keep_current(api, writer, changes))
+        let (completed, complete) = watch::channel(false);
+        let keeper = Keeper { writer, changes: changes.clone(), completed };
+        (Self { store, changes, complete }, keeper.keep_current(api))
     }
 
     /// The objects, for code that needs the store itself.
@@ -53,16 +56,17 @@ impl<K: Kind> Watched<K> {
         self.store.clone()
     }
 
-    /// Every change from now on; the store has it already.
+    /// What is there now, as one change, and every change from now on; the store has it already.
     pub fn changes(&self) -> impl Stream<Item = Change<K>> + Send + 'static {
         let receiver = self.changes.subscribe();
-        stream::unfold(receiver, |mut receiver| async move {
+        let later = stream::unfold(receiver, |mut receiver| async move {
             match receiver.recv().await {
                 Ok(change) => Some((change, receiver)),
                 Err(broadcast::error::RecvError::Lagged(_)) => Some((Change::Many, receiver)),
                 Err(broadcast::error::RecvError::Closed) => None,
             }
-        })
+        });
+        stream::once(async { Change::Many }).chain(later)
     }
 
     /// Waits for the first complete view.
@@ -70,7 +74,14 @@ impl<K: Kind> Watched<K> {
     /// # Errors
     /// When the watch ended before.
     pub async fn ready(&self) -> Result<(), String> {
-        self.store.wait_until_ready().await.map_err(|error| error.to_string())
+        // Not the store's own `wait_until_ready`, which wakes up only one of several that wait.
+        let complete = self.complete.clone().wait_for(|complete| *complete).await.map(drop);
+        complete.map_err(|_| format!("the watch of {} ended", K::kind(&())))
+    }
+
+    /// Whether there was a complete view.
+    pub fn is_ready(&self) -> bool {
+        *self.complete.borrow()
     }
 
     /// One object.
@@ -96,35 +107,43 @@ impl<K: Kind> Watched<K> {
     }
 }
 
-async fn keep_current<K: Kind>(
-    api: Api<DeserializeGuard<K>>,
-    mut writer: Writer<K>,
+/// Keeps a store current and tells of it.
+struct Keeper<K: Kind> {
+    writer: Writer<K>,
     changes: broadcast::Sender<Change<K>>,
-) -> Result<(), String>
-where
-    DeserializeGuard<K>: Kind,
-{
-    let config = watcher::Config::default().timeout(WATCH_SECONDS);
-    let mut events = watcher::watcher(api, config).backoff(Reconnect(FIRST_RETRY)).boxed();
-    while let Some(event) = events.next().await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                warn!(kind = %K::kind(&()), %error, "the watch broke and is started again");
-                continue;
+    completed: watch::Sender<bool>,
+}
+
+impl<K: Kind> Keeper<K> {
+    async fn keep_current(mut self, api: Api<DeserializeGuard<K>>) -> Result<(), String>
+    where
+        DeserializeGuard<K>: Kind,
+    {
+        let config = watcher::Config::default().timeout(WATCH_SECONDS);
+        let mut events = watcher::watcher(api, config).backoff(Reconnect(FIRST_RETRY)).boxed();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.take(event),
+                Err(error) => warn!(kind = %K::kind(&()), %error, "the watch broke and is started again"),
             }
-        };
-        let Some(event) = readable(event) else { continue };
-        writer.apply_watcher_event(&event);
+        }
+        Err("the watch ended".into())
+    }
+
+    fn take(&mut self, event: Event<DeserializeGuard<K>>) {
+        let Some(event) = readable(event) else { return };
+        self.writer.apply_watcher_event(&event);
         let change = match event {
             Event::Apply(object) | Event::Delete(object) => Change::One(Arc::new(object)),
             Event::InitDone => Change::Many,
-            Event::Init | Event::InitApply(_) => continue,
+            Event::Init | Event::InitApply(_) => return,
         };
+        if matches!(change, Change::Many) {
+            self.completed.send_replace(true);
+        }
         // Nobody listens yet, or any more: the store has it all the same.
-        let _ = changes.send(change);
+        let _ = self.changes.send(change);
     }
-    Err("the watch ended".into())
 }
 
 /// The event, unless its object can't be read: one bad object must not stop the others.

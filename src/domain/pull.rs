@@ -276,6 +276,8 @@ pub enum Attempt {
     Done {
         /// The digest the node reported right after the pull.
         digest: String,
+        /// Bytes on its disk.
+        size_bytes: i64,
     },
     /// Failed.
     Failed {
@@ -323,7 +325,7 @@ pub fn decide(
 ) -> (Action, NodePhase, Option<String>) {
     let running = matches!(view.attempt, Some(Attempt::Queued | Attempt::Running(_)));
     let done = match view.attempt {
-        Some(Attempt::Done { digest }) => Some(digest.as_str()),
+        Some(Attempt::Done { digest, .. }) => Some(digest.as_str()),
         _ => None,
     };
     let have = view.present.or(done);

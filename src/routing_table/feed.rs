@@ -104,7 +104,7 @@ impl Feed {
                     // A burst of changes makes one table.
                     while let Some(Some(())) = changes.next().now_or_never() {}
                     // One ready store at a time becomes ready; nothing is served from half a view.
-                    complete = complete || self.is_complete().await;
+                    complete = complete || self.is_complete();
                     if complete {
                         self.publish();
                     }
@@ -123,9 +123,8 @@ impl Feed {
         }
     }
 
-    async fn is_complete(&self) -> bool {
-        let ready = async { tokio::join!(self.nodes.ready(), self.versions.ready(), self.deployments.ready()) };
-        matches!(tokio::time::timeout(Duration::ZERO, ready).await, Ok((Ok(()), Ok(()), Ok(()))))
+    fn is_complete(&self) -> bool {
+        self.nodes.is_ready() && self.versions.is_ready() && self.deployments.is_ready()
     }
 
     async fn is_api_alive(&self) -> bool {

@@ -3,5 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod fleet;
+mod rollout;
 mod specs;
 mod world;

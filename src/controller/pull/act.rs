@@ -20,6 +20,7 @@ use crate::{
     domain::{
         backoff,
         model_name::ModelName,
+        node::NodeModel,
         pull::{Action, Attempt, Fault, Line, Progress, STALL_AFTER},
     },
     ports::NodeError,
@@ -180,9 +181,9 @@ impl Job {
         pulling.set(&self.key, Attempt::Running(Progress::default()));
         info!(node = %self.node.name, model = self.spec.model, "pulling");
         let outcome = match self.pull().await {
-            Ok(digest) => {
-                info!(node = %self.node.name, model = self.spec.model, digest, "pulled");
-                Attempt::Done { digest }
+            Ok(model) => {
+                info!(node = %self.node.name, model = self.spec.model, model.digest, "pulled");
+                Attempt::Done { digest: model.digest, size_bytes: model.size_bytes }
             }
             Err((fault, message)) => self.failed(fault, message),
         };
@@ -203,7 +204,7 @@ impl Job {
         Attempt::Failed { fault, message, failures, retry_at }
     }
 
-    async fn pull(&self) -> Result<String, (Fault, String)> {
+    async fn pull(&self) -> Result<NodeModel, (Fault, String)> {
         let mut lines = self.context.ollama.pull(&self.key.0, &self.spec.model, self.spec.insecure);
         let mut patience = STALL_AFTER;
         loop {
@@ -217,7 +218,7 @@ impl Job {
                 return Err((Fault::from_message(&message), message));
             }
             if line.status == "success" {
-                return self.digest().await;
+                return self.find().await;
             }
             patience = if line.status.starts_with("verifying") { VERIFY_WITHIN } else { STALL_AFTER };
             if self.context.pulling.fold(&self.key, &line, Timestamp::now()) {
@@ -226,12 +227,12 @@ impl Job {
         }
     }
 
-    /// The digest as the node lists it now.
-    async fn digest(&self) -> Result<String, (Fault, String)> {
+    /// The model as the node lists it now.
+    async fn find(&self) -> Result<NodeModel, (Fault, String)> {
         let probe = self.context.ollama.probe(&self.key.0).await;
         let probe = probe.map_err(|fault| (Fault::NodeAway, fault.advice().to_owned()))?;
         let held = probe.models.into_iter().find(|model| ModelName::same(&model.name, &self.spec.model));
-        held.map(|model| model.digest).ok_or((Fault::Other, "the node says success but does not list the model".into()))
+        held.ok_or((Fault::Other, "the node says success but does not list the model".into()))
     }
 }
 
