@@ -4,11 +4,11 @@ mod answers;
 mod lines;
 mod openai;
 mod parameters;
+#[path = "../support/mod.rs"]
+mod parts;
 mod places;
 mod real;
 mod retries;
 mod split;
-#[path = "../support/mod.rs"]
-mod stack;
 mod support;
 mod tables;

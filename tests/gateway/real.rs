@@ -4,7 +4,7 @@ use drover::{ollama, ports::NodeApi, routing_table::Node};
 use serde_json::{Value, json};
 
 use crate::{
-    stack::{Scratch, gguf::TinyLlama, ollama::Ollama},
+    parts::{Scratch, gguf::TinyLlama, ollama::Ollama},
     support::{World, alias, deployment, table, version},
 };
 
