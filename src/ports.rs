@@ -128,7 +128,7 @@ pub struct DeploymentStats {
 /// What became of one version's attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionStats {
-    /// Attempts sent to nodes.
+    /// Attempts that ended: with an answer, or through the node's fault. What a caller got wrong or broke off is none.
     pub attempts: u64,
     /// Attempts that failed through the node's fault.
     pub failures: u64,
