@@ -38,7 +38,7 @@ pub fn spec(object: &ModelDeployment) -> Spec {
     Spec {
         version: object.spec.version.clone(),
         steps: steps.map(|step| Step { weight: step.weight, duration: step.duration.0 }).collect(),
-        require_approval: canary.as_ref().is_some_and(|canary| canary.require_approval),
+        require_approval: canary.as_ref().is_some_and(|canary| canary.require_approval || canary.analysis.is_some()),
         paused: object.spec.paused,
         min_nodes: object.spec.placement.min_nodes,
         id_prefix: object.uid().unwrap_or_default().chars().take(ID_PREFIX).collect(),
