@@ -44,6 +44,7 @@ impl Ollama {
         let http = Client::builder()
             .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_WITHIN)
+            .no_proxy()
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
