@@ -174,12 +174,17 @@ fn an_idle_system_writes_nothing() {
 #[test]
 fn a_stream_whose_node_dies_ends_with_an_error_and_the_next_one_is_answered() {
     scenario(|| async {
-        let mut fleet = serving_fleet("1h").await;
-        let endless = json!({
-            "model": "bot", "stream": true, "options": {"num_predict": 100_000},
+        let endless = TinyLlama::new(30).says("and so on").endlessly();
+        let mut fleet = Fleet::start(&[("drover/endless", "1", endless)]).await;
+        let model = fleet.model("drover/endless:1");
+        fleet.apply(&pull_manifest("endless", &model)).await;
+        fleet.wait_ready("mpull", "endless").await;
+        fleet.until_served(&model).await;
+        let request = json!({
+            "model": model, "stream": true, "options": {"num_predict": 1_000_000},
             "messages": [{"role": "user", "content": "Go on"}],
         });
-        let request = fleet.http.post(format!("{}/api/chat", fleet.gateway_urls[0])).json(&endless);
+        let request = fleet.http.post(format!("{}/api/chat", fleet.gateway_urls[0])).json(&request);
         let mut answer = request.send().await.expect("the gateway answers");
         assert_eq!(answer.status(), 200);
         let node = answer.headers()["x-drover-node"].to_str().expect("a name").to_owned();
@@ -192,7 +197,7 @@ fn a_stream_whose_node_dies_ends_with_an_error_and_the_next_one_is_answered() {
         let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
         assert!(last["error"].as_str().is_some_and(|error| error.contains(&node)), "{last}");
         for _ in 0..10 {
-            let answer = fleet.chat(0, "bot").await;
+            let answer = fleet.chat(0, &model).await;
             assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap_or_default());
         }
     });
