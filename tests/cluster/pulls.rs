@@ -35,6 +35,11 @@ fn a_pull_reports_its_progress_survives_a_node_and_happens_once() {
             both(status, |node| node["totalBytes"].as_u64() >= Some(BIG) && node["bytesPerSecond"].as_i64() > Some(0))
         );
 
+        // The controller dies in the middle: the next one goes on from the bytes that are there.
+        fleet.controller.kill9();
+        fleet.controller.restart().await;
+        fleet.until("mpull", "big", "goes on", |s| both(s, |node| node["percent"].as_i64() > Some(10))).await;
+
         // The node dies in the middle and comes back: the pull goes on there, and is whole on the other one meanwhile.
         fleet.nodes[0].kill9();
         fleet.until("mpull", "big", "says that the node is away", |s| node(s, "node-1")["phase"] != "Pulling").await;
