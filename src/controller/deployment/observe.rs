@@ -57,8 +57,14 @@ pub async fn observe(context: &Context, object: &ModelDeployment, state: &State)
     let nodes = context.nodes.list(&namespace);
     let versions = context.versions.list(&namespace);
     let same_model = versions.iter().filter(|version| version.spec.model == object.spec.model);
-    let versions =
-        same_model.map(|version| (version.spec.version.clone(), availability(version, object, &nodes))).collect();
+    let mut versions = Versions::new();
+    for version in same_model {
+        let found = availability(version, object, &nodes);
+        // Of two objects for one version, one is refused and never gets a digest.
+        if found.release.is_some() || !versions.contains_key(&version.spec.version) {
+            versions.insert(version.spec.version.clone(), found);
+        }
+    }
     let waiting = state.last_rollback.as_ref().is_some_and(|rollback| rollback.effective_at.is_none());
     let served = if waiting { served(context, object).await } else { Some(Vec::new()) };
     Seen { versions, served }

@@ -23,10 +23,13 @@ use crate::{
 /// A node's URL and an alias.
 type Place = (String, String);
 
+/// A revision and where its versions have been loaded.
+type Loaded = (i64, HashSet<Place>);
+
 /// What each deployment has had loaded for its present revision: each place once, because a node without room for two
 /// models would otherwise load them in turn for ever.
 #[derive(Default)]
-pub struct Warm(Mutex<HashMap<ObjectRef<ModelDeployment>, (i64, HashSet<Place>)>>);
+pub struct Warm(Mutex<HashMap<ObjectRef<ModelDeployment>, Loaded>>);
 
 impl Warm {
     /// Starts loading what is not in memory yet.
