@@ -99,7 +99,11 @@ fn availability(version: &ModelVersion, object: &ModelDeployment, nodes: &[Arc<O
 
 async fn served(context: &Context, object: &ModelDeployment) -> Option<Vec<Served>> {
     match tokio::time::timeout(ASK_WITHIN, context.gateways.stats()).await {
-        Ok(Ok(gateways)) => Some(gateways.iter().map(|stats| revision(stats, object)).collect()),
+        Ok(Ok(gateways)) => {
+            let namespace = object.namespace().unwrap_or_default();
+            let serving = gateways.iter().filter(|stats| stats.namespace == namespace);
+            Some(serving.map(|stats| revision(stats, object)).collect())
+        }
         Ok(Err(error)) => {
             debug!(%error, "a gateway can't be asked");
             None
