@@ -1,0 +1,11 @@
+//! What must hold for every input: the domain, the settings and the routing table under random and hostile values.
+
+mod backoff;
+mod conditions;
+mod labels;
+mod names;
+mod params;
+mod pull;
+mod rollout;
+mod routing_table;
+mod settings;
