@@ -104,7 +104,9 @@ fn has_word(line: &str, word: &str) -> bool {
     let opens = word.starts_with(inside);
     let closes = word.ends_with(inside);
     line.match_indices(word).any(|(at, _)| {
-        !(opens && line[..at].ends_with(inside)) && !(closes && line[at + word.len()..].starts_with(inside))
+        let (before, after) = (&line[..at], &line[at + word.len()..]);
+        let is_longer = (opens && before.ends_with(inside)) || (closes && after.starts_with(inside));
+        !is_longer
     })
 }
 

@@ -143,7 +143,7 @@ proptest! {
         let view = NodeView { unusable: unusable.then_some("drained"), present: present.as_deref(), attempt: attempt.as_ref() };
         let (action, node, message) = decide(&view, pin.as_deref(), suspended, now);
         let running = matches!(attempt, Some(Attempt::Queued | Attempt::Running(_)));
-        let done = match &attempt { Some(Attempt::Done { digest }) => Some(digest.as_str()), _ => None };
+        let done = match &attempt { Some(Attempt::Done { digest, .. }) => Some(digest.as_str()), _ => None };
         let have = present.as_deref().or(done);
         if action == Action::Start {
             prop_assert!(!suspended && !unusable && pin.is_none() && have.is_none() && !running);
@@ -198,7 +198,7 @@ fn attempt() -> impl Strategy<Value = Option<Attempt>> {
         Just(None),
         Just(Some(Attempt::Queued)),
         Just(Some(Attempt::Running(Progress::default()))),
-        "[xy]".prop_map(|digest| Some(Attempt::Done { digest })),
+        "[xy]".prop_map(|digest| Some(Attempt::Done { digest, size_bytes: 7 })),
         (990..1010i64).prop_map(|retry| Some(Attempt::Failed {
             fault: Fault::NoSpace,
             message: "no space left on device".into(),
@@ -227,7 +227,7 @@ fn layers_of_any_size_do_not_overflow() {
         };
         progress.fold(&line, at(10 * index as i64));
     }
-    assert!(progress.remaining_seconds().is_some());
+    assert_eq!(progress.bytes(), (i64::MAX, Some(i64::MAX)));
 }
 
 /// What Ollama 0.17.4 says, as its server/{images,download,auth}.go put it together, and what it means.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use drover::domain::{
     pull::elapsed,
     rollout::{
-        Availability, Commands, Decision, Input, Outcome, Phase, Release, Served, Spec, State, Step, Versions, plan,
+        Availability, Commands, Decision, HistoryEntry, Input, Outcome, Phase, Release, Served, Spec, State, Step,
+        Versions, plan,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -301,8 +302,9 @@ impl World {
                 usable && (went_back || self.can_begin(&version)),
                 "{version} became stable without being available"
             );
-            let was_live =
-                before.history.iter().any(|e| e.release.version == version && e.outcome == Outcome::Deployed);
+            let in_history = |e: &HistoryEntry| e.release.version == version && e.outcome == Outcome::Deployed;
+            let was_live = before.history.iter().any(in_history)
+                || before.previous.as_ref().is_some_and(|previous| previous.version == version);
             let at_once = before.stable.is_none() || self.spec.steps.is_empty();
             assert!(at_once || was_live, "{version} took all requests at once, and was never live before");
             assert!(!self.spec.paused || before.stable.is_none() || was_live, "switched while paused");
@@ -431,7 +433,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 700, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_decision_of_every_history_keeps_the_promises(events in vec(event(), 1..120)) {
@@ -548,6 +550,23 @@ fn an_older_version_that_was_live_takes_over_at_once() {
 }
 
 #[test]
+fn the_version_before_takes_over_at_once_also_when_the_history_has_forgotten_it() {
+    let mut world = with_canary("v1.1.0");
+    serving("v1.1.0", &mut world);
+    world.spec.version = "v1.2.0".into();
+    for _ in 0..10 {
+        world.decide();
+        world.commands.undo = Some(world.state.rollout_id.clone());
+        world.decide();
+        world.commands.retry = Some(world.state.rollout_id.clone());
+    }
+    assert!(world.state.history.iter().all(|entry| entry.release.version != "v1.0.0"));
+    world.spec.version = "v1.0.0".into();
+    world.decide();
+    assert_eq!((world.state.stable_version(), world.state.canary_version()), (Some("v1.0.0"), None));
+}
+
+#[test]
 fn an_undo_meant_for_what_was_set_back_since_does_nothing() {
     let mut world = with_canary("v1.1.0");
     serving("v1.1.0", &mut world);
@@ -595,6 +614,17 @@ fn an_undo_without_a_node_for_the_earlier_version_waits_for_one() {
     world.versions.insert("v1.0.0".into(), available("v1.0.0", 1));
     world.decide();
     assert_eq!(world.state.stable_version(), Some("v1.0.0"));
+}
+
+#[test]
+fn a_retry_from_before_the_undo_does_not_defeat_it() {
+    let mut world = with_canary("v1.1.0");
+    world.commands.retry = Some(world.state.rollout_id.clone());
+    world.decide();
+    world.commands.undo = Some(world.state.rollout_id.clone());
+    world.decide();
+    world.decide();
+    assert_eq!((world.state.canary_version(), World::share(&world.state, "v1.0.0")), (None, 100));
 }
 
 #[test]

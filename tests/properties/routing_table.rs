@@ -1,6 +1,6 @@
 //! The table: what compiling promises, and what survives on disk.
 
-use std::{fs, sync::Arc};
+use std::{collections::BTreeSet, fs, sync::Arc};
 
 use drover::{
     api::{ModelDeployment, ModelVersion, OllamaNode},
@@ -213,10 +213,10 @@ proptest! {
             let fine = |(index, seen): (usize, &Seen)| {
                 (is_usable(seen) && seen.namespace == own).then(|| format!("node-{index}"))
             };
-            let expected: std::collections::BTreeSet<String> = world.nodes.iter().enumerate().filter_map(fine).collect();
-            prop_assert_eq!(space.nodes.keys().cloned().collect::<std::collections::BTreeSet<_>>(), expected.clone());
+            let expected: BTreeSet<String> = world.nodes.iter().enumerate().filter_map(fine).collect();
+            prop_assert_eq!(space.nodes.keys().cloned().collect::<BTreeSet<_>>(), expected.clone());
             let tag = space.tags.get("registry.ollama.ai/library/tiny:latest");
-            prop_assert_eq!(tag.map(|tag| holders(tag).into_iter().collect()).unwrap_or_default(), expected);
+            prop_assert_eq!(tag.map(|tag| holders(tag).into_iter().collect::<BTreeSet<_>>()).unwrap_or_default(), expected);
             let Some(tag) = tag else { continue };
             let same = tag.holders.iter().all(|holder| holder.digest == tag.holders[0].digest);
             prop_assert_eq!(tag.digest.is_empty(), !same, "a digest only where all nodes agree");

@@ -52,7 +52,9 @@ pub struct Decision {
     pub notices: Vec<Notice>,
 }
 
-/// Decides what happens next. Deciding again on the result without any change changes nothing.
+/// Decides what happens next. Deciding again on the result without any change changes nothing, but for two cases: a
+/// step without a duration is left by the next decision, and after an undo of what `spec.version` no longer asks for
+/// the next decision turns to what it does ask for.
 pub fn plan(input: &Input<'_>) -> Decision {
     let mut draft = Draft { input, state: input.state.clone(), notices: Vec::new(), wake_after: None };
     draft.apply_rules();
@@ -243,7 +245,9 @@ impl Draft<'_> {
             .is_some_and(|stable| version::compare(self.target(), stable) == Some(Ordering::Less));
         let is_this_live =
             |entry: &HistoryEntry| entry.release.version == release.version && entry.outcome == Outcome::Deployed;
-        let was_live = self.state.history.iter().any(is_this_live);
+        // The history is short: the version before may have dropped out of it.
+        let is_previous = self.state.previous.as_ref().is_some_and(|previous| previous.version == release.version);
+        let was_live = is_previous || self.state.history.iter().any(is_this_live);
         if self.state.stable.is_some() && is_older && was_live {
             // A command that was meant for what gives way now must not hit what takes its place.
             self.state.rollout_id = next_rollout_id(&spec.id_prefix, &self.state.rollout_id);
@@ -303,6 +307,10 @@ impl Draft<'_> {
         if from.version == self.target() {
             let Release { version, digest, .. } = from.clone();
             self.state.rejected = Some(Rejected { version, digest, reason: reason.into() });
+            // A retry that was there before there was anything to retry must not defeat the rollback.
+            if self.input.commands.retry.as_deref() == Some(&self.state.rollout_id) {
+                self.state.handled.retry.clone_from(&self.input.commands.retry);
+            }
         }
         self.notice("RolledBack", true, format!("from {} to {to}: {reason}", from.version));
         self.state.remember(from.clone(), Outcome::RolledBack, reason, now);
