@@ -257,7 +257,7 @@ fn the_kinds_know_the_domain_only() {
 
 #[test]
 fn the_ports_know_the_domain_only() {
-    let allowed = ["serde", "bytes", "futures", "jiff", "thiserror", "crate::domain"];
+    let allowed = ["serde", "serde_json", "bytes", "futures", "jiff", "thiserror", "crate::domain"];
     must_be_empty("ports may use domain and plain types", check_uses(&sources(), &["ports"], &allowed));
 }
 

@@ -131,11 +131,20 @@ impl Fleet {
 
     /// Waits until both gateways answer for `bot` with this version.
     pub async fn until_version(&self, version: &str) {
+        self.until_header("bot", "x-drover-version", version).await;
+    }
+
+    /// Waits until both gateways answer for a plain tag.
+    pub async fn until_served(&self, tag: &str) {
+        self.until_header(tag, "x-drover-model", tag).await;
+    }
+
+    async fn until_header(&self, model: &str, header: &str, value: &str) {
         for gateway in [0, 1] {
-            eventually(&format!("gateway {gateway} serves {version}"), SOON, async || {
-                let answer = self.chat(gateway, "bot").await;
-                let found = answer.headers().get("x-drover-version").cloned();
-                if found.as_ref().is_some_and(|found| found == version) {
+            eventually(&format!("gateway {gateway} answers with {header}: {value}"), SOON, async || {
+                let answer = self.chat(gateway, model).await;
+                let found = answer.headers().get(header).cloned();
+                if answer.status().is_success() && found.as_ref().is_some_and(|found| found == value) {
                     Ok(())
                 } else {
                     Err(format!("{found:?} {}", answer.text().await.unwrap_or_default()))

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     fleet::{Fleet, NAMESPACE, condition, deployment_manifest, pull_manifest, version_manifest},
@@ -55,6 +55,12 @@ fn a_version_goes_live_in_steps_and_back() {
         for gateway in [0, 1] {
             assert_eq!(fleet.chat(gateway, "bot").await.headers()["x-drover-version"], "v1.0.0");
         }
+        let events = fleet.api.kubectl_ok(&["events", "--for=mdep/bot", "-n", NAMESPACE], None).await;
+        for reason in ["Deployed", "RolloutStarted", "StepStarted", "RolledBack"] {
+            assert!(events.contains(reason), "no event {reason}: {events}");
+        }
+        let shown = fleet.drover(&["rollout", "status", "bot", "-n", NAMESPACE]).await.expect("status");
+        assert!(shown.contains("stable    100 %  v1.0.0") && shown.contains("rejected         v1.1.0"), "{shown}");
         let again = fleet.drover(&["rollout", "undo", "bot", "-n", NAMESPACE]).await;
         assert!(again.expect_err("nothing is left to undo").contains("no earlier version"));
 
@@ -162,6 +168,38 @@ fn an_idle_system_writes_nothing() {
         tokio::time::sleep(Duration::from_secs(60)).await;
         let writes = fleet.api.writes_since(marker);
         assert!(writes.is_empty(), "{writes:?}");
+    });
+}
+
+#[test]
+fn a_stream_whose_node_dies_ends_with_an_error_and_the_next_one_is_answered() {
+    scenario(|| async {
+        let endless = TinyLlama::new(30).says("and so on").endlessly();
+        let mut fleet = Fleet::start(&[("drover/endless", "1", endless)]).await;
+        let model = fleet.model("drover/endless:1");
+        fleet.apply(&pull_manifest("endless", &model)).await;
+        fleet.wait_ready("mpull", "endless").await;
+        fleet.until_served(&model).await;
+        let request = json!({
+            "model": model, "stream": true, "options": {"num_predict": 1_000_000},
+            "messages": [{"role": "user", "content": "Go on"}],
+        });
+        let request = fleet.http.post(format!("{}/api/chat", fleet.gateway_urls[0])).json(&request);
+        let mut answer = request.send().await.expect("the gateway answers");
+        assert_eq!(answer.status(), 200);
+        let node = answer.headers()["x-drover-node"].to_str().expect("a name").to_owned();
+        let mut text = answer.chunk().await.expect("a first piece").expect("not the end").to_vec();
+        fleet.nodes[usize::from(node == "node-2")].kill9();
+        while let Some(piece) = answer.chunk().await.expect("the stream is ended in order") {
+            text.extend_from_slice(&piece);
+        }
+        let text = String::from_utf8(text).expect("UTF-8");
+        let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+        assert!(last["error"].as_str().is_some_and(|error| error.contains(&node)), "{last}");
+        for _ in 0..10 {
+            let answer = fleet.chat(0, &model).await;
+            assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap_or_default());
+        }
     });
 }
 

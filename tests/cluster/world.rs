@@ -13,7 +13,9 @@ use tokio::{runtime::Runtime, sync::OnceCell};
 use crate::support::{Scratch, kube_api::KubeApi};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
-static API: OnceCell<(Scratch, KubeApi)> = OnceCell::const_new();
+static API: OnceCell<KubeApi> = OnceCell::const_new();
+/// Files of the shared servers.
+pub static SCRATCH: LazyLock<Scratch> = LazyLock::new(Scratch::new);
 
 /// Runs a scenario on the runtime that the shared servers' connections live on.
 pub fn scenario<F: Future<Output = ()>>(scenario: impl FnOnce() -> F) {
@@ -22,15 +24,12 @@ pub fn scenario<F: Future<Output = ()>>(scenario: impl FnOnce() -> F) {
 
 /// The API server that most scenarios share, with Drover's CRDs.
 pub async fn api() -> &'static KubeApi {
-    let (_, api) = API
-        .get_or_init(|| async {
-            let scratch = Scratch::new();
-            let api = KubeApi::start(&scratch.join("kube")).await;
-            install_crds(&api).await;
-            (scratch, api)
-        })
-        .await;
-    api
+    API.get_or_init(|| async {
+        let api = KubeApi::start(&SCRATCH.join("kube")).await;
+        install_crds(&api).await;
+        api
+    })
+    .await
 }
 
 /// What `kubectl apply -f crds/` does.

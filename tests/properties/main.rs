@@ -7,5 +7,6 @@ mod names;
 mod params;
 mod pull;
 mod rollout;
+mod routing;
 mod routing_table;
 mod settings;

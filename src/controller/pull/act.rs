@@ -74,6 +74,27 @@ impl Pulling {
         });
     }
 
+    /// An object wants these and no others any more: nodes go, and its spec may name another model.
+    fn keep_only(&self, pull: &ObjectRef<ModelPull>, keys: &HashSet<Key>) {
+        let outdated: Vec<Key> = {
+            let attempts = self.attempts();
+            let wanted = attempts.iter().filter(|(key, entry)| entry.wanted_by.contains(pull) && !keys.contains(key));
+            wanted.map(|(key, _)| key.clone()).collect()
+        };
+        for key in outdated {
+            self.release_one(&key, pull);
+        }
+    }
+
+    /// The object's spec changed: what failed is tried again now, not after the wait.
+    pub fn retry_now(&self, pull: &ObjectRef<ModelPull>, now: Timestamp) {
+        for entry in self.attempts().values_mut().filter(|entry| entry.wanted_by.contains(pull)) {
+            if let Attempt::Failed { retry_at, .. } = &mut entry.attempt {
+                *retry_at = now;
+            }
+        }
+    }
+
     fn release_one(&self, key: &Key, pull: &ObjectRef<ModelPull>) {
         let mut attempts = self.attempts();
         let Some(entry) = attempts.get_mut(key) else { return };
@@ -143,6 +164,8 @@ fn key(url: &str, model: &str) -> Key {
 /// Does what the plan says.
 pub fn act(context: &Arc<Context>, pull: &ModelPull, plan: &Plan, seen: &[Seen]) {
     let object = ObjectRef::from_obj(pull);
+    let keys = seen.iter().map(|seen| key(&seen.node.spec.url, &pull.spec.model)).collect();
+    context.pulling.keep_only(&object, &keys);
     for (seen, action) in seen.iter().zip(&plan.actions) {
         let key = key(&seen.node.spec.url, &pull.spec.model);
         let finished = matches!(seen.attempt, Some(Attempt::Done { .. } | Attempt::Failed { .. }));
