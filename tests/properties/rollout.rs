@@ -619,6 +619,7 @@ fn an_undo_without_a_node_for_the_earlier_version_waits_for_one() {
 #[test]
 fn a_retry_from_before_the_undo_does_not_defeat_it() {
     let mut world = with_canary("v1.1.0");
+    serving("v1.1.0", &mut world);
     world.commands.retry = Some(world.state.rollout_id.clone());
     world.decide();
     world.commands.undo = Some(world.state.rollout_id.clone());
