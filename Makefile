@@ -28,7 +28,8 @@ test: stack
 	$(STACK) cargo test --locked
 
 demo: stack
-	$(STACK) cargo run --locked --example demo
+	cargo build --locked --bins --example demo
+	@$(STACK) exec "$$CARGO_TARGET_DIR/debug/examples/demo"
 
 clean: compilers
 	cargo clean

@@ -66,8 +66,17 @@ impl Fleet {
         }
         let controller = Drover::controller(&kubeconfig, NAMESPACE, &gateway_urls, dir).await;
         let http = crate::support::http_client();
-        let fleet =
-            Self { controller, gateways, gateway_urls, nodes: vec![first, second], front, registry, api, http, scratch };
+        let fleet = Self {
+            controller,
+            gateways,
+            gateway_urls,
+            nodes: vec![first, second],
+            front,
+            registry,
+            api,
+            http,
+            scratch,
+        };
         for (index, node) in fleet.nodes.iter().enumerate() {
             fleet.apply(&node_manifest(&format!("node-{}", index + 1), &node.url())).await;
         }

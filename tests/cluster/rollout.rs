@@ -17,11 +17,8 @@ const STEP: &str = "12s";
 #[test]
 fn a_version_goes_live_in_steps_and_back() {
     scenario(|| async {
-        let mut fleet = Fleet::start(&[
-            ("drover/alpha", "1", TinyLlama::new(1)),
-            ("drover/alpha", "2", TinyLlama::new(2)),
-        ])
-        .await;
+        let mut fleet =
+            Fleet::start(&[("drover/alpha", "1", TinyLlama::new(1)), ("drover/alpha", "2", TinyLlama::new(2))]).await;
         for tag in ["1", "2"] {
             fleet.apply(&pull_manifest(&format!("alpha-{tag}"), &fleet.model(&format!("drover/alpha:{tag}")))).await;
             fleet.wait_ready("modelpull", &format!("alpha-{tag}")).await;
