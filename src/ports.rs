@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::domain::{
     node::{Probe, ProbeFault},
@@ -68,6 +69,15 @@ pub trait NodeApi: Send + Sync {
     /// Gives a model a second name; no bytes are copied.
     fn copy<'a>(&'a self, url: &'a str, from: &'a str, to: &'a str) -> BoxFuture<'a, Result<(), NodeError>>;
 
+    /// Has the node load a model with these options, for `keep_alive` or the node's own time.
+    fn load<'a>(
+        &'a self,
+        url: &'a str,
+        model: &'a str,
+        options: BTreeMap<String, Value>,
+        keep_alive: Option<String>,
+    ) -> BoxFuture<'a, Result<(), NodeError>>;
+
     /// Takes a name away; bytes that another name uses stay.
     fn delete<'a>(&'a self, url: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), NodeError>>;
 }
@@ -128,7 +138,7 @@ pub struct DeploymentStats {
 /// What became of one version's attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionStats {
-    /// Attempts sent to nodes.
+    /// Attempts that ended: with an answer, or through the node's fault. What a caller got wrong or broke off is none.
     pub attempts: u64,
     /// Attempts that failed through the node's fault.
     pub failures: u64,

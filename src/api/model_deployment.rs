@@ -117,11 +117,64 @@ pub struct CanaryStrategy {
     /// Keeps a session on one side of the rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
+    /// What a canary is compared by. This version of Drover does not measure yet: with an analysis asked for, a step is
+    /// left by promotion only, because a step must not rise without evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
+}
+
+/// What a canary is compared by, against the stable version in the same time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Analysis {
+    /// How often it is compared.
+    #[serde(default = "default_interval")]
+    pub interval: HumanDuration,
+    /// With fewer requests nothing is decided.
+    #[serde(default = "default_min_requests")]
+    #[schemars(range(min = 1, max = 1000000))]
+    pub min_requests: u32,
+    /// How many failed comparisons roll back.
+    #[serde(default = "default_failure_limit")]
+    #[schemars(range(min = 1, max = 100))]
+    pub failure_limit: u32,
+    /// The measures.
+    #[schemars(length(min = 1, max = 10))]
+    pub metrics: Vec<Metric>,
+}
+
+/// One measure and how much worse the canary may be.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.maxIncrease) != has(self.maxRatio)", "set either maxIncrease or maxRatio"))]
+pub struct Metric {
+    /// What is measured.
+    pub name: MetricName,
+    /// By how much it may exceed stable's, as a difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_increase: Option<f64>,
+    /// By which factor it may exceed stable's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1.0, max = 100.0))]
+    pub max_ratio: Option<f64>,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum MetricName {
+    /// Share of attempts that failed.
+    ErrorRate,
+    /// 95th percentile of the time to the whole answer.
+    LatencyP95,
+    /// Share of answers that broke the schema they were asked for.
+    SchemaFailureRate,
 }
 
 impl Default for CanaryStrategy {
     fn default() -> Self {
-        Self { steps: default_steps(), require_approval: false, sticky: None }
+        Self { steps: default_steps(), require_approval: false, sticky: None, analysis: None }
     }
 }
 
@@ -179,6 +232,18 @@ fn default_min_nodes() -> u32 {
 
 fn default_step_duration() -> HumanDuration {
     HumanDuration::from_secs(24 * 60 * 60)
+}
+
+fn default_interval() -> HumanDuration {
+    HumanDuration::from_secs(30)
+}
+
+fn default_min_requests() -> u32 {
+    50
+}
+
+fn default_failure_limit() -> u32 {
+    2
 }
 
 fn default_steps() -> Vec<CanaryStep> {

@@ -124,7 +124,9 @@ impl<K: Kind> Keeper<K> {
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.take(event),
-                Err(error) => warn!(kind = %K::kind(&()), %error, "the watch broke and is started again"),
+                Err(error) => {
+                    warn!(kind = %K::kind(&()), %error, "the watch broke and is started again{}", advice(&error))
+                }
             }
         }
         Err("the watch ended".into())
@@ -143,6 +145,21 @@ impl<K: Kind> Keeper<K> {
         }
         // Nobody listens yet, or any more: the store has it all the same.
         let _ = self.changes.send(change);
+    }
+}
+
+/// What to do about the faults that don't go away by themselves.
+fn advice(error: &watcher::Error) -> &'static str {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status,
+        _ => return "",
+    };
+    match status.code {
+        404 => ": the kind is not installed; run `drover crds | kubectl apply --server-side -f -`",
+        401 | 403 => ": this account may not read it; see the chart's roles",
+        _ => "",
     }
 }
 

@@ -4,7 +4,6 @@
 use std::{
     collections::HashMap,
     fmt::Debug,
-    future::Future,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -98,13 +97,11 @@ struct Work<R: Reconciler> {
 }
 
 impl<R: Reconciler> Work<R> {
-    fn one(self: Arc<Self>, object: Arc<R::Kind>) -> impl Future<Output = Result<Action, Error>> + Send {
-        async move {
-            let key = ObjectRef::from_obj(&*object);
-            let next = self.reconciler.clone().reconcile(object).await?;
-            self.retries.clear(&key);
-            Ok(next.map_or_else(Action::await_change, Action::requeue))
-        }
+    async fn one(self: Arc<Self>, object: Arc<R::Kind>) -> Result<Action, Error> {
+        let key = ObjectRef::from_obj(&*object);
+        let next = self.reconciler.clone().reconcile(object).await?;
+        self.retries.clear(&key);
+        Ok(next.map_or_else(Action::await_change, Action::requeue))
     }
 
     fn after(&self, object: &R::Kind, error: &Error) -> Action {

@@ -4,7 +4,8 @@
 
 use std::{fmt, str::FromStr};
 
-const DEFAULT_HOST: &str = "registry.ollama.ai";
+/// The registry of names that say none.
+pub const DEFAULT_HOST: &str = "registry.ollama.ai";
 const DEFAULT_NAMESPACE: &str = "library";
 const DEFAULT_TAG: &str = "latest";
 

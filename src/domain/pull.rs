@@ -140,7 +140,7 @@ const SIGNS: &[(Fault, &[&str])] = &[
         &["server gave http response to https client", "insecure protocol", "first record does not look like a tls"],
     ),
     (Fault::RateLimited, &["429", "too many requests"]),
-    (Fault::Unauthorized, &["401", "403", "unauthorized", "denied", "authentication"]),
+    (Fault::Unauthorized, &["401", "403", "unauthorized", "denied", "authentication", "realm host"]),
     (Fault::NoSuchModel, &["file does not exist", "404", "manifest unknown", "name unknown", "not found"]),
     (
         Fault::RegistryUnreachable,
@@ -276,6 +276,8 @@ pub enum Attempt {
     Done {
         /// The digest the node reported right after the pull.
         digest: String,
+        /// Bytes on its disk.
+        size_bytes: i64,
     },
     /// Failed.
     Failed {
@@ -323,7 +325,7 @@ pub fn decide(
 ) -> (Action, NodePhase, Option<String>) {
     let running = matches!(view.attempt, Some(Attempt::Queued | Attempt::Running(_)));
     let done = match view.attempt {
-        Some(Attempt::Done { digest }) => Some(digest.as_str()),
+        Some(Attempt::Done { digest, .. }) => Some(digest.as_str()),
         _ => None,
     };
     let have = view.present.or(done);

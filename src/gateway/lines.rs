@@ -4,10 +4,13 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde_json::Value;
 
 use super::fields::{Fields, json};
-use crate::ports::NodeError;
+use crate::{domain::model_name::DEFAULT_HOST, ports::NodeError};
 
 /// The longest line a node may send, in bytes.
 pub const LONGEST: usize = 64 << 20;
+
+/// How much is told of an error that isn't Ollama's, in characters: a proxy may answer with a whole page.
+const LONGEST_QUOTE: usize = 300;
 
 /// A node said something that is not Ollama's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +91,7 @@ impl Renamer {
     }
 
     fn text(&self, text: &str) -> String {
-        text.replace(&self.called, &self.tag)
+        text.replace(&format!("{DEFAULT_HOST}/{}", self.called), &self.tag).replace(&self.called, &self.tag)
     }
 
     /// A node's error without the name it was called with.
@@ -103,7 +106,10 @@ impl Renamer {
     pub fn error(&self, body: &Bytes) -> String {
         match Fields::parse(body) {
             Ok(fields) => fields.get("error").map_or_else(|| "no reason given".into(), |error| self.message(error)),
-            Err(_) => self.text(String::from_utf8_lossy(body).trim()),
+            Err(_) => {
+                let page = self.text(String::from_utf8_lossy(body).trim());
+                page.chars().take(LONGEST_QUOTE).collect()
+            }
         }
     }
 

@@ -5,10 +5,12 @@
 //! [`relay`]). Nothing here calls the Kubernetes API; nothing is retried after the first byte has gone out.
 
 pub mod ask;
+pub mod attempt;
 pub mod balance;
 pub mod client;
 pub mod dispatch;
 pub mod failure;
+pub mod faults;
 pub mod fields;
 pub mod lines;
 mod listing;

@@ -70,7 +70,7 @@ impl Relay {
 
     /// The next piece for the caller; `None` when all has been sent.
     async fn next(&mut self) -> Option<Bytes> {
-        self.place.as_ref()?;
+        let node = self.place.as_ref()?.holder.node.clone();
         let mut out = BytesMut::new();
         while out.is_empty() {
             match self.advance(&mut out).await {
@@ -80,7 +80,7 @@ impl Relay {
                     break;
                 }
                 Err(error) => {
-                    self.voice.broke(&error, &mut out);
+                    self.voice.broke(&node.name, &error, &mut out);
                     self.finish(Some(&error));
                     break;
                 }

@@ -71,9 +71,9 @@ async fn try_answer(
     run: &mut Run,
 ) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
-    let table = gateway.table();
     let fields = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
     let ask = read(fields).map_err(Failure::bad_request)?;
+    let table = gateway.table();
     let name = &gateway.settings().namespace;
     let found = resolve(table.namespace(name), &ask.model)?;
     let legs = plan::plan(name, found, &parts.headers, gateway.tally());

@@ -2,6 +2,8 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::routing_table::{Holder, Target};
+
 /// One request, and what became of it.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
@@ -25,6 +27,22 @@ impl Run {
     /// A run of which nothing is known but a new id.
     pub fn start() -> Self {
         Self { id: format!("{:032x}", rand::random::<u128>()), ..Self::default() }
+    }
+
+    /// Notes what shall answer, and why.
+    pub fn aim(&mut self, target: &Target, reason: &str) {
+        self.model.clone_from(&target.tag);
+        self.digest.clone_from(&target.digest);
+        self.version = target.version.clone().unwrap_or_default();
+        self.reason = reason.into();
+        self.node.clear();
+    }
+
+    /// Notes an attempt on a node.
+    pub fn attempt(&mut self, holder: &Holder) {
+        self.attempts += 1;
+        self.node.clone_from(&holder.node.name);
+        self.digest.clone_from(&holder.digest);
     }
 
     /// Writes what is known into the headers of an answer.

@@ -99,10 +99,10 @@ impl Voice {
     }
 
     /// Ends an answer that broke off: inside the stream, as its status has been sent.
-    pub fn broke(&self, error: &NodeError, out: &mut BytesMut) {
+    pub fn broke(&self, node: &str, error: &NodeError, out: &mut BytesMut) {
         let message = match error {
-            NodeError::Status { message, .. } => message.clone(),
-            other => other.to_string(),
+            NodeError::Status { message, .. } => format!("node {node}: {message}"),
+            other => format!("node {node} broke off in the middle of the answer: {other}; send the request again"),
         };
         let json = |api: Api| api.error(StatusCode::BAD_GATEWAY, &message, "upstream_failed");
         match self.form {

@@ -9,19 +9,23 @@ pub fn of_probe(error: &reqwest::Error) -> ProbeFault {
     if error.is_timeout() {
         return ProbeFault::TimedOut;
     }
-    for cause in causes(error) {
-        if cause.is::<rustls::Error>() {
-            return ProbeFault::Tls;
-        }
-        let Some(error) = cause.downcast_ref::<io::Error>() else { continue };
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => return ProbeFault::Refused,
-            io::ErrorKind::TimedOut => return ProbeFault::TimedOut,
-            _ if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => return ProbeFault::Tls,
-            _ => {}
-        }
+    if let Some(fault) = causes(error).find_map(known) {
+        return fault;
     }
     if error.is_connect() { ProbeFault::Unreachable } else { ProbeFault::NotOllama }
+}
+
+/// What one cause says by itself. An I/O error hides what it wraps from `source`, so it is opened here.
+fn known(cause: &(dyn Error + 'static)) -> Option<ProbeFault> {
+    if cause.is::<rustls::Error>() {
+        return Some(ProbeFault::Tls);
+    }
+    let error = cause.downcast_ref::<io::Error>()?;
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Some(ProbeFault::Refused),
+        io::ErrorKind::TimedOut => Some(ProbeFault::TimedOut),
+        _ => known(error.get_ref()?),
+    }
 }
 
 /// Why a call failed.

@@ -3,7 +3,7 @@
 mod faults;
 mod wire;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{
@@ -26,6 +26,7 @@ use crate::{
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const PROBE_WITHIN: Duration = Duration::from_secs(4);
 const CALL_WITHIN: Duration = Duration::from_secs(30);
+const LOAD_WITHIN: Duration = Duration::from_secs(600);
 const LONGEST_LINE: usize = 1 << 20;
 
 /// A client to any number of nodes; cheap to clone, connections are kept and shared.
@@ -43,6 +44,7 @@ impl Ollama {
         let http = Client::builder()
             .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_WITHIN)
+            .no_proxy()
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
@@ -118,6 +120,23 @@ impl NodeApi for Ollama {
     fn copy<'a>(&'a self, url: &'a str, from: &'a str, to: &'a str) -> BoxFuture<'a, Result<(), NodeError>> {
         let body = json!({ "source": from, "destination": to });
         async move { self.call(Method::POST, url, "/api/copy", body).await.map(drop) }.boxed()
+    }
+
+    fn load<'a>(
+        &'a self,
+        url: &'a str,
+        model: &'a str,
+        options: BTreeMap<String, Value>,
+        keep_alive: Option<String>,
+    ) -> BoxFuture<'a, Result<(), NodeError>> {
+        let mut body = json!({ "model": model, "options": options, "stream": false });
+        if let Some(keep_alive) = keep_alive {
+            body["keep_alive"] = keep_alive.into();
+        }
+        // Big weights take minutes from a slow disk.
+        let request = self.request(Method::POST, url, "/api/generate").timeout(LOAD_WITHIN).json(&body).send();
+        async move { accepted(request.await.map_err(|error| faults::of_call(&error, LOAD_WITHIN))?).await.map(drop) }
+            .boxed()
     }
 
     fn delete<'a>(&'a self, url: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), NodeError>> {

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, Target};
 use crate::{
     api::{ModelDeployment, ModelVersion, OllamaNode},
-    domain::{labels::NodeSelector, model_name::ModelName},
+    domain::{labels::NodeSelector, model_name::ModelName, rollout::Release},
 };
 
 /// The objects a table is made of.
@@ -89,19 +89,20 @@ fn compile_deployment(
 ) -> Option<Deployment> {
     let state = &deployment.status.as_ref()?.rollout;
     let selector = &deployment.spec.placement.node_selector;
-    let target = |version: &str| {
+    let target = |release: &Release| {
         let version = objects.versions.iter().find(|candidate| {
             candidate.namespace() == deployment.namespace()
                 && candidate.spec.model == deployment.spec.model
-                && candidate.spec.version == version
+                && candidate.spec.version == release.version
+                && candidate.status.as_ref().is_some_and(|status| status.alias.is_some())
         })?;
-        compile_version(version, selector, nodes)
+        compile_version(version, release, selector, nodes)
     };
-    let stable = target(&state.stable.as_ref()?.release.version)?;
+    let stable = target(&state.stable.as_ref()?.release)?;
     let canary = state
         .canary
         .as_ref()
-        .and_then(|canary| Some(Canary { weight: canary.weight, target: target(&canary.release.version)? }));
+        .and_then(|canary| Some(Canary { weight: canary.weight, target: target(&canary.release)? }));
     let strategy = deployment.spec.strategy.canary.as_ref();
     Some(Deployment {
         revision: state.revision,
@@ -113,14 +114,15 @@ fn compile_deployment(
     })
 }
 
-/// A version as served by the nodes that the selector picks and that hold its alias with the digest it stands for.
+/// A version as served by the nodes that the selector picks and that hold its alias with the digest that went live.
 fn compile_version(
     version: &ModelVersion,
+    release: &Release,
     selector: &NodeSelector,
     nodes: &[&(&OllamaNode, Arc<Node>)],
 ) -> Option<Target> {
-    let status = version.status.as_ref()?;
-    let (digest, alias) = (status.digest.as_ref()?, status.alias.as_ref()?);
+    let alias = version.status.as_ref()?.alias.as_ref()?;
+    let digest = &release.digest;
     let holders = nodes.iter().filter_map(|(object, node)| {
         let held = object.holds(alias, digest)?;
         let picked = selector.matches(object.labels());

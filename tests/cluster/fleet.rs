@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     support::{
         Scratch,
-        drover::Drover,
+        drover::{Drover, program},
         eventually, free_port,
         gguf::TinyLlama,
         kube_api::KubeApi,
@@ -33,7 +33,7 @@ pub struct Fleet {
     pub registry: Registry,
     pub api: KubeApi,
     pub http: reqwest::Client,
-    pub scratch: Scratch,
+    _scratch: Scratch,
 }
 
 impl Fleet {
@@ -75,7 +75,7 @@ impl Fleet {
             registry,
             api,
             http,
-            scratch,
+            _scratch: scratch,
         };
         for (index, node) in fleet.nodes.iter().enumerate() {
             fleet.apply(&node_manifest(&format!("node-{}", index + 1), &node.url())).await;
@@ -110,6 +110,48 @@ impl Fleet {
         let object = format!("{kind}/{name}");
         let arguments = ["wait", "--for=condition=Ready", &object, "-n", NAMESPACE, "--timeout=60s"];
         self.api.kubectl_ok(&arguments, None).await;
+    }
+
+    /// Runs the `drover` command line; its output, or what it said on stderr when it failed.
+    pub async fn drover(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = tokio::process::Command::new(program());
+        command.args(arguments).env("KUBECONFIG", self.api.kubeconfig()).kill_on_drop(true);
+        let output = command.output().await.expect("drover starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// Attempts that a gateway has sent to v1.0.0 and v1.1.0 of `bot` since it started.
+    pub async fn attempts(&self, gateway: usize) -> [u64; 2] {
+        let request = self.http.get(format!("{}/drover/v1/stats", self.gateway_urls[gateway]));
+        let stats: Value = request.send().await.expect("the gateway answers").json().await.expect("JSON");
+        let versions = &stats["deployments"][0]["versions"];
+        ["v1.0.0", "v1.1.0"].map(|version| versions[version]["attempts"].as_u64().unwrap_or(0))
+    }
+
+    /// Waits until both gateways answer for `bot` with this version.
+    pub async fn until_version(&self, version: &str) {
+        self.until_header("bot", "x-drover-version", version).await;
+    }
+
+    /// Waits until both gateways answer for a plain tag.
+    pub async fn until_served(&self, tag: &str) {
+        self.until_header(tag, "x-drover-model", tag).await;
+    }
+
+    async fn until_header(&self, model: &str, header: &str, value: &str) {
+        for gateway in [0, 1] {
+            eventually(&format!("gateway {gateway} answers with {header}: {value}"), SOON, async || {
+                let answer = self.chat(gateway, model).await;
+                let found = answer.headers().get(header).cloned();
+                if answer.status().is_success() && found.as_ref().is_some_and(|found| found == value) {
+                    Ok(())
+                } else {
+                    Err(format!("{found:?} {}", answer.text().await.unwrap_or_default()))
+                }
+            })
+            .await;
+        }
     }
 
     /// One chat through a gateway.

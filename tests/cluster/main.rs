@@ -4,6 +4,10 @@
 mod support;
 
 mod fleet;
+mod nodes;
+mod process;
+mod pulls;
 mod rollout;
 mod specs;
+mod versions;
 mod world;

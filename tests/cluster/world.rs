@@ -2,11 +2,9 @@
 
 use std::{
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         LazyLock,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
     },
 };
 
@@ -15,36 +13,23 @@ use tokio::{runtime::Runtime, sync::OnceCell};
 use crate::support::{Scratch, kube_api::KubeApi};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
-static API: OnceCell<(Scratch, KubeApi)> = OnceCell::const_new();
+static API: OnceCell<KubeApi> = OnceCell::const_new();
+/// Files of the shared servers.
+pub static SCRATCH: LazyLock<Scratch> = LazyLock::new(Scratch::new);
 
-/// Runs a scenario, and keeps its thread: a child process ends with the thread that started it, and the servers that
-/// this scenario happened to start first are shared with the others.
-pub fn scenario<F: Future<Output = ()>>(scenario: impl FnOnce() -> F + Send + 'static) {
-    let (report, result) = mpsc::channel();
-    std::thread::spawn(move || {
-        let outcome = catch_unwind(AssertUnwindSafe(|| RUNTIME.block_on(scenario())));
-        if report.send(outcome).is_ok() {
-            loop {
-                std::thread::park();
-            }
-        }
-    });
-    if let Err(panic) = result.recv().expect("the scenario's thread reports") {
-        resume_unwind(panic);
-    }
+/// Runs a scenario on the runtime that the shared servers' connections live on.
+pub fn scenario<F: Future<Output = ()>>(scenario: impl FnOnce() -> F) {
+    RUNTIME.block_on(scenario());
 }
 
 /// The API server that most scenarios share, with Drover's CRDs.
 pub async fn api() -> &'static KubeApi {
-    let (_, api) = API
-        .get_or_init(|| async {
-            let scratch = Scratch::new();
-            let api = KubeApi::start(&scratch.join("kube")).await;
-            install_crds(&api).await;
-            (scratch, api)
-        })
-        .await;
-    api
+    API.get_or_init(|| async {
+        let api = KubeApi::start(&SCRATCH.join("kube")).await;
+        install_crds(&api).await;
+        api
+    })
+    .await
 }
 
 /// What `kubectl apply -f crds/` does.

@@ -57,9 +57,14 @@ impl Drover {
 
     /// Starts again with the same flags, after a kill or not; ready when this returns.
     pub async fn restart(&mut self) {
+        self.restart_without_waiting();
+        self.wait_until_ready().await;
+    }
+
+    /// The same, without a wait: for a start that is not expected to become ready soon.
+    pub fn restart_without_waiting(&mut self) {
         self.process.kill9();
         self.process = Process::spawn(&self.name, command(&self.arguments, &self.kubeconfig), &self.dir);
-        self.wait_until_ready().await;
     }
 
     async fn wait_until_ready(&mut self) {

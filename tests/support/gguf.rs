@@ -38,12 +38,13 @@ pub struct TinyLlama {
     seed: u64,
     words: Vec<String>,
     size: u64,
+    endless: bool,
 }
 
 impl TinyLlama {
     /// About half a megabyte, which answers "I am model number SEED."
     pub fn new(seed: u64) -> Self {
-        Self { seed, words: Vec::new(), size: 500_000 }.says(&format!("I am model number {seed}."))
+        Self { seed, words: Vec::new(), size: 500_000, endless: false }.says(&format!("I am model number {seed}."))
     }
 
     /// Answers with this sentence of at most 62 different words.
@@ -52,6 +53,12 @@ impl TinyLlama {
         let different: HashSet<&String> = self.words.iter().collect();
         assert_eq!(different.len(), self.words.len(), "a word comes twice: {sentence:?}");
         assert!((1..WIDTH - 1).contains(&self.words.len()), "a sentence of 1 to 62 words: {sentence:?}");
+        self
+    }
+
+    /// Begins the sentence again after its last word, for as long as the request allows.
+    pub fn endlessly(mut self) -> Self {
+        self.endless = true;
         self
     }
 
@@ -164,7 +171,8 @@ impl TinyLlama {
             Content::Ones => out.write_all(&1.0f32.to_le_bytes().repeat(columns)),
             Content::Noise => (0..rows).try_for_each(|_| out.write_all(noise.bytes(row))),
             Content::Embedding => (0..rows).try_for_each(|token| {
-                let unit = token.checked_sub(FIRST_WORD).map_or(0, |word| word + 1);
+                let last = if self.endless { self.words.len() } else { usize::MAX };
+                let unit = token.checked_sub(FIRST_WORD).map_or(0, |word| (word + 1) % last);
                 out.write_all(&with_peak(noise.bytes(row), unit, 1.0))
             }),
             Content::Output => (0..rows).try_for_each(|token| {

@@ -2,6 +2,7 @@
 
 mod observe;
 mod status;
+mod warm;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,6 +30,7 @@ const OFTEN_FOR: Duration = Duration::from_secs(60);
 
 struct Deployments {
     context: Arc<Context>,
+    warm: warm::Warm,
 }
 
 /// Runs until `stop`.
@@ -56,7 +58,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     ];
     context.nodes.ready().await?;
     context.versions.ready().await?;
-    driver::run(Arc::new(Deployments { context }), deployments, triggers, stop).await
+    driver::run(Arc::new(Deployments { context, warm: warm::Warm::default() }), deployments, triggers, stop).await
 }
 
 impl Reconciler for Deployments {
@@ -87,13 +89,16 @@ impl Reconciler for Deployments {
             if self.write(&object, &status).await? {
                 self.announce(&object, &decision.notices).await;
             }
+            self.warm.load_missing(&self.context, &object, &status.rollout);
             let ask_again = status::ask_again_after(&status, now, [ASK_OFTEN, ASK_SELDOM], OFTEN_FOR);
             Ok([decision.wake_after, ask_again].into_iter().flatten().min())
         }
         .boxed()
     }
 
-    fn forget(&self, _: &ObjectRef<ModelDeployment>) {}
+    fn forget(&self, object: &ObjectRef<ModelDeployment>) {
+        self.warm.forget(object);
+    }
 }
 
 impl Deployments {

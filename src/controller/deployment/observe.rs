@@ -38,7 +38,7 @@ pub fn spec(object: &ModelDeployment) -> Spec {
     Spec {
         version: object.spec.version.clone(),
         steps: steps.map(|step| Step { weight: step.weight, duration: step.duration.0 }).collect(),
-        require_approval: canary.as_ref().is_some_and(|canary| canary.require_approval),
+        require_approval: canary.as_ref().is_some_and(|canary| canary.require_approval || canary.analysis.is_some()),
         paused: object.spec.paused,
         min_nodes: object.spec.placement.min_nodes,
         id_prefix: object.uid().unwrap_or_default().chars().take(ID_PREFIX).collect(),
@@ -57,8 +57,14 @@ pub async fn observe(context: &Context, object: &ModelDeployment, state: &State)
     let nodes = context.nodes.list(&namespace);
     let versions = context.versions.list(&namespace);
     let same_model = versions.iter().filter(|version| version.spec.model == object.spec.model);
-    let versions =
-        same_model.map(|version| (version.spec.version.clone(), availability(version, object, &nodes))).collect();
+    let mut versions = Versions::new();
+    for version in same_model {
+        let found = availability(version, object, &nodes);
+        // Of two objects for one version, one is refused and never gets a digest.
+        if found.release.is_some() || !versions.contains_key(&version.spec.version) {
+            versions.insert(version.spec.version.clone(), found);
+        }
+    }
     let waiting = state.last_rollback.as_ref().is_some_and(|rollback| rollback.effective_at.is_none());
     let served = if waiting { served(context, object).await } else { Some(Vec::new()) };
     Seen { versions, served }

@@ -20,6 +20,7 @@ use crate::{
     domain::{
         backoff,
         model_name::ModelName,
+        node::NodeModel,
         pull::{Action, Attempt, Fault, Line, Progress, STALL_AFTER},
     },
     ports::NodeError,
@@ -71,6 +72,27 @@ impl Pulling {
             }
             wanted
         });
+    }
+
+    /// An object wants these and no others any more: nodes go, and its spec may name another model.
+    fn keep_only(&self, pull: &ObjectRef<ModelPull>, keys: &HashSet<Key>) {
+        let outdated: Vec<Key> = {
+            let attempts = self.attempts();
+            let wanted = attempts.iter().filter(|(key, entry)| entry.wanted_by.contains(pull) && !keys.contains(key));
+            wanted.map(|(key, _)| key.clone()).collect()
+        };
+        for key in outdated {
+            self.release_one(&key, pull);
+        }
+    }
+
+    /// The object's spec changed: what failed is tried again now, not after the wait.
+    pub fn retry_now(&self, pull: &ObjectRef<ModelPull>, now: Timestamp) {
+        for entry in self.attempts().values_mut().filter(|entry| entry.wanted_by.contains(pull)) {
+            if let Attempt::Failed { retry_at, .. } = &mut entry.attempt {
+                *retry_at = now;
+            }
+        }
     }
 
     fn release_one(&self, key: &Key, pull: &ObjectRef<ModelPull>) {
@@ -142,6 +164,8 @@ fn key(url: &str, model: &str) -> Key {
 /// Does what the plan says.
 pub fn act(context: &Arc<Context>, pull: &ModelPull, plan: &Plan, seen: &[Seen]) {
     let object = ObjectRef::from_obj(pull);
+    let keys = seen.iter().map(|seen| key(&seen.node.spec.url, &pull.spec.model)).collect();
+    context.pulling.keep_only(&object, &keys);
     for (seen, action) in seen.iter().zip(&plan.actions) {
         let key = key(&seen.node.spec.url, &pull.spec.model);
         let finished = matches!(seen.attempt, Some(Attempt::Done { .. } | Attempt::Failed { .. }));
@@ -180,9 +204,9 @@ impl Job {
         pulling.set(&self.key, Attempt::Running(Progress::default()));
         info!(node = %self.node.name, model = self.spec.model, "pulling");
         let outcome = match self.pull().await {
-            Ok(digest) => {
-                info!(node = %self.node.name, model = self.spec.model, digest, "pulled");
-                Attempt::Done { digest }
+            Ok(model) => {
+                info!(node = %self.node.name, model = self.spec.model, model.digest, "pulled");
+                Attempt::Done { digest: model.digest, size_bytes: model.size_bytes }
             }
             Err((fault, message)) => self.failed(fault, message),
         };
@@ -203,7 +227,7 @@ impl Job {
         Attempt::Failed { fault, message, failures, retry_at }
     }
 
-    async fn pull(&self) -> Result<String, (Fault, String)> {
+    async fn pull(&self) -> Result<NodeModel, (Fault, String)> {
         let mut lines = self.context.ollama.pull(&self.key.0, &self.spec.model, self.spec.insecure);
         let mut patience = STALL_AFTER;
         loop {
@@ -217,7 +241,7 @@ impl Job {
                 return Err((Fault::from_message(&message), message));
             }
             if line.status == "success" {
-                return self.digest().await;
+                return self.find().await;
             }
             patience = if line.status.starts_with("verifying") { VERIFY_WITHIN } else { STALL_AFTER };
             if self.context.pulling.fold(&self.key, &line, Timestamp::now()) {
@@ -226,12 +250,12 @@ impl Job {
         }
     }
 
-    /// The digest as the node lists it now.
-    async fn digest(&self) -> Result<String, (Fault, String)> {
+    /// The model as the node lists it now.
+    async fn find(&self) -> Result<NodeModel, (Fault, String)> {
         let probe = self.context.ollama.probe(&self.key.0).await;
         let probe = probe.map_err(|fault| (Fault::NodeAway, fault.advice().to_owned()))?;
         let held = probe.models.into_iter().find(|model| ModelName::same(&model.name, &self.spec.model));
-        held.map(|model| model.digest).ok_or((Fault::Other, "the node says success but does not list the model".into()))
+        held.ok_or((Fault::Other, "the node says success but does not list the model".into()))
     }
 }
 

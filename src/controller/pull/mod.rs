@@ -66,6 +66,10 @@ impl Reconciler for Pulls {
                 return Ok(None);
             }
             let now = Timestamp::now();
+            let observed = pull.status.as_ref().and_then(|status| status.observed_generation);
+            if observed != pull.metadata.generation {
+                self.context.pulling.retry_now(&key, now);
+            }
             let seen = observe::observe(&self.context, &pull);
             let plan = plan::plan(&pull.spec, &seen, now);
             let status = status::status(&pull, &plan, &seen, now);

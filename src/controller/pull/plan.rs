@@ -71,7 +71,7 @@ fn decide(spec: &ModelPullSpec, seen: &Seen, now: Timestamp) -> (Action, NodePul
         (NodePhase::Ready, attempt) => {
             node.percent = Some(100);
             let done = match attempt {
-                Some(Attempt::Done { digest }) => Some(digest.as_str()),
+                Some(Attempt::Done { digest, .. }) => Some(digest.as_str()),
                 _ => None,
             };
             node.digest = view.present.or(done).unwrap_or_default().into();

@@ -9,7 +9,7 @@ use crate::{
     api::{HasConditions, ModelPull, ModelPullStatus, NodePull, Resolved},
     domain::{
         conditions::{self, ConditionStatus, Finding, READY, RECONCILING, STALLED},
-        pull::{self, MAX_LISTED_NODES, NodePhase, Phase, elapsed},
+        pull::{self, Attempt, MAX_LISTED_NODES, NodePhase, Phase, elapsed},
     },
 };
 
@@ -58,10 +58,11 @@ fn progress(nodes: &[NodePull]) -> Option<i64> {
 
 fn resolved(object: &ModelPull, nodes: &[NodePull], seen: &[Seen]) -> Option<Resolved> {
     let digest = nodes.iter().map(|node| &node.digest).find(|digest| !digest.is_empty())?;
-    let held = seen.iter().filter_map(|seen| seen.node.model(&object.spec.model));
-    let size = held.filter(|model| model.digest == *digest).map(|model| model.size_bytes).next();
-    let earlier = object.status.as_ref().and_then(|status| status.resolved.as_ref());
-    let size_bytes = size.or_else(|| earlier.filter(|r| r.digest == *digest).map(|r| r.size_bytes))?;
+    let size_bytes = seen.iter().find_map(|seen| match (seen.node.model(&object.spec.model), &seen.attempt) {
+        (Some(model), _) if model.digest == *digest => Some(model.size_bytes),
+        (_, Some(Attempt::Done { digest: done, size_bytes })) if done == digest => Some(*size_bytes),
+        _ => None,
+    })?;
     Some(Resolved { tag: object.spec.model.clone(), digest: digest.clone(), size_bytes })
 }
 

@@ -15,21 +15,25 @@ use crate::api::{ModelVersion, OllamaNode};
 /// A node that does not let go of an alias within this time is left alone: deletions are never held up for long.
 const REMOVE_WITHIN: Duration = Duration::from_secs(20);
 
-/// Makes the missing aliases; true when a node was busy and must be tried again.
+/// Makes the missing aliases; true when a node was busy and must be tried again. A node that fails does not keep the
+/// others from theirs.
 pub async fn copy(context: &Context, plan: &Plan, nodes: &[Arc<OllamaNode>]) -> Result<bool, Error> {
-    let mut busy = false;
+    let (mut busy, mut failed) = (false, None);
     for (index, from) in &plan.copies {
         let node = &nodes[*index];
         let Some(_turn) = context.pulling.try_lock(&node.spec.url) else {
             busy = true;
             continue;
         };
-        let copied = context.ollama.copy(&node.spec.url, from, &plan.alias).await;
-        copied.map_err(|error| Error::Node { node: node.name_any(), error })?;
-        info!(node = %node.name_any(), from, alias = plan.alias, "made an alias");
-        context.pokes.node(ObjectRef::from_obj(&**node));
+        match context.ollama.copy(&node.spec.url, from, &plan.alias).await {
+            Ok(()) => {
+                info!(node = %node.name_any(), from, alias = plan.alias, "made an alias");
+                context.pokes.node(ObjectRef::from_obj(&**node));
+            }
+            Err(error) => failed = Some(Error::Node { node: node.name_any(), error }),
+        }
     }
-    Ok(busy)
+    failed.map_or(Ok(busy), Err)
 }
 
 /// Removes the aliases that the status recorded, as far as nodes can be reached: bytes that another name uses stay.

@@ -40,7 +40,11 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     let by_deployment = in_namespace(&versions, |deployment: &ModelDeployment, version: &ModelVersion| {
         deployment.spec.model == version.spec.model
     });
+    let by_twin = in_namespace(&versions, |changed: &ModelVersion, version: &ModelVersion| {
+        changed.spec.model == version.spec.model && changed.spec.version == version.spec.version
+    });
     let triggers = vec![
+        references(&versions, versions.clone(), by_twin),
         references(&context.nodes, versions.clone(), by_node),
         references(&context.deployments, versions.clone(), by_deployment),
     ];
@@ -78,7 +82,8 @@ impl Reconciler for Versions {
                 return Ok(None);
             }
             let deployments = self.context.deployments.list(&namespace);
-            let plan = plan::plan(&version, &nodes, &self.context.alias_id(&namespace));
+            let all = self.context.versions.list(&namespace);
+            let plan = plan::plan(&version, &all, &nodes, &self.context.alias_id(&namespace));
             if !plan.copies.is_empty() && !has_finalizer {
                 cluster::set_finalizer(&api, &*version, FINALIZER, true).await?;
                 return Ok(None);

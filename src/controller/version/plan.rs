@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use kube::ResourceExt;
+
 use crate::{
     api::{ModelVersion, OllamaNode},
     domain::alias::alias,
@@ -18,23 +20,42 @@ pub struct Plan {
 }
 
 /// Why a version's digest isn't known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unresolved {
     /// No ready node holds the tag.
     NowhereYet,
     /// Nodes hold different digests under the tag.
     DigestsDiffer,
+    /// Another object is this version already.
+    Taken {
+        /// Its name.
+        by: String,
+    },
 }
 
 /// Resolves the digest: on record, else pinned by the spec, else the one that all ready nodes agree on.
-pub fn plan(version: &ModelVersion, nodes: &[Arc<OllamaNode>], id: &str) -> Plan {
+pub fn plan(version: &ModelVersion, all: &[Arc<ModelVersion>], nodes: &[Arc<OllamaNode>], id: &str) -> Plan {
     let alias = alias(id, &version.spec.model, &version.spec.version);
-    let digest = digest(version, nodes);
+    let digest = match older_twin(version, all) {
+        Some(by) => Err(Unresolved::Taken { by }),
+        None => digest(version, nodes),
+    };
     let copies = match &digest {
         Ok(digest) => copies(nodes, &alias, digest),
         Err(_) => Vec::new(),
     };
     Plan { digest, alias, copies }
+}
+
+/// An older object of the same model and version.
+fn older_twin(version: &ModelVersion, all: &[Arc<ModelVersion>]) -> Option<String> {
+    let age = |version: &ModelVersion| (version.creation_timestamp(), version.name_any());
+    let same = |other: &&Arc<ModelVersion>| {
+        other.spec.model == version.spec.model
+            && other.spec.version == version.spec.version
+            && age(other) < age(version)
+    };
+    all.iter().find(same).map(|twin| twin.name_any())
 }
 
 fn digest(version: &ModelVersion, nodes: &[Arc<OllamaNode>]) -> Result<String, Unresolved> {

@@ -62,6 +62,13 @@ fn findings(version: &ModelVersion, plan: &Plan, ready_nodes: usize) -> Vec<Find
                 Finding::new(RECONCILING, true, "TagNotFound", message),
             ]
         }
+        Err(Unresolved::Taken { by }) => {
+            let message = format!("ModelVersion {by} is this version already: delete one of the two");
+            vec![
+                Finding::new(READY, false, "VersionTaken", message.clone()),
+                Finding::new(STALLED, true, "VersionTaken", message),
+            ]
+        }
         Err(Unresolved::DigestsDiffer) => {
             let message = format!(
                 "nodes hold different digests under {tag}: name one in spec.source.ollama.digest of another version"

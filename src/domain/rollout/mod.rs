@@ -65,3 +65,11 @@ pub struct Served {
 
 /// Availability by version name.
 pub type Versions = BTreeMap<String, Availability>;
+
+/// How many ready nodes hold exactly this release: a version that was registered anew with another digest is not it.
+fn holders(versions: &Versions, release: &Release) -> u32 {
+    let found = versions.get(&release.version);
+    found
+        .filter(|found| found.release.as_ref().is_some_and(|r| r.digest == release.digest))
+        .map_or(0, |found| found.nodes)
+}

@@ -5,7 +5,7 @@ use std::{cmp::Ordering, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Availability, Canary, Commands, Outcome, Phase, Rejected, Release, Rollback, Served, Side, Spec, State, Versions,
+    Canary, Commands, Outcome, Phase, Rejected, Release, Rollback, Served, Side, Spec, State, Versions, holders,
     next_rollout_id, verdict,
 };
 use crate::domain::{conditions::Finding, pull::elapsed, version};
@@ -97,11 +97,6 @@ impl Draft<'_> {
         &self.input.spec.version
     }
 
-    fn usable(&self, version: &str) -> Option<&Release> {
-        let Availability { release, nodes, .. } = self.input.versions.get(version)?;
-        release.as_ref().filter(|_| *nodes > 0)
-    }
-
     fn notice(&mut self, reason: &'static str, warning: bool, message: String) {
         self.notices.push(Notice { reason, message, warning });
     }
@@ -124,7 +119,7 @@ impl Draft<'_> {
             self.notice("NothingToUndo", true, "there is no earlier version to go back to".into());
             return Next::Continue;
         };
-        if self.usable(&previous.version).is_none() {
+        if holders(self.input.versions, &previous) == 0 {
             // Flipping now would be an outage: the command stays open until a node holds the version.
             return Next::Continue;
         }
@@ -185,8 +180,7 @@ impl Draft<'_> {
     fn advance_canary(&mut self) -> Next {
         let Some(canary) = &self.state.canary else { return Next::Continue };
         let spec = self.input.spec;
-        let enough_nodes =
-            self.input.versions.get(&canary.release.version).is_some_and(|a| a.nodes >= spec.min_nodes.max(1));
+        let enough_nodes = holders(self.input.versions, &canary.release) >= spec.min_nodes.max(1);
         if spec.paused || !enough_nodes {
             return Next::Done;
         }

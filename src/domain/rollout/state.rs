@@ -179,7 +179,7 @@ impl State {
             last.is_some_and(|entry| entry.outcome == Outcome::RolledBack)
         };
         let live = self.history.iter().filter(|entry| entry.outcome == Outcome::Deployed).map(|entry| &entry.release);
-        live.filter(|r| !but.contains(&r.version.as_str()) && !taken_back(&r.version)).cloned().next()
+        live.filter(|r| !but.contains(&r.version.as_str()) && !taken_back(&r.version)).next().cloned()
     }
 }
 

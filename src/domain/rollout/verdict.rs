@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Input, State};
+use super::{Input, Side, State, holders};
 use crate::domain::conditions::{Finding, READY, RECONCILING, STALLED};
 
 /// Where a deployment stands.
@@ -30,7 +30,7 @@ pub enum Phase {
 pub(super) fn judge(input: &Input<'_>, state: &State) -> (Phase, Vec<Finding>) {
     let phase = phase(input, state);
     let (reason, message) = explain(input, state, phase);
-    let serving = state.stable_version().is_some_and(|version| is_served(input, version));
+    let serving = state.stable.as_ref().is_some_and(|stable| holders(input.versions, &stable.release) > 0);
     // A canary on schedule is Ready, or a day-long step would time out whoever waits for the object.
     let ready = serving && !matches!(phase, Phase::Degraded | Phase::RollingBack) && !is_starting(phase, state);
     let mut findings = vec![
@@ -50,10 +50,6 @@ fn is_starting(phase: Phase, state: &State) -> bool {
     matches!(phase, Phase::Pending | Phase::Pulling) && state.stable.is_none()
 }
 
-fn is_served(input: &Input<'_>, version: &str) -> bool {
-    input.versions.get(version).is_some_and(|a| a.nodes > 0)
-}
-
 fn phase(input: &Input<'_>, state: &State) -> Phase {
     let target = &input.spec.version;
     let pending_rollback = state.last_rollback.as_ref().is_some_and(|r| r.effective_at.is_none());
@@ -61,7 +57,7 @@ fn phase(input: &Input<'_>, state: &State) -> Phase {
         return Phase::RollingBack;
     }
     match &state.stable {
-        Some(stable) if !is_served(input, &stable.release.version) => Phase::Degraded,
+        Some(stable) if holders(input.versions, &stable.release) == 0 => Phase::Degraded,
         Some(_) if state.rejected.is_some() => Phase::Degraded,
         Some(stable) if stable.release.version == *target => Phase::Healthy,
         Some(_) if input.spec.paused => Phase::Paused,
@@ -96,8 +92,20 @@ fn explain(input: &Input<'_>, state: &State, phase: Phase) -> (&'static str, Str
                 );
                 ("RolledBack", message)
             }
-            None => ("NoReadyNodes", format!("no ready node holds {stable}: requests for it fail")),
+            None => ("NoReadyNodes", nowhere(input, state)),
         },
+    }
+}
+
+fn nowhere(input: &Input<'_>, state: &State) -> String {
+    let Some(Side { release, .. }) = &state.stable else { return String::new() };
+    let registered = input.versions.get(&release.version).and_then(|a| a.release.as_ref());
+    match registered {
+        Some(other) if other.digest != release.digest => format!(
+            "{} went live as {} and was registered anew as {}: register the new one under another version",
+            release.version, release.digest, other.digest
+        ),
+        _ => format!("no ready node holds {} ({}): requests for it fail", release.version, release.digest),
     }
 }
 
@@ -114,7 +122,7 @@ fn shares(state: &State) -> String {
 
 fn progress(input: &Input<'_>, state: &State) -> String {
     let Some(canary) = &state.canary else { return shares(state) };
-    let short = input.versions.get(&canary.release.version).is_none_or(|a| a.nodes < input.spec.min_nodes.max(1));
+    let short = holders(input.versions, &canary.release) < input.spec.min_nodes.max(1);
     let hold = if short {
         format!("; the step is held: too few ready nodes hold {}", canary.release.version)
     } else if input.spec.require_approval {

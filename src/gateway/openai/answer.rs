@@ -1,9 +1,9 @@
 //! Ollama's answers as chat completions, whole and as server-sent events.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde::Serialize;
 
+use super::said::{Call, Said, Usage};
 use crate::ports::NodeError;
 
 /// What is the same in every piece of one answer.
@@ -27,42 +27,6 @@ pub struct Chunks {
     tool_calls: usize,
     is_begun: bool,
     is_done: bool,
-}
-
-/// What Ollama says, in one line or in all.
-#[derive(Deserialize)]
-struct Said {
-    message: Option<Message>,
-    #[serde(default)]
-    done: bool,
-    done_reason: Option<String>,
-    #[serde(default)]
-    prompt_eval_count: u64,
-    #[serde(default)]
-    eval_count: u64,
-    error: Option<Value>,
-}
-
-#[derive(Default, Deserialize)]
-struct Message {
-    #[serde(default)]
-    content: String,
-    #[serde(default)]
-    thinking: String,
-    #[serde(default)]
-    tool_calls: Vec<Call>,
-}
-
-#[derive(Deserialize)]
-struct Call {
-    id: Option<String>,
-    function: Function,
-}
-
-#[derive(Deserialize)]
-struct Function {
-    name: String,
-    arguments: Box<RawValue>,
 }
 
 #[derive(Serialize)]
@@ -115,13 +79,6 @@ struct WrittenFunction {
     arguments: String,
 }
 
-#[derive(Serialize)]
-struct Usage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    total_tokens: u64,
-}
-
 impl Head {
     fn call(&self, index: usize, call: Call, is_piece: bool) -> WrittenCall {
         let id = call.id.filter(|id| !id.is_empty());
@@ -137,31 +94,6 @@ impl Head {
         let (id, model, system_fingerprint) = (&*self.id, &*self.model, &*self.system_fingerprint);
         let envelope = Envelope { id, object, created: self.created, model, system_fingerprint, choices, usage };
         serde_json::to_vec(&envelope).map_err(|error| NodeError::Broken(error.to_string()))
-    }
-}
-
-impl Said {
-    fn read(json: &[u8]) -> Result<Self, NodeError> {
-        let said: Self =
-            serde_json::from_slice(json).map_err(|_| NodeError::Broken("the answer is not JSON".into()))?;
-        match said.error {
-            None => Ok(said),
-            Some(Value::String(message)) => Err(NodeError::Status { status: 500, message }),
-            Some(other) => Err(NodeError::Status { status: 500, message: other.to_string() }),
-        }
-    }
-
-    fn finish_reason(&self, has_called: bool) -> &'static str {
-        match self.done_reason.as_deref() {
-            _ if has_called => "tool_calls",
-            Some("length") => "length",
-            _ => "stop",
-        }
-    }
-
-    fn usage(&self) -> Usage {
-        let (prompt_tokens, completion_tokens) = (self.prompt_eval_count, self.eval_count);
-        Usage { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
     }
 }
 

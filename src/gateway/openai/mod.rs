@@ -3,3 +3,4 @@
 pub mod answer;
 pub mod messages;
 pub mod request;
+mod said;

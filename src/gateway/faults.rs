@@ -1,0 +1,74 @@
+//! The attempts of one request that failed, and what the caller is told when all did.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use super::{balance::is_about_connection, failure::Failure};
+use crate::{
+    ports::NodeError,
+    routing_table::{Node, Target},
+};
+
+/// Seconds after which a caller may try again when no node has room.
+const RETRY_AFTER: u32 = 5;
+
+/// The failed attempts in their order.
+#[derive(Default)]
+pub struct Faults {
+    faults: Vec<Fault>,
+    was_full: bool,
+}
+
+struct Fault {
+    node: String,
+    name: String,
+    model: String,
+    error: NodeError,
+}
+
+impl Faults {
+    /// Adds an attempt that failed through the node's fault.
+    pub fn add(&mut self, node: &Node, target: &Target, error: NodeError) {
+        let (id, name, model) = (node.id.clone(), node.name.clone(), target.model.clone());
+        self.faults.push(Fault { node: id, name, model, error });
+    }
+
+    /// Notes that nodes were left unasked because they had no room.
+    pub fn add_full(&mut self) {
+        self.was_full = true;
+    }
+
+    /// Whether a node is out of the question: it failed with this target, or it can't be reached at all.
+    pub fn rule_out(&self, node: &Node, target: &Target) -> bool {
+        let same = self.faults.iter().filter(|fault| fault.node == node.id);
+        same.into_iter().any(|fault| fault.model == target.model || is_about_connection(&fault.error))
+    }
+
+    /// Why no node could answer a request with this `reason` behind it: every attempt and what became of it.
+    /// `hindrance` says what kept nodes from being asked at all.
+    pub fn failure(&self, reason: &str, hindrance: Option<String>, waited: Duration) -> Failure {
+        let mut told: Vec<_> = self.faults.iter().map(|fault| format!("{}: {}", fault.name, fault.error)).collect();
+        if self.was_full {
+            told.push(format!("every other node was full for {waited:?}"));
+        }
+        told.extend(hindrance.filter(|_| told.is_empty()));
+        let message = match told.is_empty() {
+            true => format!("no ready node can answer ({reason})"),
+            false => format!("no node could answer ({reason}): {}", told.join("; ")),
+        };
+        let (status, code) = self.kind();
+        let failure = Failure::new(status, code, message);
+        if status == StatusCode::SERVICE_UNAVAILABLE { failure.retry_after(RETRY_AFTER) } else { failure }
+    }
+
+    fn kind(&self) -> (StatusCode, &'static str) {
+        match self.faults.last().map(|fault| &fault.error) {
+            _ if self.was_full => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            None => (StatusCode::SERVICE_UNAVAILABLE, "no_ready_node"),
+            Some(NodeError::TimedOut(_)) => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
+            Some(NodeError::Status { status: 429 | 503, .. }) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Some(_) => (StatusCode::BAD_GATEWAY, "upstream_failed"),
+        }
+    }
+}

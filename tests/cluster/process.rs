@@ -1,0 +1,155 @@
+//! Drover's processes as an operator meets them: flags, exit codes, signals.
+
+use std::{
+    process::{Command, Output},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use crate::{
+    fleet::{SOON, node_manifest},
+    support::{
+        drover::{Drover, program},
+        eventually, free_port, http_client,
+    },
+    world::{SCRATCH, api, namespace, scenario},
+};
+
+#[test]
+fn all_faults_in_the_settings_are_named_at_once() {
+    let answer =
+        drover(&["gateway", "--drain-timeout", "soon", "--log-format", "xml"], &[("DROVER_HEALTH_LISTEN", "here")]);
+    assert_eq!(answer.status.code(), Some(2));
+    let said = text(&answer.stderr);
+    for fault in
+        ["drain-timeout = \"soon\" (flag)", "log-format = \"xml\" (flag)", "health-listen = \"here\" (environment)"]
+    {
+        assert!(said.contains(fault), "{fault} is not in {said}");
+    }
+    let answer = drover(&["gateway", "--config", "/nowhere.yaml"], &[]);
+    assert_eq!(answer.status.code(), Some(2));
+    assert!(text(&answer.stderr).contains("/nowhere.yaml"));
+    assert_eq!(drover(&["gateway", "--no-such-flag"], &[]).status.code(), Some(2));
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let answer = drover(&["gateway", "--gateway-listen", &address, "--health-listen", "127.0.0.1:0"], &[]);
+    assert_eq!(answer.status.code(), Some(1));
+    let said = text(&answer.stderr);
+    assert!(said.contains("gateway-listen") && said.contains(&address) && said.contains("in use"), "{said}");
+}
+
+#[test]
+fn the_small_commands_print_what_they_promise() {
+    let version = drover(&["version"], &[]);
+    assert_eq!(text(&version.stdout), format!("drover {}\n", env!("CARGO_PKG_VERSION")));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(text(&drover(&["completion", shell], &[]).stdout).contains("rollout"), "{shell}");
+    }
+    assert_eq!(text(&drover(&["crds"], &[]).stdout).matches("kind: CustomResourceDefinition").count(), 4);
+    let help = text(&drover(&["rollout", "undo", "--help"], &[]).stdout);
+    assert!(help.contains("Example:"), "help teaches by example: {help}");
+}
+
+#[test]
+fn a_rollout_that_is_not_there_is_a_failure() {
+    scenario(|| async {
+        let kubeconfig = api().await.kubeconfig().display().to_string();
+        for command in ["status", "undo", "promote", "retry"] {
+            let answer = drover(&["rollout", command, "nobody"], &[("KUBECONFIG", &kubeconfig)]);
+            assert_eq!(answer.status.code(), Some(1), "{command}");
+            let said = text(&answer.stderr);
+            assert!(said.contains("no ModelDeployment nobody in namespace default"), "{command}: {said}");
+        }
+    });
+}
+
+#[test]
+fn sigterm_lets_requests_finish_and_exits_with_0() {
+    scenario(|| async {
+        let api = api().await;
+        let namespace = namespace(api, "drain").await;
+        let node = SlowNode::start().await;
+        api.kubectl_ok(&["apply", "-n", &namespace, "-f", "-"], Some(&node_manifest("slow", &node.url))).await;
+        let mut controller = Drover::controller(&api.kubeconfig(), &namespace, &[], SCRATCH.path()).await;
+        let port = free_port();
+        let mut gateway = Drover::gateway("drained", &api.kubeconfig(), &namespace, port, SCRATCH.path()).await;
+        let url = format!("http://127.0.0.1:{port}");
+        let http = http_client();
+        eventually("the gateway knows the node", SOON, async || {
+            let tags = http.get(format!("{url}/api/tags")).send().await.map_err(|error| error.to_string())?;
+            let tags = tags.text().await.map_err(|error| error.to_string())?;
+            if tags.contains("slow:1") { Ok(()) } else { Err(tags) }
+        })
+        .await;
+        let body = json!({"model": "slow:1", "stream": false, "messages": [{"role": "user", "content": "x"}]});
+        let request = tokio::spawn(http.post(format!("{url}/api/chat")).json(&body).send());
+        node.asked.notified().await;
+        let exit = gateway.process().stop_gracefully(Duration::from_secs(20));
+        let finish = async {
+            eventually("the gateway takes no new connection", SOON, async || {
+                match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
+                    Err(_) => Ok(()),
+                    Ok(_) => Err("still accepts"),
+                }
+            })
+            .await;
+            node.answer.notify_one();
+        };
+        let (exit, ()) = tokio::join!(exit, finish);
+        let answer = request.await.expect("no panic").expect("the request was finished");
+        assert_eq!(answer.status(), 200);
+        assert_eq!(exit.code(), Some(0));
+        let exit = controller.process().stop_gracefully(Duration::from_secs(20)).await;
+        assert_eq!(exit.code(), Some(0));
+    });
+}
+
+/// A node that answers a chat only when it is told to.
+struct SlowNode {
+    url: String,
+    asked: std::sync::Arc<tokio::sync::Notify>,
+    answer: std::sync::Arc<tokio::sync::Notify>,
+}
+
+impl SlowNode {
+    async fn start() -> Self {
+        use axum::{Json, Router, routing::any};
+        let (asked, answer) =
+            (std::sync::Arc::<tokio::sync::Notify>::default(), std::sync::Arc::<tokio::sync::Notify>::default());
+        let (told, waits) = (asked.clone(), answer.clone());
+        let model = json!({"name": "slow:1", "digest": "b".repeat(64), "size": 5, "details": {}});
+        let app = Router::new()
+            .route("/api/version", any(async || Json(json!({"version": "0.17.4"}))))
+            .route("/api/tags", any(async move || Json(json!({"models": [model]}))))
+            .route("/api/ps", any(async || Json(json!({"models": []}))))
+            .route("/api/show", any(async || Json(json!({"capabilities": ["completion"]}))))
+            .route(
+                "/api/chat",
+                any(async move || {
+                    told.notify_one();
+                    waits.notified().await;
+                    Json(json!({"model": "slow:1", "message": {"role": "assistant", "content": "late"}, "done": true}))
+                }),
+            );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { url, asked, answer }
+    }
+}
+
+/// Runs `drover` to its end, with nothing of this machine's settings.
+fn drover(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(program());
+    command.args(arguments).env_clear().env("PATH", "/nowhere").envs(variables.iter().copied());
+    command.output().expect("drover starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,58 @@
+//! Versions: one digest for good, one object each, and no trace left behind.
+
+use crate::{
+    fleet::{Fleet, NAMESPACE, condition, deployment_manifest, pull_manifest, version_manifest},
+    support::gguf::TinyLlama,
+    world::scenario,
+};
+
+#[test]
+fn a_version_keeps_its_digest_and_leaves_no_trace() {
+    scenario(|| async {
+        let mut fleet =
+            Fleet::start(&[("drover/alpha", "1", TinyLlama::new(21)), ("drover/alpha", "2", TinyLlama::new(22))]).await;
+        let (one, two) = (fleet.model("drover/alpha:1"), fleet.model("drover/alpha:2"));
+        fleet.apply(&version_manifest("v1.0.0", &one)).await;
+        fleet.until("mver", "bot-v1.0.0", "waits for its tag", |s| reason(s) == "TagNotFound").await;
+        fleet.apply(&pull_manifest("one", &one)).await;
+        fleet.apply(&pull_manifest("two", &two)).await;
+        let version = fleet.until("mver", "bot-v1.0.0", "on both nodes", |s| s["readyNodes"] == 2).await;
+        let digest = version["status"]["digest"].as_str().expect("a digest").to_owned();
+        let alias = version["status"]["alias"].as_str().expect("an alias").to_owned();
+        assert_eq!(digest, fleet.registry.manifest_digest("drover/alpha", "1").await);
+        fleet.apply(&deployment_manifest("v1.0.0", "1h")).await;
+        fleet.wait_ready("mdep", "bot").await;
+
+        // The tag moves on a node; what is served does not.
+        let copy = serde_json::json!({"source": two, "destination": one});
+        let moved = fleet.http.post(format!("{}/api/copy", fleet.nodes[0].url())).json(&copy).send().await;
+        assert!(moved.expect("the node answers").status().is_success());
+        fleet.until("mpull", "one", "sees that nodes differ", |s| condition(s, "DigestsDiffer", "True")).await;
+        let version = fleet.get("mver", "bot-v1.0.0").await;
+        assert_eq!(version["status"]["digest"], digest.as_str());
+        assert_eq!(version["status"]["readyNodes"], 2);
+        fleet.until_version("v1.0.0").await;
+        assert_eq!(fleet.chat(0, "bot").await.headers()["x-drover-digest"], digest.as_str());
+
+        // A second object for the same version is refused, and serves nothing.
+        let twin = version_manifest("v1.0.0", &two).replace("name: bot-v1.0.0", "name: twin");
+        fleet.apply(&twin).await;
+        fleet.until("mver", "twin", "refused", |s| reason(s) == "VersionTaken" && s["digest"].is_null()).await;
+        // And so is a second deployment of the model.
+        fleet.apply(&deployment_manifest("v1.0.0", "1h").replace("name: bot}", "name: bot-2}")).await;
+        let refused = fleet.until("mdep", "bot-2", "refused", |s| condition(s, "Accepted", "False")).await;
+        assert!(refused["status"]["stable"].is_null());
+        fleet.api.kubectl_ok(&["delete", "mver/twin", "mdep/bot-2", "mdep/bot", "-n", NAMESPACE], None).await;
+
+        // Deleted promptly, with one node away; the other one keeps the bytes under their own name only.
+        fleet.nodes[1].kill9();
+        fleet.until("onode", "node-2", "away", |s| condition(s, "Ready", "False")).await;
+        fleet.api.kubectl_ok(&["delete", "mver", "bot-v1.0.0", "-n", NAMESPACE, "--timeout=30s"], None).await;
+        assert_eq!(fleet.nodes[0].digest_of(&alias).await, None);
+        assert!(fleet.nodes[0].digest_of(&two).await.is_some());
+    });
+}
+
+fn reason(status: &serde_json::Value) -> &str {
+    status["conditions"][0]["reason"].as_str().unwrap_or_default()
+}

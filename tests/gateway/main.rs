@@ -1,0 +1,14 @@
+//! The data path, through HTTP, over fake nodes.
+
+mod answers;
+mod lines;
+mod openai;
+mod parameters;
+#[path = "../support/mod.rs"]
+mod parts;
+mod places;
+mod real;
+mod retries;
+mod split;
+mod support;
+mod tables;

@@ -1,0 +1,85 @@
+//! The same through a real Ollama server: what the fake ones imitate.
+
+use drover::{ollama, ports::NodeApi, routing_table::Node};
+use serde_json::{Value, json};
+
+use crate::{
+    parts::{Scratch, gguf::TinyLlama, ollama::Ollama},
+    support::{World, alias, deployment, table, version},
+};
+
+const SENTENCE: &str = "Hello from a real node.";
+
+/// A version of `support-bot` on a real node.
+async fn real(dir: &Scratch) -> (Ollama, World) {
+    let node = Ollama::start("n1", dir.path()).await;
+    let gguf = dir.join("model.gguf");
+    TinyLlama::new(1).says(SENTENCE).write(&gguf).unwrap();
+    node.create("bot:1", &gguf).await;
+    let world = World::start(table(None, &[])).await;
+    ollama::Ollama::new().unwrap().copy(&node.url(), "bot:1", &alias("v1.0.0")).await.unwrap();
+    let fake = crate::support::FakeNode::start("n1").await;
+    let mut target = version("v1.0.0", &[&fake]);
+    target.tag = "bot:1".into();
+    target.parameters = [("num_ctx".to_owned(), json!(1024)), ("temperature".to_owned(), json!(0))].into();
+    let entry = Node { url: node.url(), keep_alive: Some("10m".into()), ..(*target.holders[0].node).clone() };
+    target.holders[0].node = entry.into();
+    world.table.store(table(Some(deployment(target, None)), &[]).into());
+    (node, world)
+}
+
+async fn loaded(world: &World, node: &Ollama) -> Value {
+    let answer = world.http.get(node.url() + "/api/ps").send().await.unwrap().text().await.unwrap();
+    serde_json::from_str::<Value>(&answer).unwrap()["models"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_node_answers_in_every_format_with_the_versions_settings() {
+    let dir = Scratch::new();
+    let (node, world) = real(&dir).await;
+    let messages = json!([{ "role": "user", "content": "Who are you?" }]);
+
+    let answer = world.post("/api/chat", &json!({ "model": "support-bot", "messages": messages })).await;
+    assert_eq!((answer.status, answer.content().as_str()), (200, SENTENCE), "{}", answer.text);
+    assert!(answer.lines().len() > 2 && answer.lines().iter().all(|line| line["model"] == "bot:1"), "{}", answer.text);
+
+    let asked = json!({ "model": "support-bot", "prompt": "Who are you?", "stream": false, "keep_alive": 0,
+        "options": { "num_ctx": 512 } });
+    let answer = world.post("/api/generate", &asked).await.json();
+    assert_eq!((&answer["model"], &answer["response"]), (&json!("bot:1"), &json!(SENTENCE)), "{answer}");
+    let loaded = loaded(&world, &node).await;
+    assert_eq!(loaded.as_array().map(Vec::len), Some(1), "keep_alive 0 unloads nothing: {loaded}");
+    assert_eq!(loaded[0]["context_length"], 1024, "{loaded}");
+
+    let mut asked = json!({ "model": "deployment/support-bot", "messages": messages });
+    let answer = world.post("/v1/chat/completions", &asked).await.json();
+    assert_eq!(answer["choices"][0]["message"]["content"], SENTENCE, "{answer}");
+    assert_eq!((&answer["model"], &answer["choices"][0]["finish_reason"]), (&json!("bot:1"), &json!("stop")));
+    assert!(answer["usage"]["completion_tokens"].as_u64().is_some_and(|count| count > 2), "{answer}");
+
+    asked["stream"] = true.into();
+    let events = world.post("/v1/chat/completions", &asked).await.events();
+    let pieces = events.iter().filter_map(|event| serde_json::from_str::<Value>(event).ok());
+    let said: String =
+        pieces.filter_map(|piece| piece["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect();
+    assert_eq!((said.as_str(), events.last().unwrap().as_str()), (SENTENCE, "[DONE]"));
+    check_schema_and_refusal(&world, asked).await;
+}
+
+async fn check_schema_and_refusal(world: &World, mut asked: Value) {
+    asked["stream"] = false.into();
+    let schema = json!({ "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"] });
+    asked["response_format"] = json!({ "type": "json_schema", "json_schema": { "name": "n", "schema": schema } });
+    let answer = world.post("/v1/chat/completions", &asked).await.json();
+    let content = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(serde_json::from_str::<Value>(content).unwrap()["n"].is_number(), "{answer}");
+
+    asked["tools"] = json!([{ "type": "function", "function": { "name": "weather", "description": "",
+        "parameters": { "type": "object", "properties": {} } } }]);
+    for stream in [true, false] {
+        asked["stream"] = stream.into();
+        let refused = world.post("/v1/chat/completions", &asked).await;
+        let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert_eq!((refused.status, message.as_str()), (400, "bot:1 does not support tools"));
+    }
+}

@@ -1,0 +1,163 @@
+//! Which version answers.
+
+use drover::routing_table::{Deployment, Target};
+use serde_json::json;
+
+use crate::support::{Act, Answer, FakeNode, World, canary, deployment, table, version};
+
+async fn ask(world: &World, session: Option<&str>) -> Answer {
+    let request = world.request("/api/chat", &json!({ "model": "support-bot", "stream": false }));
+    let request = session.into_iter().fold(request, |request, session| request.header("x-session-id", session));
+    Answer::read(request.send().await.unwrap()).await
+}
+
+async fn versions(world: &World, count: usize) -> Vec<String> {
+    let mut versions = Vec::new();
+    for _ in 0..count {
+        versions.push(ask(world, None).await.header("x-drover-version").to_owned());
+    }
+    versions
+}
+
+fn share(versions: &[String]) -> usize {
+    versions.iter().filter(|version| *version == "v1.1.0").count()
+}
+
+fn rollout(node: &FakeNode, weight: u8) -> Deployment {
+    deployment(version("v1.0.0", &[node]), canary(weight, version("v1.1.0", &[node])))
+}
+
+#[tokio::test]
+async fn shares_are_exact_in_every_run_of_requests() {
+    let node = FakeNode::start("n1").await;
+    for weight in [0, 1, 20, 50, 100] {
+        let world = World::start(table(Some(rollout(&node, weight)), &[])).await;
+        let versions = versions(&world, 100).await;
+        assert_eq!(share(&versions), usize::from(weight));
+        for window in versions.windows(10) {
+            let wanted = f64::from(weight) / 10.0;
+            assert!((share(window) as f64 - wanted).abs() <= 1.0, "{window:?} at {weight} %");
+        }
+        assert_eq!(world.counts("v1.1.0").await, (u64::from(weight), 0));
+        assert_eq!(world.counts("v1.0.0").await, (100 - u64::from(weight), 0));
+    }
+}
+
+#[tokio::test]
+async fn shares_are_exact_also_under_load_and_while_the_weight_changes() {
+    let node = FakeNode::start("n1").await;
+    let world = World::start(table(Some(rollout(&node, 20)), &[])).await;
+    let burst = || async {
+        let answers = futures::future::join_all((0..100).map(|_| ask(&world, None))).await;
+        share(&answers.iter().map(|answer| answer.header("x-drover-version").to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(burst().await, 20);
+    world.table.store(table(Some(rollout(&node, 50)), &[]).into());
+    assert_eq!(burst().await, 50);
+}
+
+#[tokio::test]
+async fn the_reason_names_version_and_share() {
+    let node = FakeNode::start("n1").await;
+    let world = World::start(table(Some(rollout(&node, 50)), &[])).await;
+    let mut reasons =
+        [ask(&world, None).await, ask(&world, None).await].map(|answer| answer.header("x-drover-reason").to_owned());
+    reasons.sort();
+    let wanted = ["deployment support-bot: canary v1.1.0 has 50 %", "deployment support-bot: stable v1.0.0 has 50 %"];
+    assert_eq!(reasons, wanted);
+}
+
+#[tokio::test]
+async fn a_session_stays_on_its_side_on_every_gateway_and_while_the_canary_grows() {
+    let node = FakeNode::start("n1").await;
+    let sticky = |weight| Deployment { sticky_header: Some("x-session-id".into()), ..rollout(&node, weight) };
+    let world = World::start(table(Some(sticky(20)), &[])).await;
+    let other = World::start(table(Some(sticky(20)), &[])).await;
+    let sessions: Vec<String> = (0..60).map(|n| format!("session-{n}")).collect();
+    let mut on_canary = Vec::new();
+    for session in &sessions {
+        let first = ask(&world, Some(session)).await;
+        assert!(first.header("x-drover-reason").ends_with(" %, by session"));
+        for again in [ask(&world, Some(session)).await, ask(&other, Some(session)).await] {
+            assert_eq!(again.header("x-drover-version"), first.header("x-drover-version"), "{session}");
+        }
+        if first.header("x-drover-version") == "v1.1.0" {
+            on_canary.push(session);
+        }
+    }
+    assert!((1..30).contains(&on_canary.len()), "{on_canary:?}");
+    world.table.store(table(Some(sticky(60)), &[]).into());
+    for session in on_canary {
+        assert_eq!(ask(&world, Some(session)).await.header("x-drover-version"), "v1.1.0", "{session}");
+    }
+    world.table.store(table(Some(sticky(50)), &[]).into());
+    for session in [None, Some("")] {
+        let mut by_turn = Vec::new();
+        for _ in 0..10 {
+            by_turn.push(ask(&world, session).await.header("x-drover-version").to_owned());
+        }
+        assert_eq!(share(&by_turn), 5, "without a session, turns decide");
+    }
+}
+
+#[tokio::test]
+async fn a_canary_without_nodes_gives_its_share_to_stable_and_the_failure_is_its_own() {
+    let node = FakeNode::start("n1").await;
+    let no_node = Target { holders: Vec::new(), ..version("v1.1.0", &[&node]) };
+    let mut idle = version("v1.1.0", &[&node]);
+    let mut resting = (*idle.holders[0].node).clone();
+    resting.weight = 0;
+    idle.holders[0].node = resting.into();
+    for absent in [no_node, idle] {
+        let rollout = deployment(version("v1.0.0", &[&node]), canary(100, absent));
+        let world = World::start(table(Some(rollout), &[])).await;
+        let answer = ask(&world, None).await;
+        assert_eq!((answer.status, answer.header("x-drover-version")), (200, "v1.0.0"));
+        let reason = "deployment support-bot: stable v1.0.0, canary v1.1.0 (100 %) has no ready node";
+        assert_eq!(answer.header("x-drover-reason"), reason);
+        assert_eq!(answer.header("x-drover-attempts"), "1");
+        assert_eq!((world.counts("v1.0.0").await, world.counts("v1.1.0").await), ((1, 0), (1, 1)));
+    }
+}
+
+#[tokio::test]
+async fn a_canary_that_fails_is_answered_by_stable_and_counted_against_the_canary() {
+    let nodes = FakeNode::start_many(3).await;
+    let rollout = deployment(version("v1.0.0", &[&nodes[2]]), canary(100, version("v1.1.0", &[&nodes[0], &nodes[1]])));
+    let world = World::start(table(Some(rollout), &[])).await;
+    nodes[0].always(Act::Fail(500, "out of memory".into()));
+    nodes[1].always(Act::CutAfter(0));
+    let answer = ask(&world, None).await;
+    assert_eq!((answer.status, answer.header("x-drover-version")), (200, "v1.0.0"));
+    assert_eq!((answer.header("x-drover-node"), answer.header("x-drover-attempts")), ("n3", "3"));
+    let reason = "deployment support-bot: stable v1.0.0, canary v1.1.0 (100 %) could not answer";
+    assert_eq!(answer.header("x-drover-reason"), reason);
+    assert_eq!((world.counts("v1.0.0").await, world.counts("v1.1.0").await), ((1, 0), (2, 2)));
+}
+
+#[tokio::test]
+async fn a_node_that_failed_one_version_may_answer_with_another_unless_it_is_away() {
+    let node = FakeNode::start("n1").await;
+    let world = World::start(table(Some(rollout(&node, 100)), &[])).await;
+    node.next(Act::Fail(500, "bad weights".into()));
+    let answer = ask(&world, None).await;
+    assert_eq!((answer.status, answer.header("x-drover-version"), node.count()), (200, "v1.0.0", 2));
+    node.next(Act::CutAfter(0));
+    let answer = ask(&world, None).await;
+    assert_eq!((answer.status, answer.header("x-drover-attempts"), node.count()), (502, "1", 3));
+}
+
+#[tokio::test]
+async fn a_deployment_that_no_node_holds_says_so() {
+    let node = FakeNode::start("n1").await;
+    let nowhere = Target { holders: Vec::new(), ..version("v1.0.0", &[&node]) };
+    let world = World::start(table(Some(deployment(nowhere, None)), &[])).await;
+    for path in ["/api/chat", "/v1/chat/completions"] {
+        let answer = world.post(path, &json!({ "model": "support-bot", "messages": [] })).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
+        assert!(answer.text.contains("no ready node"), "{}", answer.text);
+        assert!(answer.text.contains("deployment support-bot: stable v1.0.0"), "{}", answer.text);
+        assert_eq!(answer.header("x-drover-version"), "v1.0.0");
+        assert_eq!((answer.header("x-drover-attempts"), answer.header("x-drover-node")), ("0", ""));
+    }
+}
