@@ -36,6 +36,7 @@ pub struct Progress {
     layers: BTreeMap<String, (i64, i64)>,
     status: String,
     completed: i64,
+    percent: Option<i64>,
     moved_at: Option<Timestamp>,
     window: Option<(Timestamp, i64)>,
     rate: Option<i64>,
@@ -56,6 +57,10 @@ impl Progress {
             self.moved_at = Some(now);
         }
         self.status.clone_from(&line.status);
+        // Layers are announced one after another, so the total grows; what people see never goes back, and 100 is
+        // for a model that is there.
+        let (completed, total) = self.bytes();
+        self.percent = self.percent.max(percent(completed, total).map(|percent| percent.min(99)));
         self.measure_rate(now);
     }
 
@@ -85,6 +90,11 @@ impl Progress {
     pub fn bytes(&self) -> (i64, Option<i64>) {
         let total: i64 = self.layers.values().map(|(total, _)| total).sum();
         (self.completed, (total > 0).then_some(total))
+    }
+
+    /// Percent of the bytes announced so far, 0..=99; `None` before any were.
+    pub fn percent(&self) -> Option<i64> {
+        self.percent
     }
 
     /// Bytes a second over the last seconds; `None` before there is anything to measure.

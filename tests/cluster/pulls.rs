@@ -35,6 +35,11 @@ fn a_pull_reports_its_progress_survives_a_node_and_happens_once() {
             both(status, |node| node["totalBytes"].as_u64() >= Some(BIG) && node["bytesPerSecond"].as_i64() > Some(0))
         );
 
+        // The controller dies in the middle: the next one goes on from the bytes that are there.
+        fleet.controller.kill9();
+        fleet.controller.restart().await;
+        fleet.until("mpull", "big", "goes on", |s| both(s, |node| node["percent"].as_i64() > Some(10))).await;
+
         // The node dies in the middle and comes back: the pull goes on there, and is whole on the other one meanwhile.
         fleet.nodes[0].kill9();
         fleet.until("mpull", "big", "says that the node is away", |s| node(s, "node-1")["phase"] != "Pulling").await;
@@ -71,12 +76,19 @@ fn a_pull_reports_its_progress_survives_a_node_and_happens_once() {
 #[test]
 fn a_pull_can_be_held_and_called_off() {
     scenario(|| async {
-        let fleet = Fleet::start(&[("drover/big", "1", TinyLlama::new(8).size(BIG))]).await;
+        let models =
+            [("drover/big", "1", TinyLlama::new(8).size(BIG)), ("drover/big", "2", TinyLlama::new(9).size(BIG))];
+        let fleet = Fleet::start(&models).await;
         fleet.front.limit_bandwidth(Some(MIB));
+        let under_way = |s: &Value| s["phase"] == "Pulling" && s["progress"].as_i64() > Some(0);
         fleet.apply(&pull_manifest("big", &fleet.model("drover/big:1"))).await;
-        fleet.until("mpull", "big", "under way", |s| s["phase"] == "Pulling" && s["progress"].as_i64() > Some(0)).await;
+        fleet.until("mpull", "big", "under way", under_way).await;
+        fleet.apply(&pull_manifest("next", &fleet.model("drover/big:2"))).await;
+        fleet.until("mpull", "next", "waits for its turn", |s| message(s).contains("another pull on this node")).await;
         patch(&fleet, "big", r#"{"spec": {"suspend": true}}"#).await;
         fleet.until("mpull", "big", "held", |s| s["phase"] == "Suspended" && !condition(s, "Stalled", "True")).await;
+        fleet.until("mpull", "next", "under way", under_way).await;
+        patch(&fleet, "next", r#"{"spec": {"suspend": true}}"#).await;
         line_is_quiet(&fleet).await;
         patch(&fleet, "big", r#"{"spec": {"suspend": false}}"#).await;
         fleet.until("mpull", "big", "under way again", |s| s["phase"] == "Pulling").await;

@@ -27,10 +27,10 @@ pub struct Plan {
 /// Decides node by node.
 pub fn plan(spec: &ModelPullSpec, seen: &[Seen], now: Timestamp) -> Plan {
     let decided: Vec<_> = seen.iter().map(|seen| decide(spec, seen, now)).collect();
-    let wake_after = decided.iter().filter_map(|(action, node)| match action {
-        Action::WaitUntil(at) => Some(elapsed(now, *at)),
-        Action::Start => Some(WHILE_PULLING),
-        _ => (node.phase == NodePhase::Pulling).then_some(WHILE_PULLING),
+    let wake_after = seen.iter().zip(&decided).filter_map(|(seen, (action, _))| match (action, &seen.attempt) {
+        (Action::WaitUntil(at), _) => Some(elapsed(now, *at)),
+        (Action::Start, _) | (_, Some(Attempt::Queued | Attempt::Running(_))) => Some(WHILE_PULLING),
+        _ => None,
     });
     Plan {
         wake_after: wake_after.min(),
@@ -63,7 +63,7 @@ fn decide(spec: &ModelPullSpec, seen: &Seen, now: Timestamp) -> (Action, NodePul
             let (completed, total) = progress.bytes();
             node.completed_bytes = Some(completed);
             node.total_bytes = total;
-            node.percent = pull::percent(completed, total);
+            node.percent = progress.percent();
             node.bytes_per_second = progress.bytes_per_second();
             node.remaining_seconds = progress.remaining_seconds();
             node.message = without_digest(progress.status());
