@@ -28,6 +28,7 @@ test: stack
 	$(STACK) cargo test --locked
 
 demo: stack
+	@test -x "$$CARGO_TARGET_DIR/debug/examples/demo" || echo "demo: building Drover for the first time takes about 4 min on 2 cores"
 	cargo build --locked --bins --example demo
 	@$(STACK) exec "$$CARGO_TARGET_DIR/debug/examples/demo"
 

@@ -23,6 +23,10 @@ fn main() -> ExitCode {
     panic::set_hook(Box::new(|info| {
         eprintln!("\ndemo: {}", info.payload_as_str().unwrap_or("something went wrong"));
     }));
+    if let Err(message) = parts::check_ports() {
+        eprintln!("demo: {message}");
+        return ExitCode::FAILURE;
+    }
     let runtime = Runtime::new().expect("a runtime");
     match panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(demo()))) {
         Ok(Ok(())) => ExitCode::SUCCESS,

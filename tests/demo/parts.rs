@@ -54,7 +54,6 @@ pub fn gateway_url() -> String {
 
 impl Parts {
     pub async fn start() -> Result<Self, String> {
-        check_ports()?;
         let folder = folder();
         let _ = fs::remove_dir_all(&folder); // of an earlier tour
         let dir = |name: &str| {
@@ -96,7 +95,8 @@ impl Parts {
     }
 }
 
-fn check_ports() -> Result<(), String> {
+/// Fails when something else listens where the tour's parts are going to.
+pub fn check_ports() -> Result<(), String> {
     for port in [GATEWAY, NODES[0], NODES[1], REGISTRY] {
         TcpListener::bind(("127.0.0.1", port)).map_err(|error| {
             format!("port {port} of 127.0.0.1 is needed ({error}): is another tour or program using it?")

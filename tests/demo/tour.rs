@@ -159,7 +159,7 @@ All of it stays up until Ctrl-C. What to try next, in another terminal:
       and back, at any time
   kubectl edit modeldeployment {NAME}
       other steps, requireApproval: true, paused: true
-  OLLAMA_HOST={url} ollama run {NAME} hello
+  OLLAMA_HOST={url} ollama list
       to its clients the gateway is an Ollama server,
   curl {url}/v1/models
       and an OpenAI server at {url}/v1
