@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chart;
 mod fleet;
 mod nodes;
 mod process;

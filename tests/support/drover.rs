@@ -38,6 +38,17 @@ impl Drover {
         let health = free_port();
         let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         arguments.extend(["--health-listen".into(), format!("127.0.0.1:{health}")]);
+        Self::with_arguments(name, arguments, health, kubeconfig, dir).await
+    }
+
+    /// Starts with exactly these arguments, which make it listen for /readyz on 127.0.0.1 and the port `health`.
+    pub async fn with_arguments(
+        name: &str,
+        arguments: Vec<String>,
+        health: u16,
+        kubeconfig: &Path,
+        dir: &Path,
+    ) -> Self {
         let process = Process::spawn(name, command(&arguments, kubeconfig), dir);
         let mut drover =
             Self { name: name.into(), arguments, kubeconfig: kubeconfig.into(), dir: dir.into(), health, process };
