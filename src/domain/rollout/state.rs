@@ -178,8 +178,9 @@ impl State {
             let last = self.history.iter().find(|entry| entry.release.version == version);
             last.is_some_and(|entry| entry.outcome == Outcome::RolledBack)
         };
-        let live = self.history.iter().filter(|entry| entry.outcome == Outcome::Deployed).map(|entry| &entry.release);
-        live.filter(|r| !but.contains(&r.version.as_str()) && !taken_back(&r.version)).next().cloned()
+        let mut live =
+            self.history.iter().filter(|entry| entry.outcome == Outcome::Deployed).map(|entry| &entry.release);
+        live.find(|r| !but.contains(&r.version.as_str()) && !taken_back(&r.version)).cloned()
     }
 }
 
