@@ -28,7 +28,9 @@ test: stack
 	$(STACK) cargo test --locked
 
 demo: stack
-	$(STACK) cargo run --locked --example demo
+	@test -x "$$CARGO_TARGET_DIR/debug/examples/demo" || echo "demo: building Drover for the first time takes about 4 min on 2 cores"
+	cargo build --locked --bins --example demo
+	@$(STACK) exec "$$CARGO_TARGET_DIR/debug/examples/demo"
 
 clean: compilers
 	cargo clean

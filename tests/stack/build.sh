@@ -36,6 +36,7 @@ want_file() { [ -e "$1" ] || command -v "$1" >/dev/null || missing+=("$2"); }
 want_packages() {
   want_file docker-registry docker-registry
   want_file openssl openssl
+  want_file curl curl # for the tour
   if [ -z "${OLLAMA_BIN:-}" ] && [ ! -x "$ollama" ]; then
     want_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
     want_file /usr/include/stb/stb_image.h libstb-dev

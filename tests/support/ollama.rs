@@ -24,7 +24,11 @@ pub struct Ollama {
 impl Ollama {
     /// Starts a server with all of its files in `dir`; ready when this returns.
     pub async fn start(name: &str, dir: &Path) -> Self {
-        let port = free_port();
+        Self::start_on(name, dir, free_port()).await
+    }
+
+    /// The same on a port that is known beforehand.
+    pub async fn start_on(name: &str, dir: &Path, port: u16) -> Self {
         let process = Process::spawn(name, serve(dir, port), dir);
         let mut ollama = Self { name: name.to_owned(), dir: dir.to_owned(), port, process, http: http_client() };
         ollama.wait_until_ready().await;

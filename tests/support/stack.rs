@@ -12,7 +12,7 @@ pub fn program(name: &str) -> PathBuf {
 fn bin_folder() -> PathBuf {
     match std::env::var_os("DROVER_STACK_BIN") {
         Some(folder) => folder.into(),
-        None => from_env_file(&cache_folder().join("drover/stack/env")),
+        None => from_env_file(&cache_folder().join("stack/env")),
     }
 }
 
@@ -23,7 +23,9 @@ fn from_env_file(file: &Path) -> PathBuf {
     folder.unwrap_or_else(|| panic!("{} is damaged: run `make stack`", file.display())).into()
 }
 
-fn cache_folder() -> PathBuf {
+/// Where `make` keeps what it builds.
+pub fn cache_folder() -> PathBuf {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home).expect("HOME is set")
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home).expect("HOME is set");
+    cache.join("drover")
 }

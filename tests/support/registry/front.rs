@@ -36,6 +36,11 @@ pub struct Served {
 
 impl RegistryFront {
     pub async fn start(upstream: &Registry) -> Self {
+        Self::start_on(upstream, free_port()).await
+    }
+
+    /// The same on a port that is known beforehand.
+    pub async fn start_on(upstream: &Registry, port: u16) -> Self {
         let shared = Arc::new(Shared {
             upstream: upstream.url(),
             http: http_client(),
@@ -43,7 +48,6 @@ impl RegistryFront {
             bandwidth_used_until: Mutex::new(Instant::now()),
             served: Mutex::default(),
         });
-        let port = free_port();
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
         let app = Router::new().fallback(proxy).with_state(shared.clone());
         let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("the front serves") });
