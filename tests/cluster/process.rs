@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
+use drover::supervisor::Supervisor;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     fleet::{SOON, node_manifest},
@@ -107,6 +109,42 @@ fn sigterm_lets_requests_finish_and_exits_with_0() {
         let exit = controller.process().stop_gracefully(Duration::from_secs(20)).await;
         assert_eq!(exit.code(), Some(0));
     });
+}
+
+#[tokio::test]
+async fn a_service_or_job_that_dies_ends_the_process() {
+    let ended = async |start: fn(&mut Supervisor)| {
+        let mut supervisor = Supervisor::new(SOON);
+        let stop = supervisor.stop_token();
+        supervisor.service("healthy", async move {
+            stop.cancelled().await;
+            Ok::<(), String>(())
+        });
+        start(&mut supervisor);
+        supervisor.run().await.expect_err("the process ends").to_string()
+    };
+    let returned = ended(|supervisor| supervisor.service("watch", async { Ok::<(), String>(()) })).await;
+    assert_eq!(returned, "watch ended: it returned");
+    let failed = ended(|supervisor| supervisor.service("watch", async { Err("no route") })).await;
+    assert_eq!(failed, "watch ended: no route");
+    let panicked = ended(|supervisor| {
+        supervisor.service("watch", async { panic!("a bug") as Result<(), String> });
+    })
+    .await;
+    assert!(panicked.starts_with("watch ended: ") && panicked.contains("a bug"), "{panicked}");
+    let job = ended(|supervisor| supervisor.jobs().start(CancellationToken::new(), async { panic!("a bug") })).await;
+    assert!(job.starts_with("a job ended: ") && job.contains("a bug"), "{job}");
+}
+
+#[tokio::test]
+async fn who_does_not_finish_is_not_waited_for() {
+    let mut supervisor = Supervisor::new(Duration::from_millis(10));
+    supervisor.service("stubborn", std::future::pending::<Result<(), String>>());
+    supervisor.service("short", async { Ok::<(), String>(()) });
+    let stop = supervisor.stop_token();
+    let ended = supervisor.run().await.expect_err("it was not asked to end").to_string();
+    assert!(stop.is_cancelled(), "everything was asked to finish");
+    assert_eq!(ended, "short ended: it returned", "the first cause is what is told");
 }
 
 /// A node that answers a chat only when it is told to.
