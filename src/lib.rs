@@ -1,5 +1,7 @@
 //! Drover runs fleets of Ollama nodes the way Kubernetes runs pods: see `docs/architecture.md`.
 
+#![deny(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::unwrap_used)]
+
 pub mod api;
 pub mod cli;
 pub mod cluster;

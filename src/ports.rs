@@ -113,6 +113,8 @@ pub trait Inference: Send + Sync {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayStats {
+    /// The namespace whose callers it answers.
+    pub namespace: String,
     /// Every deployment it serves.
     pub deployments: Vec<DeploymentStats>,
 }

@@ -51,7 +51,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "namespace",
-        help: "The only namespace to look at; empty: all of them (the gateway: `default`)",
+        help: "The only namespace to look at; empty: all of them for the controller, `default` for the gateway",
         default: "",
     },
     Setting { name: "health-listen", help: "Address of /livez and /readyz", default: "127.0.0.1:11438" },

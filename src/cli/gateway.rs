@@ -38,8 +38,9 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     feed::restore(&target);
 
     let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
+    let namespace = settings.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.into());
     let limits = gateway::Settings {
-        namespace: settings.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.into()),
+        namespace: namespace.clone(),
         queue_limit: settings.queue_timeout,
         ..gateway::Settings::default()
     };
@@ -48,6 +49,6 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     supervisor.service("gateway", gateway::serve(listener, gateway, stop));
 
     let client = cluster::connect().await.map_err(|error| format!("connecting to Kubernetes: {error}"))?;
-    feed::start(&mut supervisor, client, settings.namespace.as_deref(), target);
+    feed::start(&mut supervisor, client, &namespace, target);
     supervisor.run().await.map_err(|error| error.to_string())
 }

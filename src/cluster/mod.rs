@@ -12,8 +12,10 @@ pub use write::{Precondition, annotate, apply_status, set_finalizer};
 use std::fmt::Debug;
 
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
-use kube::{Api, Resource};
+use kube::{Api, Resource, core::DeserializeGuard};
 use serde::de::DeserializeOwned;
+
+use crate::supervisor::Supervisor;
 
 /// What a Drover kind is to generic code.
 pub trait Kind:
@@ -47,6 +49,19 @@ pub fn api<K: Kind>(client: &Client, namespace: Option<&str>) -> Api<K> {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     }
+}
+
+/// Watches a kind, in one namespace or in all of them, for as long as the process runs.
+pub fn watch<K: Kind>(supervisor: &mut Supervisor, client: &Client, namespace: Option<&str>) -> Watched<K>
+where
+    DeserializeGuard<K>: Kind,
+{
+    let (watched, service) = Watched::new(api(client, namespace));
+    let stop = supervisor.stop_token();
+    supervisor.service(&format!("{} watch", K::kind(&())), async move {
+        stop.run_until_cancelled(service).await.unwrap_or(Ok(()))
+    });
+    watched
 }
 
 /// What tells this cluster from any other: the uid of its `kube-system` namespace.

@@ -125,7 +125,7 @@ impl<K: Kind> Keeper<K> {
             match event {
                 Ok(event) => self.take(event),
                 Err(error) => {
-                    warn!(kind = %K::kind(&()), %error, "the watch broke and is started again{}", advice(&error))
+                    warn!(kind = %K::kind(&()), %error, "the watch broke and is started again{}", advice(&error));
                 }
             }
         }

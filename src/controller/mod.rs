@@ -9,14 +9,13 @@ pub mod version;
 
 use std::{sync::Arc, time::Duration};
 
-use kube::core::DeserializeGuard;
 use kube_runtime::reflector::ObjectRef;
 use sha2::{Digest, Sha256};
 use tokio::sync::broadcast;
 
 use crate::{
     api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
-    cluster::{self, Client, Events, Kind, Watched},
+    cluster::{self, Client, Events, Watched},
     ports::{Gateways, NodeApi, NodeError},
     supervisor::{Jobs, Supervisor},
     telemetry::Readiness,
@@ -140,10 +139,10 @@ pub async fn start(
     let namespace = options.namespace.clone();
     let context = Arc::new(Context {
         cluster_uid: cluster::uid(&client).await?,
-        nodes: watch(supervisor, &client, namespace.as_deref()),
-        pulls: watch(supervisor, &client, namespace.as_deref()),
-        versions: watch(supervisor, &client, namespace.as_deref()),
-        deployments: watch(supervisor, &client, namespace.as_deref()),
+        nodes: cluster::watch(supervisor, &client, namespace.as_deref()),
+        pulls: cluster::watch(supervisor, &client, namespace.as_deref()),
+        versions: cluster::watch(supervisor, &client, namespace.as_deref()),
+        deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
         events: Events::new(&client),
         jobs: supervisor.jobs(),
         pokes: Pokes::default(),
@@ -168,16 +167,4 @@ pub async fn start(
         Ok::<(), String>(())
     });
     Ok(())
-}
-
-fn watch<K: Kind>(supervisor: &mut Supervisor, client: &Client, namespace: Option<&str>) -> Watched<K>
-where
-    DeserializeGuard<K>: Kind,
-{
-    let (watched, service) = Watched::new(cluster::api(client, namespace));
-    let stop = supervisor.stop_token();
-    supervisor.service(&format!("{} watch", K::kind(&())), async move {
-        stop.run_until_cancelled(service).await.unwrap_or(Ok(()))
-    });
-    watched
 }

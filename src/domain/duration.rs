@@ -12,6 +12,9 @@ pub struct HumanDuration(pub Duration);
 /// What the API server accepts; [`HumanDuration::from_str`] accepts exactly the same.
 pub const PATTERN: &str = r"^([0-9]{1,9}(ms|s|m|h))+$";
 
+/// 999999999h, the longest that one number can write: more is cut to it, so that what is printed can be read again.
+const LONGEST: u64 = 999_999_999 * 3_600_000;
+
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl HumanDuration {
@@ -35,7 +38,7 @@ impl FromStr for HumanDuration {
             let unit = &after[..after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len())];
             let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(fault)?;
             let number: u64 = number.parse().map_err(|_| fault())?;
-            millis = millis.saturating_add(number * factor);
+            millis = millis.saturating_add(number * factor).min(LONGEST);
             rest = &after[unit.len()..];
         }
         if text.is_empty() { Err(fault()) } else { Ok(Self(Duration::from_millis(millis))) }
@@ -44,7 +47,7 @@ impl FromStr for HumanDuration {
 
 impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        let mut rest = u64::try_from(self.0.as_millis()).unwrap_or(LONGEST).min(LONGEST);
         if rest == 0 {
             return f.write_str("0s");
         }

@@ -9,8 +9,9 @@ pub const DEFAULT_HOST: &str = "registry.ollama.ai";
 const DEFAULT_NAMESPACE: &str = "library";
 const DEFAULT_TAG: &str = "latest";
 
-/// What the API server accepts as a model name; [`ModelName::from_str`] is at least as strict.
-pub const PATTERN: &str = r"^([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/)?([A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9._-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?$";
+/// What the API server accepts as a model name: [`ModelName::from_str`] accepts all of it, and of what Ollama takes
+/// besides only host names leave something out.
+pub const PATTERN: &str = r"^(([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/)?[A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9._-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?$";
 
 /// A fully qualified model name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -52,7 +52,7 @@ impl Progress {
             // A part that failed is counted back by Ollama; what people see never goes back.
             layer.1 = line.completed.unwrap_or(0).max(layer.1).min(layer.0);
         }
-        self.completed = self.layers.values().map(|(_, completed)| completed).sum();
+        self.completed = self.layers.values().fold(0, |sum, (_, completed)| sum.saturating_add(*completed));
         if self.completed > moved_before || self.status != line.status || self.moved_at.is_none() {
             self.moved_at = Some(now);
         }
@@ -88,7 +88,7 @@ impl Progress {
 
     /// Bytes on the node and, once known, the bytes of the layers announced so far.
     pub fn bytes(&self) -> (i64, Option<i64>) {
-        let total: i64 = self.layers.values().map(|(total, _)| total).sum();
+        let total = self.layers.values().fold(0_i64, |sum, (total, _)| sum.saturating_add(*total));
         (self.completed, (total > 0).then_some(total))
     }
 
@@ -106,7 +106,8 @@ impl Progress {
     pub fn remaining_seconds(&self) -> Option<i64> {
         let rate = self.rate.filter(|rate| *rate > 0)?;
         let (completed, total) = self.bytes();
-        Some((total? - completed + rate - 1) / rate)
+        let missing = total? - completed;
+        Some(missing / rate + i64::from(missing % rate != 0))
     }
 }
 
@@ -142,6 +143,8 @@ pub enum Fault {
 /// The first fault one of whose words occurs in Ollama's message is what happened.
 const SIGNS: &[(Fault, &[&str])] = &[
     (Fault::NoSpace, &["no space left", "disk quota"]),
+    // Before the codes: an address may hold a port that looks like one.
+    (Fault::RegistryUnreachable, &["dial tcp"]),
     (Fault::NeedsNewerOllama, &["newer version of ollama", "412"]),
     (Fault::PlainRegistry, &["no location header"]),
     (Fault::DigestMismatch, &["digest mismatch"]),
@@ -155,7 +158,6 @@ const SIGNS: &[(Fault, &[&str])] = &[
     (
         Fault::RegistryUnreachable,
         &[
-            "dial tcp",
             "no such host",
             "connection refused",
             "i/o timeout",

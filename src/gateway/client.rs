@@ -36,10 +36,9 @@ impl GatewayClient {
         }
         let (host, port) = (parsed.host_str().unwrap_or_default(), parsed.port_or_known_default().unwrap_or(80));
         let host = host.trim_matches(['[', ']']);
-        let found: BTreeSet<SocketAddr> = match lookup_host((host, port)).await {
-            Ok(found) => found.collect(),
-            Err(_) => return Err(GatewayError::Away(url.to_owned())),
-        };
+        // A name that isn't found is not proof that nobody serves: name servers fail, too.
+        let found = lookup_host((host, port)).await.map_err(|error| unknown(error.to_string()))?;
+        let found: BTreeSet<SocketAddr> = found.collect();
         let replica = |address: SocketAddr| {
             let mut replica = parsed.clone();
             replica.set_ip_host(address.ip()).map(|()| replica).ok()
@@ -61,10 +60,7 @@ impl GatewayClient {
     }
 
     async fn ask_replicas(&self, url: &str) -> Result<Vec<GatewayStats>, GatewayError> {
-        let replicas = match Self::replicas(url).await {
-            Err(GatewayError::Away(_)) => return Ok(Vec::new()),
-            replicas => replicas?,
-        };
+        let replicas = Self::replicas(url).await?;
         let answers = try_join_all(replicas.into_iter().map(|replica| async {
             match self.ask(replica).await {
                 Err(GatewayError::Away(_)) => Ok(None),

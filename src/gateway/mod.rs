@@ -86,7 +86,7 @@ impl Gateway {
 
     /// What it tells about itself.
     pub fn stats(&self) -> GatewayStats {
-        self.0.tally.stats(&self.table())
+        GatewayStats { namespace: self.0.settings.namespace.clone(), deployments: self.0.tally.stats(&self.table()) }
     }
 
     /// The table as it is now, for one request to keep to its end.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    ports::{DeploymentStats, GatewayStats, VersionStats},
+    ports::{DeploymentStats, VersionStats},
     routing_table::RoutingTable,
 };
 
@@ -80,7 +80,7 @@ impl Tally {
     }
 
     /// Every deployment of the table with its counts.
-    pub fn stats(&self, table: &RoutingTable) -> GatewayStats {
+    pub fn stats(&self, table: &RoutingTable) -> Vec<DeploymentStats> {
         let counts = self.lock();
         let spaces = table.namespaces.iter();
         let deployments = spaces.flat_map(|(namespace, space)| {
@@ -96,7 +96,7 @@ impl Tally {
                 }
             })
         });
-        GatewayStats { deployments: deployments.collect() }
+        deployments.collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Deployment>> {

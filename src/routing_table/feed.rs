@@ -4,7 +4,6 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
-use kube::core::DeserializeGuard;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{ModelDeployment, ModelVersion, OllamaNode},
-    cluster::{self, Client, Kind, Watched},
+    cluster::{self, Client, Watched},
     supervisor::Supervisor,
     telemetry::Readiness,
 };
@@ -52,29 +51,17 @@ pub fn restore(target: &Target) {
     }
 }
 
-/// Hands the watches and the compiler to the supervisor.
-pub fn start(supervisor: &mut Supervisor, client: Client, namespace: Option<&str>, target: Target) {
+/// Hands the watches of one namespace and the compiler to the supervisor.
+pub fn start(supervisor: &mut Supervisor, client: Client, namespace: &str, target: Target) {
     let feed = Feed {
-        nodes: watch(supervisor, &client, namespace),
-        versions: watch(supervisor, &client, namespace),
-        deployments: watch(supervisor, &client, namespace),
+        nodes: cluster::watch(supervisor, &client, Some(namespace)),
+        versions: cluster::watch(supervisor, &client, Some(namespace)),
+        deployments: cluster::watch(supervisor, &client, Some(namespace)),
         client,
         target,
     };
     let stop = supervisor.stop_token();
     supervisor.service("routing table", feed.run(stop));
-}
-
-fn watch<K: Kind>(supervisor: &mut Supervisor, client: &Client, namespace: Option<&str>) -> Watched<K>
-where
-    DeserializeGuard<K>: Kind,
-{
-    let (watched, service) = Watched::new(cluster::api(client, namespace));
-    let stop = supervisor.stop_token();
-    supervisor.service(&format!("{} watch", K::kind(&())), async move {
-        stop.run_until_cancelled(service).await.unwrap_or(Ok(()))
-    });
-    watched
 }
 
 struct Feed {

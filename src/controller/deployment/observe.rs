@@ -22,7 +22,7 @@ const ID_PREFIX: usize = 8;
 pub struct Seen {
     /// Which versions can serve.
     pub versions: Versions,
-    /// What the gateways serve; `None` when one couldn't be asked.
+    /// What the gateways serve; `None` when nobody asked or one couldn't be asked.
     pub served: Option<Vec<Served>>,
 }
 
@@ -66,7 +66,7 @@ pub async fn observe(context: &Context, object: &ModelDeployment, state: &State)
         }
     }
     let waiting = state.last_rollback.as_ref().is_some_and(|rollback| rollback.effective_at.is_none());
-    let served = if waiting { served(context, object).await } else { Some(Vec::new()) };
+    let served = if waiting { served(context, object).await } else { None };
     Seen { versions, served }
 }
 
@@ -99,7 +99,11 @@ fn availability(version: &ModelVersion, object: &ModelDeployment, nodes: &[Arc<O
 
 async fn served(context: &Context, object: &ModelDeployment) -> Option<Vec<Served>> {
     match tokio::time::timeout(ASK_WITHIN, context.gateways.stats()).await {
-        Ok(Ok(gateways)) => Some(gateways.iter().map(|stats| revision(stats, object)).collect()),
+        Ok(Ok(gateways)) => {
+            let namespace = object.namespace().unwrap_or_default();
+            let serving = gateways.iter().filter(|stats| stats.namespace == namespace);
+            Some(serving.map(|stats| revision(stats, object)).collect())
+        }
         Ok(Err(error)) => {
             debug!(%error, "a gateway can't be asked");
             None

@@ -5,8 +5,8 @@ use std::{cmp::Ordering, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Canary, Commands, Outcome, Phase, Rejected, Release, Rollback, Served, Side, Spec, State, Versions, holders,
-    next_rollout_id, verdict,
+    Canary, Commands, HistoryEntry, Outcome, Phase, Rejected, Release, Rollback, Served, Side, Spec, State, Versions,
+    holders, next_rollout_id, verdict,
 };
 use crate::domain::{conditions::Finding, pull::elapsed, version};
 
@@ -52,7 +52,9 @@ pub struct Decision {
     pub notices: Vec<Notice>,
 }
 
-/// Decides what happens next. Deciding again on the result without any change changes nothing.
+/// Decides what happens next. Deciding again on the result without any change changes nothing, but for two cases: a
+/// step without a duration is left by the next decision, and after an undo of what `spec.version` no longer asks for
+/// the next decision turns to what it does ask for.
 pub fn plan(input: &Input<'_>) -> Decision {
     let mut draft = Draft { input, state: input.state.clone(), notices: Vec::new(), wake_after: None };
     draft.apply_rules();
@@ -111,7 +113,7 @@ impl Draft<'_> {
         let reason = "undone by drover rollout undo";
         if self.state.canary.is_some() {
             self.state.handled.undo.clone_from(undo);
-            self.take_back_canary(reason, true);
+            self.take_back_canary(reason);
             return Next::Done;
         }
         let Some(previous) = self.state.previous.clone() else {
@@ -135,7 +137,7 @@ impl Draft<'_> {
         }
         if self.state.canary.is_some() {
             let reason = format!("spec.version was set back to {}", self.target());
-            self.take_back_canary(&reason, false);
+            self.take_back_canary(&reason);
         }
         self.state.rejected = None;
         Next::Done
@@ -187,7 +189,9 @@ impl Draft<'_> {
         let promotion = format!("{}/{}", self.state.rollout_id, canary.step);
         let promoted = self.input.commands.promote.as_deref() == Some(&promotion);
         let held = elapsed(canary.step_started_at, self.input.now);
-        let duration = spec.steps.get(canary.step as usize).map_or(Duration::ZERO, |step| step.duration);
+        // By weight, not by index: the steps may have been edited meanwhile.
+        let reached = spec.steps.iter().rfind(|step| step.weight <= canary.weight);
+        let duration = reached.map_or(Duration::ZERO, |step| step.duration);
         if !promoted && held < duration {
             self.wake_after = Some(duration - held);
             return Next::Done;
@@ -211,6 +215,10 @@ impl Draft<'_> {
             self.replace_stable(release, "passed every step", false);
             return;
         };
+        if index as u32 <= canary.step {
+            // The steps were edited. ROLLOUT/STEP must not name two steps, or one promotion would count twice.
+            self.state.rollout_id = next_rollout_id(&self.input.spec.id_prefix, &self.state.rollout_id);
+        }
         canary.weight = step.weight;
         canary.step = index as u32;
         canary.step_started_at = self.input.now;
@@ -229,8 +237,14 @@ impl Draft<'_> {
             .state
             .stable_version()
             .is_some_and(|stable| version::compare(self.target(), stable) == Some(Ordering::Less));
-        let was_live = self.state.history.iter().any(|entry| entry.release.version == release.version);
+        let is_this_live =
+            |entry: &HistoryEntry| entry.release.version == release.version && entry.outcome == Outcome::Deployed;
+        // The history is short: the version before may have dropped out of it.
+        let is_previous = self.state.previous.as_ref().is_some_and(|previous| previous.version == release.version);
+        let was_live = is_previous || self.state.history.iter().any(is_this_live);
         if self.state.stable.is_some() && is_older && was_live {
+            // A command that was meant for what gives way now must not hit what takes its place.
+            self.state.rollout_id = next_rollout_id(&spec.id_prefix, &self.state.rollout_id);
             let reason = format!("spec.version was set back to {}", release.version);
             self.replace_stable(release, &reason, true);
             self.state.rejected = None;
@@ -253,12 +267,12 @@ impl Draft<'_> {
         Next::Done
     }
 
-    fn take_back_canary(&mut self, reason: &str, reject: bool) {
+    fn take_back_canary(&mut self, reason: &str) {
         let (Some(canary), Some(stable)) = (self.state.canary.take(), self.state.stable_version().map(str::to_owned))
         else {
             return;
         };
-        self.record_rollback(&canary.release, stable, reason, reject);
+        self.record_rollback(&canary.release, stable, reason);
         self.fill_stable();
     }
 
@@ -269,8 +283,7 @@ impl Draft<'_> {
         let old = self.state.stable.replace(Side { release: release.clone(), weight: 100 });
         match old {
             Some(old) if rollback => {
-                let reject = release.version != self.input.spec.version;
-                self.record_rollback(&old.release, release.version.clone(), reason, reject);
+                self.record_rollback(&old.release, release.version.clone(), reason);
                 self.state.previous = self.state.earlier_release(&[&release.version, &old.release.version]);
             }
             old => {
@@ -282,14 +295,22 @@ impl Draft<'_> {
         self.state.remember(release, Outcome::Deployed, reason, now);
     }
 
-    fn record_rollback(&mut self, from: &Release, to: String, reason: &str, reject: bool) {
+    fn record_rollback(&mut self, from: &Release, to: String, reason: &str) {
         let now = self.input.now;
-        if reject {
+        // Only what spec.version asks for would be tried again by itself.
+        if from.version == self.target() {
             let Release { version, digest, .. } = from.clone();
             self.state.rejected = Some(Rejected { version, digest, reason: reason.into() });
+            // A retry that was there before there was anything to retry must not defeat the rollback.
+            if self.input.commands.retry.as_deref() == Some(&self.state.rollout_id) {
+                self.state.handled.retry.clone_from(&self.input.commands.retry);
+            }
         }
         self.notice("RolledBack", true, format!("from {} to {to}: {reason}", from.version));
         self.state.remember(from.clone(), Outcome::RolledBack, reason, now);
+        if self.state.previous.as_ref().is_some_and(|previous| previous.version == from.version) {
+            self.state.previous = self.state.earlier_release(&[&to, &from.version]);
+        }
         self.state.last_rollback = Some(Rollback {
             from: from.version.clone(),
             to,

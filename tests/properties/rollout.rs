@@ -1,0 +1,661 @@
+//! A model check of rollouts: random histories, and after every decision what must hold of it whatever came before.
+
+use std::time::Duration;
+
+use drover::domain::{
+    pull::elapsed,
+    rollout::{
+        Availability, Commands, Decision, HistoryEntry, Input, Outcome, Phase, Release, Served, Spec, State, Step,
+        Versions, plan,
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+use proptest::{collection::vec, prelude::*};
+
+const VERSIONS: [&str; 4] = ["v1.0.0", "v1.1.0", "v1.2.0", "v1.3.0"];
+const GATEWAYS: usize = 2;
+
+/// What may happen between two decisions.
+#[derive(Clone, Debug)]
+enum Event {
+    Pass {
+        seconds: i64,
+    },
+    Ask {
+        version: usize,
+    },
+    Steps(Vec<Step>),
+    Pause(bool),
+    Approval(bool),
+    MinNodes(u32),
+    Nodes {
+        version: usize,
+        nodes: u32,
+    },
+    Forget {
+        version: usize,
+    },
+    Promote(Id),
+    Undo(Id),
+    Retry(Id),
+    Report {
+        gateway: usize,
+        lag: i64,
+    },
+    Gateways {
+        reachable: bool,
+    },
+    /// The process dies between decision and write.
+    Crash,
+    /// The decision is made on an older state: its write is refused.
+    Stale,
+}
+
+/// Which rollout a command names.
+#[derive(Clone, Copy, Debug)]
+enum Id {
+    Current,
+    Earlier,
+    Nonsense,
+    Withdrawn,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    // As the schema has it: each weight above the one before.
+    vec((1..=99u8, 1..300u64), 0..4).prop_map(|mut steps| {
+        steps.sort_unstable();
+        steps.dedup_by_key(|(weight, _)| *weight);
+        steps.into_iter().map(|(weight, seconds)| Step { weight, duration: Duration::from_secs(seconds) }).collect()
+    })
+}
+
+fn id() -> impl Strategy<Value = Id> {
+    prop_oneof![4 => Just(Id::Current), 2 => Just(Id::Earlier), 1 => Just(Id::Nonsense), 1 => Just(Id::Withdrawn)]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let version = 0..VERSIONS.len();
+    prop_oneof![
+        8 => (1..400i64).prop_map(|seconds| Event::Pass { seconds }),
+        1 => (-500..0i64).prop_map(|seconds| Event::Pass { seconds }),
+        5 => version.clone().prop_map(|version| Event::Ask { version }),
+        1 => steps().prop_map(Event::Steps),
+        1 => any::<bool>().prop_map(Event::Pause),
+        1 => any::<bool>().prop_map(Event::Approval),
+        1 => (0..4u32).prop_map(Event::MinNodes),
+        4 => (version.clone(), 0..5u32).prop_map(|(version, nodes)| Event::Nodes { version, nodes }),
+        1 => version.prop_map(|version| Event::Forget { version }),
+        3 => id().prop_map(Event::Promote),
+        2 => id().prop_map(Event::Undo),
+        2 => id().prop_map(Event::Retry),
+        4 => (0..GATEWAYS, 0..3i64).prop_map(|(gateway, lag)| Event::Report { gateway, lag }),
+        1 => any::<bool>().prop_map(|reachable| Event::Gateways { reachable }),
+        1 => Just(Event::Crash),
+        1 => Just(Event::Stale),
+    ]
+}
+
+struct World {
+    spec: Spec,
+    state: State,
+    /// The state before the last write, for stale reads.
+    earlier: State,
+    versions: Versions,
+    commands: Commands,
+    served: Vec<Served>,
+    reachable: bool,
+    now: Timestamp,
+    decisions: usize,
+}
+
+fn release(version: &str) -> Release {
+    Release { version: version.into(), tag: format!("bot:{version}"), digest: format!("sha256:{version}") }
+}
+
+fn available(version: &str, nodes: u32) -> Availability {
+    Availability { release: Some(release(version)), nodes, message: String::new() }
+}
+
+fn step(weight: u8, seconds: u64) -> Step {
+    Step { weight, duration: Duration::from_secs(seconds) }
+}
+
+impl World {
+    fn new() -> Self {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        Self {
+            spec: Spec {
+                version: VERSIONS[0].into(),
+                steps: vec![step(20, 60), step(50, 120)],
+                require_approval: false,
+                paused: false,
+                min_nodes: 1,
+                id_prefix: "abc".into(),
+            },
+            state: State::default(),
+            earlier: State::default(),
+            versions: VERSIONS.iter().map(|version| ((*version).to_owned(), available(version, 2))).collect(),
+            commands: Commands::default(),
+            served: vec![Served { revision: 0, since: now }; GATEWAYS],
+            reachable: true,
+            now,
+            decisions: 0,
+        }
+    }
+
+    fn decide_on(&self, state: &State) -> Decision {
+        plan(&Input {
+            spec: &self.spec,
+            state,
+            versions: &self.versions,
+            commands: &self.commands,
+            served: self.reachable.then_some(self.served.as_slice()),
+            now: self.now,
+        })
+    }
+
+    /// One decision, written, and everything that must hold of it.
+    fn decide(&mut self) -> Decision {
+        let decision = self.decide_on(&self.state);
+        self.check(&self.state, &decision);
+        self.decisions += 1;
+        self.earlier = std::mem::replace(&mut self.state, decision.state.clone());
+        decision
+    }
+
+    fn pass(&mut self, seconds: i64) {
+        self.now = self.now.saturating_add(SignedDuration::from_secs(seconds)).expect("in range");
+    }
+
+    fn id(&self, id: Id) -> Option<String> {
+        let current = &self.state.rollout_id;
+        let number: u64 = current.rsplit_once('-').and_then(|(_, n)| n.parse().ok()).unwrap_or(0);
+        match id {
+            Id::Current => Some(current.clone()),
+            Id::Earlier => Some(format!("abc-{}", number.saturating_sub(1))),
+            Id::Nonsense => Some("other-99".into()),
+            Id::Withdrawn => None,
+        }
+    }
+
+    fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Pass { seconds } => self.pass(*seconds),
+            Event::Ask { version } => self.spec.version = VERSIONS[*version].into(),
+            Event::Steps(steps) => self.spec.steps.clone_from(steps),
+            Event::Pause(paused) => self.spec.paused = *paused,
+            Event::Approval(wanted) => self.spec.require_approval = *wanted,
+            Event::MinNodes(nodes) => self.spec.min_nodes = *nodes,
+            Event::Nodes { version, nodes } => {
+                self.versions.insert(VERSIONS[*version].into(), available(VERSIONS[*version], *nodes));
+            }
+            Event::Forget { version } => {
+                let gone = Availability { release: None, nodes: 0, message: "not resolved".into() };
+                self.versions.insert(VERSIONS[*version].into(), gone);
+            }
+            Event::Promote(id) => {
+                let step = self.state.canary.as_ref().map_or(0, |canary| canary.step);
+                self.commands.promote = self.id(*id).map(|id| format!("{id}/{step}"));
+            }
+            Event::Undo(id) => self.commands.undo = self.id(*id),
+            Event::Retry(id) => self.commands.retry = self.id(*id),
+            Event::Report { gateway, lag } => {
+                let (revision, now) = ((self.state.revision - lag).max(0), self.now);
+                let served = &mut self.served[*gateway];
+                if served.revision < revision {
+                    *served = Served { revision, since: now };
+                }
+            }
+            Event::Gateways { reachable } => self.reachable = *reachable,
+            Event::Crash => drop(self.decide_on(&self.state)),
+            Event::Stale => {
+                // The API server refuses the write, because the object has moved on; nothing else happens.
+                drop(self.decide_on(&self.earlier));
+            }
+        }
+        if !matches!(event, Event::Crash | Event::Stale) {
+            self.decide();
+        }
+    }
+
+    fn nodes(&self, version: &str) -> u32 {
+        self.versions.get(version).map_or(0, |availability| availability.nodes)
+    }
+
+    fn can_begin(&self, version: &str) -> bool {
+        let known = self.versions.get(version).is_some_and(|availability| availability.release.is_some());
+        known && self.nodes(version) >= self.spec.min_nodes.max(1)
+    }
+
+    fn check(&self, before: &State, decision: &Decision) {
+        let after = &decision.state;
+        self.weights(before, after);
+        self.rises_only_on_time_or_on_command(before, after);
+        self.new_sides_are_available(before, after);
+        self.nothing_rejected_is_tried_again(before, after);
+        self.previous_is_neither_live_nor_rejected(after);
+        self.commands_do_what_they_say(before, decision);
+        self.revision_follows_what_is_served(before, after);
+        self.the_rollback_is_timed_truthfully(before, after);
+        self.deciding_again_changes_nothing(decision);
+        assert!(after.history.len() <= 10);
+        assert!(decision.notices.iter().all(|notice| !notice.message.is_empty()));
+        let ready = decision.findings.iter().filter(|finding| finding.type_ == "Ready").count();
+        assert_eq!(ready, 1, "Ready is always there, once");
+    }
+
+    fn weights(&self, before: &State, after: &State) {
+        let stable = after.stable.as_ref().map(|side| side.weight);
+        let canary = after.canary.as_ref().map_or(0, |canary| canary.weight);
+        match stable {
+            Some(stable) => assert_eq!(u32::from(stable) + u32::from(canary), 100, "weights of {after:?}"),
+            None => assert!(after.canary.is_none(), "a canary beside nothing: {after:?}"),
+        }
+        let kept = before.canary.as_ref().map(|canary| (&canary.release, canary.weight));
+        if let Some(canary) = &after.canary {
+            assert_ne!(after.stable_version(), after.canary_version());
+            assert!((1..100).contains(&canary.weight));
+            let is_kept = kept == Some((&canary.release, canary.weight));
+            let step = self.spec.steps.get(canary.step as usize);
+            assert!(is_kept || step.is_some_and(|step| step.weight == canary.weight), "{canary:?} of {:?}", self.spec);
+        }
+    }
+
+    fn share(state: &State, version: &str) -> u8 {
+        let canary = state.canary.as_ref().filter(|canary| canary.release.version == version);
+        let stable = state.stable.as_ref().filter(|side| side.release.version == version);
+        canary.map_or(0, |canary| canary.weight) + stable.map_or(0, |side| side.weight)
+    }
+
+    fn rises_only_on_time_or_on_command(&self, before: &State, after: &State) {
+        let Some(canary) = &before.canary else { return };
+        let version = &canary.release.version;
+        if Self::share(after, version) <= canary.weight {
+            return;
+        }
+        assert!(!self.spec.paused, "rose while paused");
+        assert!(self.nodes(version) >= self.spec.min_nodes.max(1), "rose with too few nodes");
+        assert_eq!(&self.spec.version, version, "rose though not asked for");
+        let command = format!("{}/{}", before.rollout_id, canary.step);
+        let promoted = self.commands.promote.as_ref() == Some(&command);
+        assert!(!promoted || before.handled.promote.as_ref() != Some(&command), "one promotion counted twice");
+        let own_step = self.spec.steps.iter().find(|step| step.weight == canary.weight);
+        let held = elapsed(canary.step_started_at, self.now);
+        let due = own_step.is_none_or(|step| held >= step.duration);
+        assert!(promoted || (due && !self.spec.require_approval), "rose after {held:?} without a promotion");
+    }
+
+    fn new_sides_are_available(&self, before: &State, after: &State) {
+        let fresh = |version: Option<&str>, earlier: Option<&str>| {
+            version
+                .filter(|version| Some(*version) != earlier && Some(*version) != before.canary_version())
+                .map(str::to_owned)
+        };
+        if let Some(version) = fresh(after.canary_version(), before.canary_version()) {
+            assert!(self.can_begin(&version), "{version} became a canary without being available");
+            assert!(!self.spec.paused, "a canary began while paused");
+        }
+        if let Some(version) = fresh(after.stable_version(), before.stable_version()) {
+            let went_back = after.handled.undo != before.handled.undo;
+            let usable = self.nodes(&version) > 0;
+            assert!(
+                usable && (went_back || self.can_begin(&version)),
+                "{version} became stable without being available"
+            );
+            let in_history = |e: &HistoryEntry| e.release.version == version && e.outcome == Outcome::Deployed;
+            let was_live = before.history.iter().any(in_history)
+                || before.previous.as_ref().is_some_and(|previous| previous.version == version);
+            let at_once = before.stable.is_none() || self.spec.steps.is_empty();
+            assert!(at_once || was_live, "{version} took all requests at once, and was never live before");
+            assert!(!self.spec.paused || before.stable.is_none() || was_live, "switched while paused");
+        }
+    }
+
+    fn nothing_rejected_is_tried_again(&self, before: &State, after: &State) {
+        let Some(rejected) = &before.rejected else { return };
+        if self.spec.version != rejected.version {
+            return;
+        }
+        let retried = self.commands.retry.as_ref() == Some(&before.rollout_id)
+            && before.handled.retry.as_ref() != Some(&before.rollout_id);
+        // An undo of something else may bring back what was rejected only by making it what serves.
+        assert!(
+            retried || Self::share(after, &rejected.version) == 0,
+            "{} was tried again by itself",
+            rejected.version
+        );
+    }
+
+    fn previous_is_neither_live_nor_rejected(&self, after: &State) {
+        let Some(previous) = &after.previous else { return };
+        assert_ne!(Some(previous.version.as_str()), after.stable_version(), "previous is what serves");
+        let rejected = after.rejected.as_ref().map(|rejected| rejected.version.as_str());
+        assert_ne!(Some(previous.version.as_str()), rejected, "previous is what was taken back");
+        let failing = after
+            .last_rollback
+            .as_ref()
+            .filter(|rollback| rollback.effective_at.is_none() && rollback.revision == after.revision);
+        assert_ne!(Some(&previous.version), failing.map(|rollback| &rollback.from), "previous is what just failed");
+    }
+
+    fn commands_do_what_they_say(&self, before: &State, decision: &Decision) {
+        let after = &decision.state;
+        let is_open = |command: &Option<String>, handled: &Option<String>| {
+            command.as_ref() == Some(&before.rollout_id) && command != handled
+        };
+        if is_open(&self.commands.undo, &before.handled.undo) {
+            if before.canary.is_some() {
+                assert!(after.canary.is_none(), "undo left the canary");
+                assert_eq!(after.stable_version(), before.stable_version());
+            } else if let Some(previous) = before.previous.as_ref().filter(|p| self.nodes(&p.version) > 0) {
+                assert_eq!(after.stable_version(), Some(previous.version.as_str()), "undo did not go back");
+                assert!(after.canary.is_none());
+            }
+        } else {
+            assert_eq!(after.handled.undo, before.handled.undo, "a stale undo was carried out");
+            let undone = decision.notices.iter().any(|notice| notice.message.contains("undone"));
+            assert!(!undone, "a stale undo did something");
+        }
+        if !is_open(&self.commands.retry, &before.handled.retry) {
+            assert_eq!(after.handled.retry, before.handled.retry, "a stale retry was carried out");
+            assert!(decision.notices.iter().all(|notice| notice.reason != "Retrying"));
+        }
+    }
+
+    fn revision_follows_what_is_served(&self, before: &State, after: &State) {
+        let canary = |state: &State| state.canary.as_ref().map(|c| (c.release.clone(), c.weight));
+        let changed = before.stable != after.stable || canary(before) != canary(after);
+        assert_eq!(after.revision, before.revision + i64::from(changed));
+    }
+
+    fn the_rollback_is_timed_truthfully(&self, before: &State, after: &State) {
+        let Some(rollback) = &after.last_rollback else { return };
+        assert!(rollback.revision > 0 && rollback.revision <= after.revision);
+        let Some(effective) = rollback.effective_at else { return };
+        assert!(effective >= rollback.decided_at, "effective before it was decided");
+        if before.last_rollback.as_ref() == Some(rollback) {
+            return;
+        }
+        assert!(self.reachable && !self.served.is_empty(), "called effective though a gateway couldn't be asked");
+        assert!(self.served.iter().all(|gateway| gateway.revision >= rollback.revision), "a gateway lags behind");
+        assert!(self.served.iter().all(|gateway| gateway.since <= effective));
+    }
+
+    fn deciding_again_changes_nothing(&self, decision: &Decision) {
+        let undone = decision.state.handled.undo != self.state.handled.undo;
+        let again = self.decide_on(&decision.state);
+        if undone && self.has_more_to_do(&decision.state) {
+            // What was undone is not what spec.version asks for: the next decision begins that.
+            return;
+        }
+        assert_eq!(again.state, decision.state, "the second decision differs");
+        assert_eq!((again.phase, &again.findings), (decision.phase, &decision.findings));
+        assert!(again.notices.is_empty(), "said twice: {:?}", again.notices);
+    }
+
+    fn has_more_to_do(&self, state: &State) -> bool {
+        let target = self.spec.version.as_str();
+        state.rejected.as_ref().is_none_or(|rejected| rejected.version != target)
+            && state.stable_version() != Some(target)
+    }
+
+    /// Everything is well and time passes: what comes of it in the end.
+    fn settle(&mut self) -> Decision {
+        self.reachable = true;
+        for version in VERSIONS {
+            self.versions.insert(version.into(), available(version, 9));
+        }
+        let mut decision = self.decide();
+        for _ in 0..20 {
+            self.pass(300);
+            let (revision, now) = (self.state.revision, self.now);
+            for gateway in self.served.iter_mut().filter(|gateway| gateway.revision < revision) {
+                *gateway = Served { revision, since: now };
+            }
+            decision = self.decide();
+        }
+        decision
+    }
+
+    fn check_end(&mut self) {
+        let last_canary = self.state.clone();
+        let decision = self.settle();
+        let state = &decision.state;
+        let target = self.spec.version.as_str();
+        let rejected = state.rejected.as_ref().is_some_and(|rejected| rejected.version == target);
+        let waits = self.spec.paused || (self.spec.require_approval && state.canary.is_some());
+        let served = state.stable_version() == Some(target) && state.canary.is_none();
+        assert!(served || rejected || waits, "never arrived at {target}: {last_canary:?} became {state:?}");
+        let pending = state.last_rollback.as_ref().is_some_and(|rollback| rollback.effective_at.is_none());
+        assert!(!pending, "a rollback that every gateway serves is still called pending");
+        assert!(!served || decision.phase == Phase::Healthy, "{:?}", decision.phase);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_decision_of_every_history_keeps_the_promises(events in vec(event(), 1..120)) {
+        let mut world = World::new();
+        for event in &events {
+            world.apply(event);
+        }
+        world.check_end();
+    }
+
+    #[test]
+    fn a_wake_up_is_asked_for_while_time_alone_decides(events in vec(event(), 1..60)) {
+        let mut world = World::new();
+        for event in &events {
+            world.apply(event);
+        }
+        world.commands = Commands::default();
+        let decision = world.decide_on(&world.state);
+        let Some(canary) = decision.state.canary else { return Ok(()) };
+        let held_by_time = !world.spec.paused
+            && world.nodes(&canary.release.version) >= world.spec.min_nodes.max(1)
+            && canary.release.version == world.spec.version
+            && elapsed(canary.step_started_at, world.now)
+                < world.spec.steps.iter().find(|s| s.weight == canary.weight).map_or(Duration::ZERO, |s| s.duration);
+        if held_by_time {
+            prop_assert!(decision.wake_after.is_some());
+        }
+        let longest = world.spec.steps.iter().map(|step| step.duration).max().unwrap_or_default();
+        prop_assert!(decision.wake_after.is_none_or(|wait| wait <= longest));
+    }
+}
+
+/// A world where v1.0.0 serves and `version` is a canary at its first step.
+fn with_canary(version: &str) -> World {
+    let mut world = World::new();
+    world.decide();
+    assert_eq!(world.state.stable_version(), Some("v1.0.0"));
+    world.spec.version = version.into();
+    world.decide();
+    assert_eq!(world.state.canary_version(), Some(version));
+    world
+}
+
+fn serving(version: &str, world: &mut World) {
+    world.spec.version = version.into();
+    for _ in 0..4 {
+        world.decide();
+        world.pass(1000);
+    }
+    assert_eq!((world.state.stable_version(), world.state.canary_version()), (Some(version), None));
+}
+
+#[test]
+fn the_steps_are_walked_in_order_each_for_its_time() {
+    let mut world = with_canary("v1.1.0");
+    let mut seen = Vec::new();
+    for _ in 0..30 {
+        seen.push(World::share(&world.state, "v1.1.0"));
+        world.pass(10);
+        world.decide();
+    }
+    let count = |weight| seen.iter().filter(|seen| **seen == weight).count();
+    assert_eq!((count(20), count(50), count(100)), (6, 12, 12), "{seen:?}");
+}
+
+#[test]
+fn a_promotion_leaves_one_step_only_also_when_the_steps_are_edited_before_the_next_decision() {
+    let mut world = with_canary("v1.1.0");
+    world.spec.require_approval = true;
+    world.spec.steps = vec![step(60, 60), step(80, 60)];
+    world.commands.promote = Some(format!("{}/0", world.state.rollout_id));
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 60);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 60, "the same annotation promoted twice");
+    world.commands.promote = Some(format!("{}/0", world.state.rollout_id));
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 80, "a new promotion counts");
+}
+
+#[test]
+fn a_step_inserted_below_does_not_shorten_the_one_that_is_held() {
+    let mut world = with_canary("v1.1.0");
+    world.spec.steps = vec![step(5, 1), step(20, 600), step(50, 600)];
+    world.pass(100);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+}
+
+#[test]
+fn a_version_that_was_only_ever_a_canary_is_not_switched_to_at_once() {
+    let mut world = with_canary("v1.2.0");
+    serving("v1.2.0", &mut world);
+    world.spec.version = "v1.1.0".into();
+    world.decide();
+    assert_eq!(world.state.canary_version(), Some("v1.1.0"), "older, but never live: it is a canary");
+    world.commands.undo = Some(world.state.rollout_id.clone());
+    world.decide();
+    world.commands.retry = Some(world.state.rollout_id.clone());
+    world.decide();
+    assert_eq!((world.state.stable_version(), World::share(&world.state, "v1.1.0")), (Some("v1.2.0"), 20));
+}
+
+#[test]
+fn an_older_version_that_was_live_takes_over_at_once() {
+    let mut world = with_canary("v1.1.0");
+    serving("v1.1.0", &mut world);
+    world.spec.paused = true;
+    world.spec.version = "v1.0.0".into();
+    let decision = world.decide();
+    assert_eq!(world.state.stable_version(), Some("v1.0.0"));
+    assert_eq!(world.state.previous, None, "v1.1.0 was taken back");
+    assert!(decision.notices.iter().any(|notice| notice.reason == "RolledBack" && notice.warning));
+}
+
+#[test]
+fn the_version_before_takes_over_at_once_also_when_the_history_has_forgotten_it() {
+    let mut world = with_canary("v1.1.0");
+    serving("v1.1.0", &mut world);
+    world.spec.version = "v1.2.0".into();
+    for _ in 0..10 {
+        world.decide();
+        world.commands.undo = Some(world.state.rollout_id.clone());
+        world.decide();
+        world.commands.retry = Some(world.state.rollout_id.clone());
+    }
+    assert!(world.state.history.iter().all(|entry| entry.release.version != "v1.0.0"));
+    world.spec.version = "v1.0.0".into();
+    world.decide();
+    assert_eq!((world.state.stable_version(), world.state.canary_version()), (Some("v1.0.0"), None));
+}
+
+#[test]
+fn an_undo_meant_for_what_was_set_back_since_does_nothing() {
+    let mut world = with_canary("v1.1.0");
+    serving("v1.1.0", &mut world);
+    serving("v1.2.0", &mut world);
+    let meant = world.state.rollout_id.clone();
+    world.spec.version = "v1.1.0".into();
+    world.decide();
+    world.commands.undo = Some(meant);
+    world.decide();
+    assert_eq!(world.state.stable_version(), Some("v1.1.0"), "it undid more than it was meant for");
+}
+
+#[test]
+fn an_undo_rejects_only_what_the_spec_asks_for() {
+    let mut world = with_canary("v1.1.0");
+    world.spec.version = "v1.2.0".into();
+    world.versions.insert("v1.2.0".into(), available("v1.2.0", 0));
+    world.commands.undo = Some(world.state.rollout_id.clone());
+    world.decide();
+    assert_eq!((world.state.canary_version(), &world.state.rejected), (None, &None));
+}
+
+#[test]
+fn the_version_that_failed_is_not_what_the_next_undo_goes_back_to() {
+    let mut world = with_canary("v1.2.0");
+    serving("v1.2.0", &mut world);
+    serving("v1.1.0", &mut world);
+    assert_eq!(world.state.previous.as_ref().map(|previous| previous.version.as_str()), Some("v1.2.0"));
+    world.spec.version = "v1.2.0".into();
+    world.decide();
+    world.commands.undo = Some(world.state.rollout_id.clone());
+    world.decide();
+    assert_eq!(world.state.rejected.as_ref().map(|rejected| rejected.version.as_str()), Some("v1.2.0"));
+    assert_eq!(world.state.previous.as_ref().map(|previous| previous.version.as_str()), Some("v1.0.0"));
+}
+
+#[test]
+fn an_undo_without_a_node_for_the_earlier_version_waits_for_one() {
+    let mut world = with_canary("v1.1.0");
+    serving("v1.1.0", &mut world);
+    world.versions.insert("v1.0.0".into(), available("v1.0.0", 0));
+    world.commands.undo = Some(world.state.rollout_id.clone());
+    world.decide();
+    assert_eq!(world.state.stable_version(), Some("v1.1.0"), "an undo must not be an outage");
+    world.versions.insert("v1.0.0".into(), available("v1.0.0", 1));
+    world.decide();
+    assert_eq!(world.state.stable_version(), Some("v1.0.0"));
+}
+
+#[test]
+fn a_retry_from_before_the_undo_does_not_defeat_it() {
+    let mut world = with_canary("v1.1.0");
+    serving("v1.1.0", &mut world);
+    world.commands.retry = Some(world.state.rollout_id.clone());
+    world.decide();
+    world.commands.undo = Some(world.state.rollout_id.clone());
+    world.decide();
+    world.decide();
+    assert_eq!((world.state.canary_version(), World::share(&world.state, "v1.0.0")), (None, 100));
+}
+
+#[test]
+fn a_step_without_a_duration_still_takes_a_decision_of_its_own() {
+    let mut world = World::new();
+    world.spec.steps = vec![step(20, 0), step(50, 0)];
+    world.decide();
+    world.spec.version = "v1.1.0".into();
+    let shares: Vec<u8> = (0..4)
+        .map(|_| {
+            world.state = world.decide_on(&world.state).state;
+            World::share(&world.state, "v1.1.0")
+        })
+        .collect();
+    assert_eq!(shares, [20, 50, 100, 100]);
+}
+
+#[test]
+fn a_gateway_that_can_not_be_asked_keeps_a_rollback_pending() {
+    let mut world = with_canary("v1.1.0");
+    world.commands.undo = Some(world.state.rollout_id.clone());
+    world.reachable = false;
+    assert_eq!(world.decide().phase, Phase::RollingBack);
+    let revision = world.state.revision;
+    world.reachable = true;
+    let late = world.now.saturating_add(SignedDuration::from_secs(2)).expect("in range");
+    world.served = vec![Served { revision, since: world.now }, Served { revision: revision - 1, since: world.now }];
+    assert_eq!(world.decide().phase, Phase::RollingBack, "one gateway lags behind");
+    world.served[1] = Served { revision, since: late };
+    world.pass(3);
+    assert_eq!(world.decide().phase, Phase::Degraded);
+    assert_eq!(world.state.last_rollback.as_ref().and_then(|rollback| rollback.effective_at), Some(late));
+}
