@@ -76,7 +76,13 @@ async fn undo(target: &Target) -> Result<(), String> {
     let (from, to) = match (state.canary_version(), state.stable_version(), &state.previous) {
         (Some(canary), Some(stable), _) => (canary, stable),
         (None, Some(stable), Some(previous)) => (stable, previous.version.as_str()),
-        _ => return Err(format!("{}: there is no earlier version to go back to", target.name)),
+        (None, Some(stable), None) => {
+            let name = &target.name;
+            return Err(format!(
+                "{name}: nothing to undo: {stable} has all requests and there is no earlier version to go back to"
+            ));
+        }
+        _ => return Err(format!("{}: nothing to undo: no version serves yet", target.name)),
     };
     if state.handled.undo.as_ref() == Some(&state.rollout_id) {
         return Err(format!("{}: this rollout was undone already; see `drover rollout status`", target.name));
@@ -132,7 +138,8 @@ fn state(deployment: &ModelDeployment) -> Result<&State, String> {
 fn describe(deployment: &ModelDeployment) -> String {
     let Some(status) = &deployment.status else { return "not seen by the controller yet\n".into() };
     let state = &status.rollout;
-    let mut lines = vec![format!("{} ({:?}), rollout {}", deployment.name_any(), status.phase, state.rollout_id)];
+    let rollout = if state.rollout_id.is_empty() { "none yet" } else { &state.rollout_id };
+    let mut lines = vec![format!("{} ({:?}), rollout: {rollout}", deployment.name_any(), status.phase)];
     let release = |release: &crate::domain::rollout::Release| format!("{}  {}", release.version, release.tag);
     if let Some(stable) = &state.stable {
         lines.push(format!("  stable    {:>3} %  {}", stable.weight, release(&stable.release)));
@@ -153,8 +160,12 @@ fn describe(deployment: &ModelDeployment) -> String {
             rollback.from, rollback.to, rollback.decided_at
         ));
     }
+    let mut said = "";
     for condition in deployment.conditions() {
-        lines.push(format!("  {:<12} {:?}: {}", condition.type_, condition.status, condition.message));
+        let message = if condition.message == said { "" } else { condition.message.as_str() };
+        lines
+            .push(format!("  {:<12} {:?}: {message}", condition.type_, condition.status).trim_end_matches(": ").into());
+        said = &condition.message;
     }
     lines.join("\n") + "\n"
 }

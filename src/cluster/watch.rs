@@ -1,6 +1,12 @@
 //! One watch a kind, one store, and word of every change after the store has it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt, stream};
 use kube::{Api, core::DeserializeGuard};
@@ -36,6 +42,7 @@ pub struct Watched<K: Kind> {
     store: Store<K>,
     changes: broadcast::Sender<Change<K>>,
     complete: watch::Receiver<bool>,
+    unreadable: Arc<AtomicBool>,
 }
 
 impl<K: Kind> Watched<K> {
@@ -47,8 +54,9 @@ impl<K: Kind> Watched<K> {
         let (store, writer) = reflector::store();
         let (changes, _) = broadcast::channel(REMEMBERED_CHANGES);
         let (completed, complete) = watch::channel(false);
-        let keeper = Keeper { writer, changes: changes.clone(), completed };
-        (Self { store, changes, complete }, keeper.keep_current(api))
+        let unreadable = Arc::<AtomicBool>::default();
+        let keeper = Keeper { writer, changes: changes.clone(), completed, unreadable: unreadable.clone() };
+        (Self { store, changes, complete, unreadable }, keeper.keep_current(api))
     }
 
     /// The objects, for code that needs the store itself.
@@ -84,6 +92,12 @@ impl<K: Kind> Watched<K> {
         *self.complete.borrow()
     }
 
+    /// Whether nothing is missing: there was a complete view, and no object was ever left out as unreadable. What is
+    /// not in such a view is not there at all.
+    pub fn is_whole(&self) -> bool {
+        self.is_ready() && !self.unreadable.load(Ordering::Relaxed)
+    }
+
     /// One object.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         self.store.get(&ObjectRef::new(name).within(namespace))
@@ -112,6 +126,7 @@ struct Keeper<K: Kind> {
     writer: Writer<K>,
     changes: broadcast::Sender<Change<K>>,
     completed: watch::Sender<bool>,
+    unreadable: Arc<AtomicBool>,
 }
 
 impl<K: Kind> Keeper<K> {
@@ -133,7 +148,10 @@ impl<K: Kind> Keeper<K> {
     }
 
     fn take(&mut self, event: Event<DeserializeGuard<K>>) {
-        let Some(event) = readable(event) else { return };
+        let Some(event) = readable(event) else {
+            self.unreadable.store(true, Ordering::Relaxed);
+            return;
+        };
         self.writer.apply_watcher_event(&event);
         let change = match event {
             Event::Apply(object) | Event::Delete(object) => Change::One(Arc::new(object)),

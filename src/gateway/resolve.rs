@@ -9,6 +9,7 @@ use crate::{
 };
 
 const DEPLOYMENT: &str = "deployment/";
+const LATEST: &str = ":latest";
 /// How many names an error lists.
 const LISTED: usize = 5;
 
@@ -21,7 +22,8 @@ pub enum Found<'a> {
     Tag(&'a Target),
 }
 
-/// Finds `deployment/NAME`; or a bare name, first among deployments, then among the nodes' models.
+/// Finds `deployment/NAME`; or a bare name, first among deployments, then among the nodes' models. As many clients add
+/// `:latest` to a bare name, a deployment is found by that, too, unless a model has the name.
 ///
 /// # Errors
 /// 404 that says what was looked for and what there is.
@@ -30,8 +32,12 @@ pub fn resolve<'a>(namespace: &'a Namespace, name: &str) -> Result<Found<'a>, Fa
     if let Some((name, deployment)) = namespace.deployments.get_key_value(short.unwrap_or(name)) {
         return Ok(Found::Deployment(name, deployment));
     }
-    let tag = if short.is_some() { None } else { plain(namespace, name) };
-    tag.map(Found::Tag).ok_or_else(|| unknown(namespace, name))
+    if let Some(target) = plain(namespace, name).filter(|_| short.is_none()) {
+        return Ok(Found::Tag(target));
+    }
+    let bare = short.unwrap_or(name).strip_suffix(LATEST);
+    let deployment = bare.and_then(|bare| namespace.deployments.get_key_value(bare));
+    deployment.map(|(name, deployment)| Found::Deployment(name, deployment)).ok_or_else(|| unknown(namespace, name))
 }
 
 fn plain<'a>(namespace: &'a Namespace, name: &str) -> Option<&'a Target> {

@@ -1,8 +1,8 @@
 //! Versions: one digest for good, one object each, and no trace left behind.
 
 use crate::{
-    fleet::{Fleet, NAMESPACE, condition, deployment_manifest, pull_manifest, version_manifest},
-    support::gguf::TinyLlama,
+    fleet::{Fleet, NAMESPACE, SOON, condition, deployment_manifest, pull_manifest, version_manifest},
+    support::{eventually, gguf::TinyLlama},
     world::scenario,
 };
 
@@ -50,6 +50,14 @@ fn a_version_keeps_its_digest_and_leaves_no_trace() {
         fleet.api.kubectl_ok(&["delete", "mver", "bot-v1.0.0", "-n", NAMESPACE, "--timeout=30s"], None).await;
         assert_eq!(fleet.nodes[0].digest_of(&alias).await, None);
         assert!(fleet.nodes[0].digest_of(&two).await.is_some());
+        // The node that was away loses its alias when it is back.
+        fleet.nodes[1].restart().await;
+        eventually("the alias is gone", SOON, async || match fleet.nodes[1].digest_of(&alias).await {
+            None => Ok(()),
+            Some(digest) => Err(digest),
+        })
+        .await;
+        assert!(fleet.nodes[1].digest_of(&one).await.is_some(), "the bytes stay under their own name");
     });
 }
 

@@ -84,6 +84,22 @@ async fn a_deployment_hides_a_tag_of_its_name_and_its_prefix_means_deployments_o
 }
 
 #[tokio::test]
+async fn a_deployment_is_found_with_the_tag_that_many_clients_add() {
+    let node = FakeNode::start("n1").await;
+    let deployed = deployment(version("v1.0.0", &[&node]), None);
+    let world = World::start(table(Some(deployed), &[plain("a:b", &[&node])])).await;
+    for (name, status) in [
+        ("support-bot:latest", 200),
+        ("deployment/support-bot:latest", 200),
+        ("support-bot:v1.0.0", 404),
+        ("deployment/a:latest", 404),
+    ] {
+        let answer = world.post("/api/chat", &json!({ "model": name, "messages": [] })).await;
+        assert_eq!(answer.status, status, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_models_are_named_with_what_there_is_and_aliases_are_unknown() {
     let node = FakeNode::start("n1").await;
     let tags: Vec<_> = (1..=6).map(|n| plain(&format!("m{n}:latest"), &[&node])).collect();

@@ -1,6 +1,7 @@
 //! `OllamaNode`: looks at each node regularly and reports what it finds.
 
 mod observe;
+mod orphans;
 mod status;
 
 use std::{sync::Arc, time::Duration};
@@ -47,11 +48,13 @@ impl Reconciler for Nodes {
         async move {
             let seen = self.observer.look(&node).await;
             let namespace = node.namespace().unwrap_or_default();
-            let status = status::status(&node, seen, &self.context.alias_id(&namespace), Timestamp::now());
+            let id = self.context.alias_id(&namespace);
+            let status = status::status(&node, seen, &id, Timestamp::now());
             if node.status.as_ref() != Some(&status) {
                 let api = cluster::api(&self.context.client, Some(&namespace));
                 cluster::apply_status(&api, &*node, &status, Precondition::None).await?;
             }
+            orphans::remove(&self.context, &node, &status, &id).await;
             let spread = 1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0);
             Ok(Some(self.context.options.probe_interval.mul_f64(spread)))
         }

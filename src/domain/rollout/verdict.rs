@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{Input, Side, State, holders};
 use crate::domain::conditions::{Finding, READY, RECONCILING, STALLED};
 
+const SHORT_DIGEST: usize = "sha256:".len() + 12;
+
 /// Where a deployment stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
@@ -88,7 +90,9 @@ fn explain(input: &Input<'_>, state: &State, phase: Phase) -> (&'static str, Str
             Some(rejected) => {
                 let message = format!(
                     "{} ({}) was taken back: {}; {stable} serves until spec.version changes or `drover rollout retry`",
-                    rejected.version, rejected.digest, rejected.reason
+                    rejected.version,
+                    short(&rejected.digest),
+                    rejected.reason
                 );
                 ("RolledBack", message)
             }
@@ -97,15 +101,22 @@ fn explain(input: &Input<'_>, state: &State, phase: Phase) -> (&'static str, Str
     }
 }
 
+/// As much of a digest as people compare; the whole one is in the status.
+fn short(digest: &str) -> &str {
+    digest.get(..SHORT_DIGEST).unwrap_or(digest)
+}
+
 fn nowhere(input: &Input<'_>, state: &State) -> String {
     let Some(Side { release, .. }) = &state.stable else { return String::new() };
     let registered = input.versions.get(&release.version).and_then(|a| a.release.as_ref());
     match registered {
         Some(other) if other.digest != release.digest => format!(
             "{} went live as {} and was registered anew as {}: register the new one under another version",
-            release.version, release.digest, other.digest
+            release.version,
+            short(&release.digest),
+            short(&other.digest)
         ),
-        _ => format!("no ready node holds {} ({}): requests for it fail", release.version, release.digest),
+        _ => format!("no ready node holds {} ({}): requests for it fail", release.version, short(&release.digest)),
     }
 }
 
