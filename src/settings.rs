@@ -31,8 +31,21 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Which command a setting is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every long-running command.
+    All,
+    /// `drover controller`.
+    Controller,
+    /// `drover gateway`.
+    Gateway,
+}
+
 /// One setting: its name, what it is for, and what it is when nobody says.
 pub struct Setting {
+    /// Which command it is a flag of; in the file and the environment it may stand for every command.
+    pub scope: Scope,
     /// The name, as a flag without the dashes.
     pub name: &'static str,
     /// For people.
@@ -43,36 +56,61 @@ pub struct Setting {
 
 /// Every setting there is.
 pub const SETTINGS: &[Setting] = &[
-    Setting { name: "log-format", help: "`text` for people, `json` for programs", default: "text" },
+    Setting { scope: Scope::All, name: "log-format", help: "`text` for people, `json` for programs", default: "text" },
     Setting {
+        scope: Scope::All,
         name: "log-level",
         help: "`error`, `warn`, `info`, `debug`, `trace`, or a tracing filter",
         default: "info",
     },
     Setting {
+        scope: Scope::All,
         name: "namespace",
         help: "The only namespace to look at; empty: all of them for the controller, `default` for the gateway",
         default: "",
     },
-    Setting { name: "health-listen", help: "Address of /livez and /readyz", default: "127.0.0.1:11438" },
     Setting {
+        scope: Scope::All,
+        name: "health-listen",
+        help: "Address of /livez and /readyz",
+        default: "127.0.0.1:11438",
+    },
+    Setting {
+        scope: Scope::All,
         name: "drain-timeout",
         help: "How long requests and tasks may take to finish after SIGTERM",
         default: "30s",
     },
     Setting {
+        scope: Scope::Gateway,
         name: "gateway-listen",
         help: "Address that the gateway answers requests on",
         default: "127.0.0.1:11435",
     },
-    Setting { name: "data-dir", help: "Folder for what must outlive a restart; empty: keep nothing", default: "" },
     Setting {
+        scope: Scope::Gateway,
+        name: "data-dir",
+        help: "Folder for what must outlive a restart; empty: keep nothing",
+        default: "",
+    },
+    Setting {
+        scope: Scope::Controller,
         name: "gateways",
         help: "Comma-separated URLs of the gateways; each address behind a host name is one gateway",
         default: "",
     },
-    Setting { name: "probe-interval", help: "How often each node is looked at", default: "5s" },
-    Setting { name: "queue-timeout", help: "How long a request may wait for a node with room", default: "60s" },
+    Setting {
+        scope: Scope::Controller,
+        name: "probe-interval",
+        help: "How often each node is looked at",
+        default: "5s",
+    },
+    Setting {
+        scope: Scope::Gateway,
+        name: "queue-timeout",
+        help: "How long a request may wait for a node with room",
+        default: "60s",
+    },
 ];
 
 /// The settings of a process, checked.

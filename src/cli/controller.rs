@@ -21,7 +21,7 @@ pub async fn run(settings: Settings) -> Result<(), String> {
         .await
         .map_err(|error| format!("health-listen {}: {error}", settings.health_listen))?;
     supervisor.service("health", telemetry::serve(health, readiness.clone(), supervisor.stop_token()));
-    let client = cluster::connect().await.map_err(|error| format!("connecting to Kubernetes: {error}"))?;
+    let client = cluster::connect().await?;
     let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
     let gateways = Arc::new(GatewayClient::new(settings.gateways).map_err(|error| error.to_string())?);
     let options = Options { namespace: settings.namespace, probe_interval: settings.probe_interval };

@@ -44,11 +44,12 @@ pub async fn run(settings: Settings) -> Result<(), String> {
         queue_limit: settings.queue_timeout,
         ..gateway::Settings::default()
     };
-    info!(address = %settings.gateway_listen, namespace = limits.namespace, "answering requests");
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    info!(%address, namespace, "answering requests");
     let gateway = Gateway::new(target.table.clone(), ollama, limits);
     supervisor.service("gateway", gateway::serve(listener, gateway, stop));
 
-    let client = cluster::connect().await.map_err(|error| format!("connecting to Kubernetes: {error}"))?;
+    let client = cluster::connect().await?;
     feed::start(&mut supervisor, client, &namespace, target);
     supervisor.run().await.map_err(|error| error.to_string())
 }

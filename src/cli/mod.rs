@@ -41,12 +41,12 @@ enum Command {
     /// Look after nodes, pulls, versions and deployments
     #[command(after_help = "Example:\n  drover controller --gateways http://drover-gateway.drover.svc:11435\n\n\
             Connects as $KUBECONFIG or the pod's service account says. /readyz answers 200 once every object was read.")]
-    Controller(options::Options),
+    Controller(options::Options<options::Controller>),
     /// Answer requests by the Ollama and OpenAI APIs
     #[command(after_help = "Example:\n  drover gateway --gateway-listen 0.0.0.0:11435 --data-dir /var/lib/drover\n  \
             curl localhost:11435/api/chat -d '{\"model\": \"support-bot\", \"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}'\n\n\
             With --data-dir it starts and serves stable versions even while the Kubernetes API is away.")]
-    Gateway(options::Options),
+    Gateway(options::Options<options::Gateway>),
     /// See and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::Rollout),
@@ -92,7 +92,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve(options: options::Options, run: impl FnOnce(Settings) -> Result<(), String>) -> Result<(), String> {
+fn serve<C: options::Command>(
+    options: options::Options<C>,
+    run: impl FnOnce(Settings) -> Result<(), String>,
+) -> Result<(), String> {
     let settings = match options.settings() {
         Ok(settings) => settings,
         Err(faults) => std::process::exit(misused(&faults)),

@@ -1,20 +1,45 @@
-//! One flag for each setting.
+//! One flag for each setting of a command.
 
-use std::{fs, path::PathBuf};
+use std::{fs, marker::PhantomData, path::PathBuf};
 
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, builder::PathBufValueParser};
+use clap::{Arg, ArgMatches, Args, FromArgMatches, builder::PathBufValueParser};
 
-use crate::settings::{self, Faults, Layer, SETTINGS, Settings};
+use crate::settings::{self, Faults, Layer, SETTINGS, Scope, Setting, Settings};
 
 const CONFIG: &str = "config";
 
-/// The flags as they were given.
-pub struct Options {
-    config: Option<PathBuf>,
-    flags: Layer,
+/// A command with settings of its own.
+pub trait Command {
+    /// Which settings are flags of it, beside those of every command.
+    const SCOPE: Scope;
 }
 
-impl Options {
+/// `drover controller`.
+pub struct Controller;
+
+impl Command for Controller {
+    const SCOPE: Scope = Scope::Controller;
+}
+
+/// `drover gateway`.
+pub struct Gateway;
+
+impl Command for Gateway {
+    const SCOPE: Scope = Scope::Gateway;
+}
+
+/// The flags of a command as they were given.
+pub struct Options<C> {
+    config: Option<PathBuf>,
+    flags: Layer,
+    command: PhantomData<C>,
+}
+
+fn flags_of<C: Command>() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| setting.scope == Scope::All || setting.scope == C::SCOPE)
+}
+
+impl<C: Command> Options<C> {
     /// File, environment and flags together.
     pub fn settings(&self) -> Result<Settings, Faults> {
         let file = match &self.config {
@@ -30,11 +55,11 @@ impl Options {
     }
 }
 
-impl FromArgMatches for Options {
+impl<C: Command> FromArgMatches for Options<C> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let value = |name: &str| matches.get_one::<String>(name).cloned();
-        let flags = SETTINGS.iter().filter_map(|setting| Some((setting.name.to_owned(), value(setting.name)?)));
-        Ok(Self { config: matches.get_one::<PathBuf>(CONFIG).cloned(), flags: flags.collect() })
+        let flags = flags_of::<C>().filter_map(|setting| Some((setting.name.to_owned(), value(setting.name)?)));
+        Ok(Self { config: matches.get_one::<PathBuf>(CONFIG).cloned(), flags: flags.collect(), command: PhantomData })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -43,15 +68,15 @@ impl FromArgMatches for Options {
     }
 }
 
-impl Args for Options {
-    fn augment_args(command: Command) -> Command {
+impl<C: Command> Args for Options<C> {
+    fn augment_args(command: clap::Command) -> clap::Command {
         let config = Arg::new(CONFIG)
             .long(CONFIG)
             .value_name("FILE")
             .env("DROVER_CONFIG")
             .value_parser(PathBufValueParser::new())
             .help("YAML file with settings by their names");
-        SETTINGS.iter().fold(command.arg(config), |command, setting| {
+        flags_of::<C>().fold(command.arg(config), |command, setting| {
             let default = match setting.default {
                 "" => String::new(),
                 default => format!(" [default: {default}]"),
@@ -65,7 +90,7 @@ impl Args for Options {
         })
     }
 
-    fn augment_args_for_update(command: Command) -> Command {
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
         Self::augment_args(command)
     }
 }

@@ -119,7 +119,7 @@ async fn command(api: &Api<ModelDeployment>, target: &Target, key: &str, value: 
 }
 
 async fn find(target: &Target) -> Result<(Api<ModelDeployment>, ModelDeployment), String> {
-    let client = cluster::connect().await.map_err(|error| format!("connecting to Kubernetes: {error}"))?;
+    let client = cluster::connect().await?;
     let namespace = target.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let api = cluster::api::<ModelDeployment>(&client, Some(&namespace));
     match api.get_opt(&target.name).await {

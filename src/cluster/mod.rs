@@ -37,10 +37,11 @@ impl<K> Kind for K where
 /// Connects as the kubeconfig or the pod's service account says.
 ///
 /// # Errors
-/// When neither is there or usable.
-pub async fn connect() -> Result<Client, kube::Error> {
-    let config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
-    Client::try_from(config)
+/// When neither is there or usable: what is wrong and what to do.
+pub async fn connect() -> Result<Client, String> {
+    const ADVICE: &str = "name a kubeconfig file in KUBECONFIG, or run in a pod with a service account";
+    let config = kube::Config::infer().await.map_err(|error| format!("connecting to Kubernetes: {error}; {ADVICE}"))?;
+    Client::try_from(config).map_err(|error| format!("connecting to Kubernetes: {error}; {ADVICE}"))
 }
 
 /// The objects of one namespace, or of all of them.
