@@ -90,19 +90,18 @@ fn compile_deployment(
     let state = &deployment.status.as_ref()?.rollout;
     let selector = &deployment.spec.placement.node_selector;
     let target = |release: &Release| {
-        let version = objects.versions.iter().find(|candidate| {
+        let same = |candidate: &&Arc<ModelVersion>| {
             candidate.namespace() == deployment.namespace()
                 && candidate.spec.model == deployment.spec.model
                 && candidate.spec.version == release.version
-                && candidate.status.as_ref().is_some_and(|status| status.alias.is_some())
-        })?;
-        compile_version(version, release, selector, nodes)
+        };
+        // Of two objects for one version, one is refused and has no alias.
+        let mut candidates = objects.versions.iter().filter(same);
+        let compiled = candidates.find_map(|version| compile_version(version, release, selector, nodes));
+        compiled.unwrap_or_else(|| nowhere(release))
     };
-    let stable = target(&state.stable.as_ref()?.release)?;
-    let canary = state
-        .canary
-        .as_ref()
-        .and_then(|canary| Some(Canary { weight: canary.weight, target: target(&canary.release)? }));
+    let stable = target(&state.stable.as_ref()?.release);
+    let canary = state.canary.as_ref().map(|canary| Canary { weight: canary.weight, target: target(&canary.release) });
     let strategy = deployment.spec.strategy.canary.as_ref();
     Some(Deployment {
         revision: state.revision,
@@ -112,6 +111,16 @@ fn compile_deployment(
         canary,
         sticky_header: strategy.and_then(|s| s.sticky.as_ref()).map(|sticky| sticky.header.to_ascii_lowercase()),
     })
+}
+
+/// A version whose object is gone: what went live is known, who could serve it is not.
+fn nowhere(release: &Release) -> Target {
+    Target {
+        tag: release.tag.clone(),
+        version: Some(release.version.clone()),
+        digest: release.digest.clone(),
+        ..Target::default()
+    }
 }
 
 /// A version as served by the nodes that the selector picks and that hold its alias with the digest that went live.

@@ -42,7 +42,22 @@ fn a_version_keeps_its_digest_and_leaves_no_trace() {
         fleet.apply(&deployment_manifest("v1.0.0", "1h").replace("name: bot}", "name: bot-2}")).await;
         let refused = fleet.until("mdep", "bot-2", "refused", |s| condition(s, "Accepted", "False")).await;
         assert!(refused["status"]["stable"].is_null());
-        fleet.api.kubectl_ok(&["delete", "mver/twin", "mdep/bot-2", "mdep/bot", "-n", NAMESPACE], None).await;
+        fleet.api.kubectl_ok(&["delete", "mver/twin", "mdep/bot-2", "-n", NAMESPACE], None).await;
+
+        // A version that serves can be deleted: everybody says what is missing, and registered again it serves again.
+        fleet.api.kubectl_ok(&["delete", "mver", "bot-v1.0.0", "-n", NAMESPACE, "--timeout=30s"], None).await;
+        fleet.until("mdep", "bot", "degraded", |s| s["phase"] == "Degraded" && reason(s) == "NoReadyNodes").await;
+        let answer = fleet.chat(0, "bot").await;
+        assert_eq!(answer.status(), 503);
+        let said = answer.text().await.expect("an answer");
+        assert!(said.contains("deployment bot") && said.contains("v1.0.0"), "{said}");
+        fleet.apply(&version_manifest("v1.0.0", &one).replace("}}}", &format!(", digest: '{digest}'}}}}}}"))).await;
+        fleet.wait_ready("mdep", "bot").await;
+        fleet.until_version("v1.0.0").await;
+        fleet
+            .until("onode", "node-1", "shows what is in memory", |s| s["loaded"].to_string().contains("bot:v1.0.0"))
+            .await;
+        fleet.api.kubectl_ok(&["delete", "mdep", "bot", "-n", NAMESPACE], None).await;
 
         // Deleted promptly, with one node away; the other one keeps the bytes under their own name only.
         fleet.nodes[1].kill9();

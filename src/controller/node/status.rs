@@ -58,7 +58,15 @@ fn observed(probe: Probe, id: &str) -> OllamaNodeStatus {
         versions: versions
             .map(|model| NodeVersion { loaded: loaded(&model.name), alias: model.name, digest: model.digest })
             .collect(),
-        loaded: probe.loaded.iter().filter(|name| !alias::is_alias(name)).cloned().collect(),
+        loaded: probe.loaded.iter().filter_map(|name| shown(name, id)).collect(),
         ..OllamaNodeStatus::default()
+    }
+}
+
+/// A loaded model as people know it: a version as `MODEL:VERSION`, and nothing of other installations.
+fn shown(name: &str, id: &str) -> Option<String> {
+    match name.split_once('/') {
+        Some((_, version)) if alias::is_own(id, name) => Some(version.to_owned()),
+        _ => (!alias::is_alias(name)).then(|| name.to_owned()),
     }
 }

@@ -44,7 +44,9 @@ fn findings(version: &ModelVersion, plan: &Plan, ready_nodes: usize) -> Vec<Find
     let tag = &version.spec.source.ollama.tag;
     match &plan.digest {
         Ok(digest) if ready_nodes > 0 => {
-            vec![Finding::new(READY, true, "Resolved", format!("{ready_nodes} ready nodes hold {digest}"))]
+            let nodes =
+                if ready_nodes == 1 { "1 ready node holds".into() } else { format!("{ready_nodes} ready nodes hold") };
+            vec![Finding::new(READY, true, "Resolved", format!("{nodes} {digest}"))]
         }
         Ok(digest) => {
             let message = format!(

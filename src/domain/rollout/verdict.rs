@@ -32,7 +32,7 @@ pub enum Phase {
 pub(super) fn judge(input: &Input<'_>, state: &State) -> (Phase, Vec<Finding>) {
     let phase = phase(input, state);
     let (reason, message) = explain(input, state, phase);
-    let serving = state.stable.as_ref().is_some_and(|stable| holders(input.versions, &stable.release) > 0);
+    let serving = is_serving(input, state);
     // A canary on schedule is Ready, or a day-long step would time out whoever waits for the object.
     let ready = serving && !matches!(phase, Phase::Degraded | Phase::RollingBack) && !is_starting(phase, state);
     let mut findings = vec![
@@ -50,6 +50,10 @@ pub(super) fn judge(input: &Input<'_>, state: &State) -> (Phase, Vec<Finding>) {
 
 fn is_starting(phase: Phase, state: &State) -> bool {
     matches!(phase, Phase::Pending | Phase::Pulling) && state.stable.is_none()
+}
+
+fn is_serving(input: &Input<'_>, state: &State) -> bool {
+    state.stable.as_ref().is_some_and(|stable| holders(input.versions, &stable.release) > 0)
 }
 
 fn phase(input: &Input<'_>, state: &State) -> Phase {
@@ -86,18 +90,18 @@ fn explain(input: &Input<'_>, state: &State, phase: Phase) -> (&'static str, Str
         Phase::Paused => ("Paused", format!("held by spec.paused; {}", shares(state))),
         Phase::RollingBack => ("RollingBack", "the gateways take up the rollback".into()),
         Phase::Progressing => ("CanaryStep", progress(input, state)),
-        Phase::Degraded => match &state.rejected {
-            Some(rejected) => {
-                let message = format!(
+        Phase::Degraded if !is_serving(input, state) => ("NoReadyNodes", nowhere(input, state)),
+        Phase::Degraded => (
+            "RolledBack",
+            state.rejected.as_ref().map_or_else(String::new, |rejected| {
+                format!(
                     "{} ({}) was taken back: {}; {stable} serves until spec.version changes or `drover rollout retry`",
                     rejected.version,
                     short(&rejected.digest),
                     rejected.reason
-                );
-                ("RolledBack", message)
-            }
-            None => ("NoReadyNodes", nowhere(input, state)),
-        },
+                )
+            }),
+        ),
     }
 }
 
@@ -115,6 +119,10 @@ fn nowhere(input: &Input<'_>, state: &State) -> String {
             release.version,
             short(&release.digest),
             short(&other.digest)
+        ),
+        None => format!(
+            "there is no ModelVersion {} any more, so requests fail: register it again, with digest {}",
+            release.version, release.digest
         ),
         _ => format!("no ready node holds {} ({}): requests for it fail", release.version, short(&release.digest)),
     }
