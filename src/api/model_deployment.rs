@@ -80,8 +80,9 @@ impl Default for Placement {
     }
 }
 
-/// How a new version takes over: exactly one of the two.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// How a new version takes over: one of the two, or else a canary of 20 and 50 percent, each for a day.
+// No default is stored for it: it would stand beside what a later `kubectl apply` sets.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = ("!(has(self.canary) && has(self.immediate))", "set either canary or immediate"))]
 pub struct Strategy {
     /// In steps.
@@ -90,12 +91,6 @@ pub struct Strategy {
     /// All at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub immediate: Option<ImmediateStrategy>,
-}
-
-impl Default for Strategy {
-    fn default() -> Self {
-        Self { canary: Some(CanaryStrategy::default()), immediate: None }
-    }
 }
 
 /// All requests at once; takes no settings.

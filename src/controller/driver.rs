@@ -26,7 +26,8 @@ use crate::{
 
 const AT_ONCE: u16 = 64;
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LAST_RETRY: Duration = Duration::from_secs(300);
+/// Short enough that an outage of the API is not felt long after its end.
+const LAST_RETRY: Duration = Duration::from_secs(30);
 const AFTER_CONFLICT: Duration = Duration::from_millis(50);
 
 /// References to objects of one kind.

@@ -195,7 +195,7 @@ spec: {model: 'a:1'}
 apiVersion: drover.dev/v1alpha1
 kind: ModelDeployment
 metadata: {name: d}
-spec: {model: bot, version: v1.0.0}
+spec: {model: bot, version: v1.0.0, strategy: {canary: {}}}
 ";
         api.kubectl_ok(&["create", "-n", &namespace, "-f", "-"], Some(yaml)).await;
         let node = api.get_json("onode", &namespace, "node").await;
@@ -212,6 +212,24 @@ spec: {model: bot, version: v1.0.0}
         assert_eq!(steps[0]["weight"], 20);
         assert_eq!(steps[1]["weight"], 50);
         assert_eq!(steps[1]["duration"], "24h");
+    });
+}
+
+#[test]
+fn a_strategy_can_be_named_later() {
+    scenario(|| async {
+        let api = api().await;
+        let namespace = namespace(api, "strategy").await;
+        let deployment = |strategy: &str| {
+            format!(
+                "apiVersion: drover.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {{name: d}}\n\
+                 spec: {{model: bot, version: v1.0.0{strategy}}}\n"
+            )
+        };
+        for strategy in ["", ", strategy: {immediate: {}}", ", strategy: {canary: {}}", ""] {
+            let yaml = deployment(strategy);
+            api.kubectl_ok(&["apply", "-n", &namespace, "-f", "-"], Some(&yaml)).await;
+        }
     });
 }
 
