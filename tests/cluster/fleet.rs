@@ -96,6 +96,11 @@ impl Fleet {
         self.api.get_json(kind, NAMESPACE, name).await
     }
 
+    /// `kubectl patch` with a merge patch.
+    pub async fn patch(&self, kind: &str, name: &str, patch: &str) {
+        self.api.kubectl_ok(&["patch", kind, name, "-n", NAMESPACE, "--type=merge", "-p", patch], None).await;
+    }
+
     /// Waits until an object's status satisfies `holds`; returns the object.
     pub async fn until(&self, kind: &str, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         eventually(&format!("{kind} {name}: {what}"), SOON, async || {

@@ -46,6 +46,19 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
+fn logs_are_json_when_asked_for() {
+    let listen = ["--health-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"];
+    let answer = drover(&[&["gateway", "--log-format", "json"][..], &listen].concat(), &[]);
+    assert_eq!(answer.status.code(), Some(1), "there is no cluster");
+    let said = text(&answer.stderr);
+    let (last, logs) =
+        said.lines().collect::<Vec<_>>().split_last().map(|(l, r)| (l.to_string(), r.join("\n"))).expect("lines");
+    assert!(last.contains("connecting to Kubernetes") && last.contains("KUBECONFIG"), "{last}");
+    let lines: Vec<serde_json::Value> = logs.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(lines.iter().any(|line| line["message"] == "answering requests" && line["level"] == "INFO"), "{logs}");
+}
+
+#[test]
 fn the_small_commands_print_what_they_promise() {
     let version = drover(&["version"], &[]);
     assert_eq!(text(&version.stdout), format!("drover {}\n", env!("CARGO_PKG_VERSION")));

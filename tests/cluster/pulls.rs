@@ -85,12 +85,12 @@ fn a_pull_can_be_held_and_called_off() {
         fleet.until("mpull", "big", "under way", under_way).await;
         fleet.apply(&pull_manifest("next", &fleet.model("drover/big:2"))).await;
         fleet.until("mpull", "next", "waits for its turn", |s| message(s).contains("another pull on this node")).await;
-        patch(&fleet, "big", r#"{"spec": {"suspend": true}}"#).await;
+        fleet.patch("mpull", "big", r#"{"spec": {"suspend": true}}"#).await;
         fleet.until("mpull", "big", "held", |s| s["phase"] == "Suspended" && !condition(s, "Stalled", "True")).await;
         fleet.until("mpull", "next", "under way", under_way).await;
-        patch(&fleet, "next", r#"{"spec": {"suspend": true}}"#).await;
+        fleet.patch("mpull", "next", r#"{"spec": {"suspend": true}}"#).await;
         line_is_quiet(&fleet).await;
-        patch(&fleet, "big", r#"{"spec": {"suspend": false}}"#).await;
+        fleet.patch("mpull", "big", r#"{"spec": {"suspend": false}}"#).await;
         fleet.until("mpull", "big", "under way again", |s| s["phase"] == "Pulling").await;
         fleet.api.kubectl_ok(&["delete", "mpull", "big", "-n", NAMESPACE, "--timeout=10s"], None).await;
         line_is_quiet(&fleet).await;
@@ -119,15 +119,15 @@ fn every_failure_is_named_with_what_to_do() {
             pull_manifest("scheme", &fleet.model("drover/alpha:1")).replace("insecure: true", "insecure: false");
         fleet.apply(&secure).await;
         failed(&fleet, "scheme", "spec.insecure").await;
-        patch(&fleet, "scheme", r#"{"spec": {"insecure": true}}"#).await;
+        fleet.patch("mpull", "scheme", r#"{"spec": {"insecure": true}}"#).await;
         fleet.wait_ready("mpull", "scheme").await;
 
         // A pin that differs is a fault, not something to overwrite.
         let other = format!("sha256:{}", "0".repeat(64));
-        patch(&fleet, "scheme", &format!(r#"{{"spec": {{"digest": "{other}"}}}}"#)).await;
+        fleet.patch("mpull", "scheme", &format!(r#"{{"spec": {{"digest": "{other}"}}}}"#)).await;
         failed(&fleet, "scheme", "the pin is").await;
         let digest = fleet.registry.manifest_digest("drover/alpha", "1").await;
-        patch(&fleet, "scheme", &format!(r#"{{"spec": {{"digest": "{digest}"}}}}"#)).await;
+        fleet.patch("mpull", "scheme", &format!(r#"{{"spec": {{"digest": "{digest}"}}}}"#)).await;
         fleet.wait_ready("mpull", "scheme").await;
 
         let nobody = "\nspec: {model: 'a:1', nodeSelector: {matchLabels: {tier: none}}}\n";
@@ -156,10 +156,6 @@ fn a_stalled_line_is_reported_in_time_and_recovers() {
         fleet.wait_ready("mpull", "slow").await;
         assert!(!condition(&fleet.get("mpull", "slow").await["status"], "Stalled", "True"));
     });
-}
-
-async fn patch(fleet: &Fleet, name: &str, patch: &str) {
-    fleet.api.kubectl_ok(&["patch", "mpull", name, "-n", NAMESPACE, "--type=merge", "-p", patch], None).await;
 }
 
 async fn failed(fleet: &Fleet, name: &str, says: &str) {

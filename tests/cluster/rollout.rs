@@ -148,6 +148,23 @@ fn requests_go_on_while_the_api_is_away_and_a_node_dies() {
             broken.iter().all(|sample| sample.streamed && sample.status == Some(200)),
             "only a stream whose first byte had gone out may break: {broken:?}"
         );
+
+        // Steps of an hour are left by hand, unless the rollout is held.
+        let rollout = async |command| fleet.drover(&["rollout", command, "bot", "-n", NAMESPACE]).await;
+        rollout("promote").await.expect("promote");
+        fleet.until("mdep", "bot", "50 %", |s| s["canary"]["weight"] == 50).await;
+        let pause = |paused: bool| format!(r#"{{"spec": {{"paused": {paused}}}}}"#);
+        fleet.patch("mdep", "bot", &pause(true)).await;
+        rollout("promote").await.expect("promote");
+        fleet.until("mdep", "bot", "held", |s| s["phase"] == "Paused" && s["canary"]["weight"] == 50).await;
+        fleet.patch("mdep", "bot", &pause(false)).await;
+        fleet.until("mdep", "bot", "v1.1.0 has all", |s| s["phase"] == "Healthy").await;
+        assert!(rollout("promote").await.expect_err("nothing to promote").contains("no rollout is under way"));
+        assert!(rollout("retry").await.expect_err("nothing to retry").contains("nothing was taken back"));
+        rollout("undo").await.expect("undo");
+        rolled_back(&fleet, "v1.1.0", "v1.0.0").await;
+        rollout("retry").await.expect("retry");
+        fleet.until("mdep", "bot", "from 20 % again", |s| s["canary"]["weight"] == 20).await;
     });
 }
 

@@ -20,8 +20,12 @@ fn a_version_keeps_its_digest_and_leaves_no_trace() {
         let digest = version["status"]["digest"].as_str().expect("a digest").to_owned();
         let alias = version["status"]["alias"].as_str().expect("an alias").to_owned();
         assert_eq!(digest, fleet.registry.manifest_digest("drover/alpha", "1").await);
-        fleet.apply(&deployment_manifest("v1.0.0", "1h")).await;
+        fleet.apply(&deployment_manifest("v1.0.0", "1h").replace("spec: {", "spec: {warm: true, ")).await;
         fleet.wait_ready("mdep", "bot").await;
+        for node in ["node-1", "node-2"] {
+            let warm = |s: &serde_json::Value| s["loaded"] == serde_json::json!(["bot:v1.0.0"]);
+            fleet.until("onode", node, "has it in memory before the first request", warm).await;
+        }
 
         // The tag moves on a node; what is served does not.
         let copy = serde_json::json!({"source": two, "destination": one});
