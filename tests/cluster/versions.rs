@@ -42,6 +42,13 @@ fn a_version_keeps_its_digest_and_leaves_no_trace() {
         let twin = version_manifest("v1.0.0", &two).replace("name: bot-v1.0.0", "name: twin");
         fleet.apply(&twin).await;
         fleet.until("mver", "twin", "refused", |s| reason(s) == "VersionTaken" && s["digest"].is_null()).await;
+        // Upper case makes no other version either: both would have one name on the nodes.
+        fleet.apply(&version_manifest("v1.0.0-rc.1", &two)).await;
+        fleet.until("mver", "bot-v1.0.0-rc.1", "resolved", |s| s["digest"].is_string()).await;
+        let shouted = version_manifest("v1.0.0-RC.1", &two).replace("name: bot-v1.0.0-RC.1", "name: shouted");
+        fleet.apply(&shouted).await;
+        fleet.until("mver", "shouted", "refused", |s| reason(s) == "VersionTaken").await;
+        fleet.api.kubectl_ok(&["delete", "mver/shouted", "mver/bot-v1.0.0-rc.1", "-n", NAMESPACE], None).await;
         // And so is a second deployment of the model.
         fleet.apply(&deployment_manifest("v1.0.0", "1h").replace("name: bot}", "name: bot-2}")).await;
         let refused = fleet.until("mdep", "bot-2", "refused", |s| condition(s, "Accepted", "False")).await;

@@ -40,9 +40,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     let by_deployment = in_namespace(&versions, |deployment: &ModelDeployment, version: &ModelVersion| {
         deployment.spec.model == version.spec.model
     });
-    let by_twin = in_namespace(&versions, |changed: &ModelVersion, version: &ModelVersion| {
-        changed.spec.model == version.spec.model && changed.spec.version == version.spec.version
-    });
+    let by_twin = in_namespace(&versions, plan::are_twins);
     let triggers = vec![
         references(&versions, versions.clone(), by_twin),
         references(&context.nodes, versions.clone(), by_node),

@@ -47,15 +47,16 @@ pub fn plan(version: &ModelVersion, all: &[Arc<ModelVersion>], nodes: &[Arc<Olla
     Plan { digest, alias, copies }
 }
 
+/// Whether two objects would have one alias: Ollama's names, hence aliases, don't tell upper from lower case.
+pub fn are_twins(a: &ModelVersion, b: &ModelVersion) -> bool {
+    a.spec.model == b.spec.model && a.spec.version.eq_ignore_ascii_case(&b.spec.version)
+}
+
 /// An older object of the same model and version.
 fn older_twin(version: &ModelVersion, all: &[Arc<ModelVersion>]) -> Option<String> {
     let age = |version: &ModelVersion| (version.creation_timestamp(), version.name_any());
-    let same = |other: &&Arc<ModelVersion>| {
-        other.spec.model == version.spec.model
-            && other.spec.version == version.spec.version
-            && age(other) < age(version)
-    };
-    all.iter().find(same).map(|twin| twin.name_any())
+    let twin = all.iter().find(|other| are_twins(other, version) && age(other) < age(version));
+    twin.map(|twin| twin.name_any())
 }
 
 fn digest(version: &ModelVersion, nodes: &[Arc<OllamaNode>]) -> Result<String, Unresolved> {
