@@ -1,4 +1,4 @@
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -6,6 +6,7 @@ use super::{HasConditions, conditions_schema};
 use crate::domain::{
     conditions::{Condition, ConditionStatus, READY},
     duration::HumanDuration,
+    labels::NodeSelector,
     model_name::ModelName,
     node::NodeModel,
     url,
@@ -150,6 +151,13 @@ impl OllamaNode {
     /// The version it holds under `alias`, if its digest is the one expected.
     pub fn holds(&self, alias: &str, digest: &str) -> Option<&NodeVersion> {
         self.status.as_ref()?.versions.iter().find(|held| held.alias == alias && held.digest == digest)
+    }
+
+    /// The version it holds under `alias`, if it may be given requests for it: it is usable, picked by the placement's
+    /// selector and holds the alias with the digest expected.
+    pub fn serves(&self, selector: &NodeSelector, alias: &str, digest: &str) -> Option<&NodeVersion> {
+        let may = self.usable().is_ok() && selector.matches(self.labels());
+        self.holds(alias, digest).filter(|_| may)
     }
 
     /// The model it holds under `name`, whichever way that is spelled.

@@ -42,16 +42,26 @@ fn flags_of<C: Command>() -> impl Iterator<Item = &'static Setting> {
 impl<C: Command> Options<C> {
     /// File, environment and flags together.
     pub fn settings(&self) -> Result<Settings, Faults> {
-        let file = match &self.config {
-            Some(path) => {
-                let text = fs::read_to_string(path)
-                    .map_err(|error| Faults(vec![format!("settings file {}: {error}", path.display())]))?;
-                settings::from_file(&text)?
-            }
-            None => Layer::new(),
+        let (file, mut faults) = match self.file() {
+            Ok(file) => (file, Vec::new()),
+            Err(Faults(faults)) => (Layer::new(), faults),
         };
         let environment = settings::from_environment(std::env::vars());
-        Settings::new(&settings::layered(&file, &environment, &self.flags))
+        match Settings::new(&settings::layered(&file, &environment, &self.flags)) {
+            Ok(settings) if faults.is_empty() => Ok(settings),
+            Ok(_) => Err(Faults(faults)),
+            Err(Faults(more)) => {
+                faults.extend(more);
+                Err(Faults(faults))
+            }
+        }
+    }
+
+    fn file(&self) -> Result<Layer, Faults> {
+        let Some(path) = &self.config else { return Ok(Layer::new()) };
+        let text = fs::read_to_string(path);
+        let fault = |error| Faults(vec![format!("settings file {}: {error}", path.display())]);
+        settings::from_file(&text.map_err(fault)?)
     }
 }
 

@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt, stream};
 use kube::{Api, core::DeserializeGuard};
 use kube_runtime::{
     WatchStreamExt,
-    reflector::{self, ObjectRef, Store, store::Writer},
+    reflector::{self, Store, store::Writer},
     utils::Backoff,
     watcher::{self, Event},
 };
@@ -98,25 +98,19 @@ impl<K: Kind> Watched<K> {
         self.is_ready() && !self.unreadable.load(Ordering::Relaxed)
     }
 
-    /// One object.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.store.get(&ObjectRef::new(name).within(namespace))
-    }
-
     /// The objects of one namespace, by name.
     pub fn list(&self, namespace: &str) -> Vec<Arc<K>> {
-        let mut objects = self.all();
-        objects.retain(|object| object.meta().namespace.as_deref() == Some(namespace));
-        objects
+        self.picked(|object| object.meta().namespace.as_deref() == Some(namespace))
     }
 
     /// Every object, by namespace and name.
     pub fn all(&self) -> Vec<Arc<K>> {
-        let mut objects = self.store.state();
-        objects.sort_by(|a, b| {
-            let key = |object: &Arc<K>| (object.meta().namespace.clone(), object.meta().name.clone());
-            key(a).cmp(&key(b))
-        });
+        self.picked(|_| true)
+    }
+
+    fn picked(&self, pick: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let mut objects = self.store.state_filter(pick);
+        objects.sort_by(|a, b| (&a.meta().namespace, &a.meta().name).cmp(&(&b.meta().namespace, &b.meta().name)));
         objects
     }
 }

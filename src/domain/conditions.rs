@@ -97,8 +97,3 @@ pub fn merge(earlier: &[Condition], findings: Vec<Finding>, generation: Option<i
         })
         .collect()
 }
-
-/// Whether `conditions` has `type_` with status `True`.
-pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
-    conditions.iter().any(|c| c.type_ == type_ && c.status == ConditionStatus::True)
-}

@@ -6,10 +6,16 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::backoff;
+
 /// A pull whose bytes don't move for this long is broken off and tried again.
 pub const STALL_AFTER: Duration = Duration::from_secs(60);
 /// The status names at most this many nodes.
 pub const MAX_LISTED_NODES: usize = 50;
+/// Hashing a big layer is silent for minutes.
+const VERIFY_WITHIN: Duration = Duration::from_secs(3600);
+const NODE_AWAY_WAIT: Duration = Duration::from_secs(10);
+const VERIFYING: &str = "verifying";
 const RATE_WINDOW: Duration = Duration::from_secs(5);
 const WRITE_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
 const WRITE_AT_STEP: i64 = 5;
@@ -28,6 +34,20 @@ pub struct Line {
     pub completed: Option<i64>,
     /// Set on the last line of a pull that failed (the HTTP status is 200 all the same).
     pub error: Option<String>,
+}
+
+impl Line {
+    /// How long the next line may take to come.
+    pub fn patience(&self) -> Duration {
+        if self.status.starts_with(VERIFYING) { VERIFY_WITHIN } else { STALL_AFTER }
+    }
+}
+
+/// How long to wait after `failures` failed attempts in a row, the last one by `fault`. A node that comes back soon is
+/// not left waiting for minutes.
+pub fn retry_after(fault: Fault, failures: u32, first: Duration, ceiling: Duration, jitter: f64) -> Duration {
+    let ceiling = if fault == Fault::NodeAway { ceiling.min(NODE_AWAY_WAIT) } else { ceiling };
+    backoff::delay(failures, first, ceiling, jitter)
 }
 
 /// The progress of one attempt.
@@ -78,7 +98,7 @@ impl Progress {
 
     /// Whether no byte moved for [`STALL_AFTER`]. Hashing a big layer is silent for minutes, so verifying never stalls.
     pub fn is_stalled(&self, now: Timestamp) -> bool {
-        !self.status.starts_with("verifying") && self.moved_at.is_some_and(|at| elapsed(at, now) >= STALL_AFTER)
+        !self.status.starts_with(VERIFYING) && self.moved_at.is_some_and(|at| elapsed(at, now) >= STALL_AFTER)
     }
 
     /// What Ollama says it is doing.

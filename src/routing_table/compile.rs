@@ -133,9 +133,8 @@ fn compile_version(
     let alias = version.status.as_ref()?.alias.as_ref()?;
     let digest = &release.digest;
     let holders = nodes.iter().filter_map(|(object, node)| {
-        let held = object.holds(alias, digest)?;
-        let picked = selector.matches(object.labels());
-        picked.then(|| Holder { node: node.clone(), loaded: held.loaded, digest: digest.clone() })
+        let held = object.serves(selector, alias, digest)?;
+        Some(Holder { node: node.clone(), loaded: held.loaded, digest: digest.clone() })
     });
     Some(Target {
         tag: version.spec.source.ollama.tag.clone(),

@@ -29,9 +29,10 @@ fn all_faults_in_the_settings_are_named_at_once() {
     {
         assert!(said.contains(fault), "{fault} is not in {said}");
     }
-    let answer = drover(&["gateway", "--config", "/nowhere.yaml"], &[]);
+    let answer = drover(&["gateway", "--config", "/nowhere.yaml", "--queue-timeout", "long"], &[]);
     assert_eq!(answer.status.code(), Some(2));
-    assert!(text(&answer.stderr).contains("/nowhere.yaml"));
+    let said = text(&answer.stderr);
+    assert!(said.contains("/nowhere.yaml") && said.contains("queue-timeout = \"long\" (flag)"), "{said}");
     assert_eq!(drover(&["gateway", "--no-such-flag"], &[]).status.code(), Some(2));
 }
 

@@ -1,6 +1,6 @@
 //! Conditions keep the time of their last change.
 
-use drover::domain::conditions::{Condition, ConditionStatus, Finding, is_true, merge};
+use drover::domain::conditions::{Condition, ConditionStatus, Finding, merge};
 use jiff::Timestamp;
 use proptest::{collection::vec, prelude::*};
 
@@ -42,7 +42,6 @@ proptest! {
                 let before = earlier.iter().find(|c| c.type_ == condition.type_);
                 let expected = before.filter(|b| b.status == condition.status).map_or(now, |b| b.last_transition_time);
                 prop_assert_eq!(condition.last_transition_time, expected);
-                prop_assert_eq!(is_true(&conditions, &condition.type_), condition.status == ConditionStatus::True);
             }
             let again = merge(&conditions, findings, Some(round as i64), at(99_999));
             prop_assert_eq!(&again, &conditions, "the same findings later are the same conditions");
@@ -55,9 +54,4 @@ proptest! {
         let text = serde_json::to_string(&conditions).expect("JSON");
         prop_assert_eq!(serde_json::from_str::<Vec<Condition>>(&text).expect("conditions"), conditions);
     }
-}
-
-#[test]
-fn a_type_that_is_not_there_is_not_true() {
-    assert!(!is_true(&[], "Ready"));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use drover::domain::pull::{
     Action, Attempt, Fault, Line, NodePhase, NodeView, Phase, Progress, STALL_AFTER, decide, elapsed, is_worth_writing,
-    percent, phase,
+    percent, phase, retry_after,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::{collection::vec, prelude::*};
@@ -309,4 +309,14 @@ fn every_fault_has_a_reason_of_its_own_and_advice() {
     assert_eq!(reasons.len(), all.len());
     assert!(reasons.iter().all(|reason| camel.is_match(reason)), "{reasons:?}");
     assert!(all.iter().all(|fault| fault.advice().len() > 10));
+}
+
+#[test]
+fn a_node_that_was_away_is_tried_again_soon_and_hashing_may_take_long() {
+    let wait = |fault| retry_after(fault, 20, Duration::from_secs(5), Duration::from_secs(300), 1.0);
+    assert_eq!(wait(Fault::NodeAway), Duration::from_secs(10));
+    assert_eq!(wait(Fault::NoSuchModel), Duration::from_secs(300));
+    let line = |status: &str| Line { status: status.into(), ..Line::default() };
+    assert_eq!(line("pulling 0123456789ab").patience(), STALL_AFTER);
+    assert!(line("verifying sha256 digest").patience() > STALL_AFTER);
 }

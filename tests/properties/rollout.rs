@@ -128,6 +128,7 @@ impl World {
                 version: VERSIONS[0].into(),
                 steps: vec![step(20, 60), step(50, 120)],
                 require_approval: false,
+                analysis: false,
                 paused: false,
                 min_nodes: 1,
                 id_prefix: "abc".into(),
@@ -512,6 +513,19 @@ fn a_promotion_leaves_one_step_only_also_when_the_steps_are_edited_before_the_ne
     world.commands.promote = Some(format!("{}/0", world.state.rollout_id));
     world.decide();
     assert_eq!(World::share(&world.state, "v1.1.0"), 80, "a new promotion counts");
+}
+
+#[test]
+fn a_step_with_an_analysis_that_nothing_measures_is_left_by_promotion_and_says_so() {
+    let mut world = with_canary("v1.1.0");
+    world.spec.analysis = true;
+    world.pass(10_000_000);
+    let said = world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20, "time is no evidence");
+    assert!(said.findings[0].message.contains("analysis is not measured"), "{said:?}");
+    world.commands.promote = Some(format!("{}/0", world.state.rollout_id));
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 50);
 }
 
 #[test]

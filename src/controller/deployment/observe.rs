@@ -38,7 +38,8 @@ pub fn spec(object: &ModelDeployment) -> Spec {
     Spec {
         version: object.spec.version.clone(),
         steps: steps.map(|step| Step { weight: step.weight, duration: step.duration.0 }).collect(),
-        require_approval: canary.as_ref().is_some_and(|canary| canary.require_approval || canary.analysis.is_some()),
+        require_approval: canary.as_ref().is_some_and(|canary| canary.require_approval),
+        analysis: canary.as_ref().is_some_and(|canary| canary.analysis.is_some()),
         paused: object.spec.paused,
         min_nodes: object.spec.placement.min_nodes,
         id_prefix: object.uid().unwrap_or_default().chars().take(ID_PREFIX).collect(),
@@ -86,11 +87,8 @@ fn availability(version: &ModelVersion, object: &ModelDeployment, nodes: &[Arc<O
         let message = format!("{} has no digest yet: see ModelVersion {}", version.spec.version, version.name_any());
         return Availability { release: None, nodes: 0, message };
     };
-    let holders = nodes.iter().filter(|node| {
-        node.usable().is_ok()
-            && object.spec.placement.node_selector.matches(node.labels())
-            && node.holds(alias, &digest).is_some()
-    });
+    let selector = &object.spec.placement.node_selector;
+    let holders = nodes.iter().filter(|node| node.serves(selector, alias, &digest).is_some());
     let tag = version.spec.source.ollama.tag.clone();
     let nodes = holders.count() as u32;
     let release = Release { version: version.spec.version.clone(), tag, digest };

@@ -99,9 +99,8 @@ fn cold_holders<'a>(
 ) -> impl Iterator<Item = &'a OllamaNode> {
     let known = version.status.as_ref().and_then(|status| Some((status.alias.as_ref()?, status.digest.as_ref()?)));
     nodes.iter().map(AsRef::as_ref).filter(move |node: &&OllamaNode| {
-        let held = known.and_then(|(alias, digest)| node.holds(alias, digest));
-        let picked = object.spec.placement.node_selector.matches(node.labels());
-        picked && node.usable().is_ok() && held.is_some_and(|held| !held.loaded)
+        let selector = &object.spec.placement.node_selector;
+        known.and_then(|(alias, digest)| node.serves(selector, alias, digest)).is_some_and(|held| !held.loaded)
     })
 }
 

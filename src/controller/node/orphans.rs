@@ -20,7 +20,7 @@ fn orphans<'a>(status: &'a OllamaNodeStatus, versions: &[Arc<ModelVersion>], id:
 
 /// Removes them, unless the view of the versions is incomplete or the node is busy: then a later look does.
 pub async fn remove(context: &Context, node: &OllamaNode, status: &OllamaNodeStatus, id: &str) {
-    if status.stale || !context.versions.is_whole() {
+    if status.versions.is_empty() || status.stale || !context.versions.is_whole() {
         return;
     }
     let versions = context.versions.list(&node.namespace().unwrap_or_default());

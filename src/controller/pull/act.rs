@@ -4,7 +4,6 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use futures::StreamExt;
@@ -18,17 +17,12 @@ use super::{super::Context, observe::Seen, plan::Plan};
 use crate::{
     api::{ModelPull, ModelPullSpec, OllamaNode, Retry},
     domain::{
-        backoff,
         model_name::ModelName,
         node::NodeModel,
-        pull::{Action, Attempt, Fault, Line, Progress, STALL_AFTER},
+        pull::{self, Action, Attempt, Fault, Line, Progress, STALL_AFTER},
     },
     ports::NodeError,
 };
-
-const NODE_AWAY_WAIT: Duration = Duration::from_secs(10);
-/// Hashing a big layer is silent for minutes.
-const VERIFY_WITHIN: Duration = Duration::from_secs(3600);
 
 /// A node's URL and a model's full name.
 type Key = (String, String);
@@ -219,9 +213,7 @@ impl Job {
     fn failed(&self, fault: Fault, message: String) -> Attempt {
         let failures = self.failures + 1;
         let Retry { initial_delay, max_delay } = &self.spec.retry;
-        // A node that comes back soon is not left waiting for minutes.
-        let ceiling = if fault == Fault::NodeAway { NODE_AWAY_WAIT.min(max_delay.0) } else { max_delay.0 };
-        let wait = backoff::delay(failures, initial_delay.0, ceiling, rand::random());
+        let wait = pull::retry_after(fault, failures, initial_delay.0, max_delay.0, rand::random());
         warn!(node = %self.node.name, model = self.spec.model, reason = fault.reason(), message, ?wait, "pull failed");
         let retry_at = Timestamp::now().saturating_add(wait).unwrap_or(Timestamp::MAX);
         Attempt::Failed { fault, message, failures, retry_at }
@@ -243,7 +235,7 @@ impl Job {
             if line.status == "success" {
                 return self.find().await;
             }
-            patience = if line.status.starts_with("verifying") { VERIFY_WITHIN } else { STALL_AFTER };
+            patience = line.patience();
             if self.context.pulling.fold(&self.key, &line, Timestamp::now()) {
                 return Err((Fault::Stalled, "the pull did not move".into()));
             }

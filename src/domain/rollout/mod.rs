@@ -35,6 +35,8 @@ pub struct Spec {
     pub steps: Vec<Step>,
     /// Each step is left only by `drover.dev/promote`.
     pub require_approval: bool,
+    /// An analysis is asked for. Nothing measures yet, so each step is left by promotion, too: none rises without evidence.
+    pub analysis: bool,
     /// Hold everything but rollbacks.
     pub paused: bool,
     /// Ready nodes that must hold a version before it gets traffic.

@@ -196,7 +196,7 @@ impl Draft<'_> {
             self.wake_after = Some(duration - held);
             return Next::Done;
         }
-        if !promoted && spec.require_approval {
+        if !promoted && (spec.require_approval || spec.analysis) {
             return Next::Done;
         }
         if promoted {
