@@ -2,9 +2,12 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, stream};
+use futures::{
+    FutureExt, StreamExt,
+    stream::{self, BoxStream},
+};
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -79,7 +82,7 @@ impl Feed {
             self.versions.changes().map(drop).boxed(),
             self.deployments.changes().map(drop).boxed(),
         ]);
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut heartbeats = heartbeats(self.client.clone());
         let mut heard = Instant::now();
         let mut complete = false;
         loop {
@@ -96,8 +99,8 @@ impl Feed {
                         self.publish();
                     }
                 }
-                _ = heartbeat.tick() => {
-                    if self.is_api_alive().await {
+                Some(alive) = heartbeats.next() => {
+                    if alive {
                         if complete && heard.elapsed() >= CANARY_LEASE {
                             self.publish();
                         }
@@ -112,10 +115,6 @@ impl Feed {
 
     fn is_complete(&self) -> bool {
         self.nodes.is_ready() && self.versions.is_ready() && self.deployments.is_ready()
-    }
-
-    async fn is_api_alive(&self) -> bool {
-        matches!(tokio::time::timeout(HEARTBEAT_WITHIN, self.client.apiserver_version()).await, Ok(Ok(_)))
     }
 
     fn publish(&self) {
@@ -147,4 +146,15 @@ impl Feed {
             warn!(file = %file.display(), %error, "the table can't be kept for a restart");
         }
     }
+}
+
+/// Whether the API answers, asked regularly. Waiting for an answer holds up nothing else: a rollback may be arriving.
+fn heartbeats(client: Client) -> BoxStream<'static, bool> {
+    let beats = (tokio::time::interval(HEARTBEAT), client);
+    let next = |(mut interval, client): (Interval, Client)| async move {
+        interval.tick().await;
+        let answer = tokio::time::timeout(HEARTBEAT_WITHIN, client.apiserver_version()).await;
+        Some((matches!(answer, Ok(Ok(_))), (interval, client)))
+    };
+    stream::unfold(beats, next).boxed()
 }
