@@ -93,8 +93,8 @@ async fn models_go_through_the_registry_to_nodes_which_answer() {
 
     let trickle = Trickle::start(&node.url(), &small, 20.0);
     check_answers(&node, &small).await;
-    let samples = trickle.stop().await;
-    assert!(samples.len() >= 2, "{} samples", samples.len());
+    // One whole answer and one stream at least, however fast the checks were.
+    let samples = trickle.stop_after(2).await;
     assert_eq!(failures(&samples).len(), 0, "{samples:?}");
     assert!(samples.iter().all(|sample| sample.text == "Hello from alpha one."), "{samples:?}");
     check_a_failing_node(&mut node, &small).await;

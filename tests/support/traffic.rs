@@ -1,6 +1,10 @@
 //! A steady trickle of small chats through a gateway, each of which is recorded.
 
 use std::collections::BTreeMap;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 use std::time::{Duration, Instant};
 
 use reqwest::header::HeaderMap;
@@ -9,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
-use super::http_client;
+use super::{eventually, http_client};
 
 /// One request and what came of it.
 #[derive(Clone, Debug)]
@@ -33,6 +37,7 @@ pub struct Sample {
 /// Sends requests until it is stopped.
 pub struct Trickle {
     stop: oneshot::Sender<()>,
+    started: Arc<AtomicUsize>,
     task: JoinHandle<Vec<Sample>>,
 }
 
@@ -41,8 +46,19 @@ impl Trickle {
     pub fn start(gateway_url: &str, model: &str, per_second: f64) -> Self {
         let (stop, stopped) = oneshot::channel();
         let caller = Caller { http: http_client(), url: format!("{gateway_url}/api/chat"), model: model.to_owned() };
-        let task = tokio::spawn(trickle(caller, Duration::from_secs_f64(1.0 / per_second), stopped));
-        Self { stop, task }
+        let started = Arc::<AtomicUsize>::default();
+        let task = tokio::spawn(trickle(caller, Duration::from_secs_f64(1.0 / per_second), started.clone(), stopped));
+        Self { stop, started, task }
+    }
+
+    /// Goes on until at least this many requests were sent, then as [`Self::stop`].
+    pub async fn stop_after(self, requests: usize) -> Vec<Sample> {
+        eventually("enough requests were sent", Duration::from_secs(60), async || {
+            let started = self.started.load(Ordering::Relaxed);
+            if started >= requests { Ok(()) } else { Err(started) }
+        })
+        .await;
+        self.stop().await
     }
 
     /// Waits for the answers that are still to come; returns all samples in the order of their start.
@@ -74,7 +90,12 @@ struct Caller {
     model: String,
 }
 
-async fn trickle(caller: Caller, period: Duration, mut stopped: oneshot::Receiver<()>) -> Vec<Sample> {
+async fn trickle(
+    caller: Caller,
+    period: Duration,
+    started: Arc<AtomicUsize>,
+    mut stopped: oneshot::Receiver<()>,
+) -> Vec<Sample> {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut running = JoinSet::new();
@@ -86,6 +107,7 @@ async fn trickle(caller: Caller, period: Duration, mut stopped: oneshot::Receive
         }
         let caller = caller.clone();
         running.spawn(async move { caller.chat(number % 2 == 1).await });
+        started.store(number + 1, Ordering::Relaxed);
     }
     let mut samples = running.join_all().await;
     samples.sort_by_key(|sample| sample.started);
