@@ -1,6 +1,6 @@
 //! The seams between decisions and the world: what the rest of the code asks of a node or a gateway.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::domain::{
     node::{Probe, ProbeFault},
-    pull::Line,
+    pull::{Fault, Line},
 };
 
 /// Why a call to a node failed. No variant ever holds a prompt or an answer.
@@ -161,4 +161,87 @@ pub enum GatewayError {
 pub trait Gateways: Send + Sync {
     /// Asks every gateway; one that is away is left out.
     fn stats(&self) -> BoxFuture<'_, Result<Vec<GatewayStats>, GatewayError>>;
+}
+
+/// A login at a registry. The password is never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// User name.
+    pub username: String,
+    /// Password or token.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// What a mirror shall let nodes pull by a token: `PUT /drover/v1/pulls/TOKEN`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PullGrant {
+    /// The model as people write it.
+    pub model: String,
+    /// Whether its registry may be spoken to by plain http, where the mirror has no upstream of its own for it.
+    #[serde(default)]
+    pub insecure: bool,
+    /// The login at its registry; unset: what the mirror has for that registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
+    /// The digest that it must have, as nodes report it or as the registry does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// What a granted model stands for right now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantedModel {
+    /// The digest that a node reports once it has it.
+    pub digest: String,
+    /// The registry's digest of the manifest; the same for manifests in Ollama's own form.
+    pub upstream_digest: String,
+    /// Bytes of all layers.
+    pub size_bytes: i64,
+    /// Why this may be outdated: the registry could not be asked, and this is what the mirror had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<String>,
+}
+
+/// Why a mirror did not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MirrorError {
+    /// It can't be reached.
+    #[error("the mirror can't be reached: {0}")]
+    Unreachable(String),
+    /// It answered with an error of its own, for example a wrong key.
+    #[error("the mirror answered HTTP {status}: {message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+    /// The model can't be had.
+    #[error("{message}")]
+    Pull {
+        /// What happened.
+        fault: Fault,
+        /// In words; names the registry.
+        message: String,
+        /// When the registry asked to come back.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// How the controller has a mirror let nodes pull.
+pub trait Mirror: Send + Sync {
+    /// Asks the registry what the model stands for now, and lets whoever has the token pull exactly that. The same
+    /// token may be granted again, also with other terms.
+    fn grant<'a>(&'a self, token: &'a str, grant: PullGrant) -> BoxFuture<'a, Result<GrantedModel, MirrorError>>;
+
+    /// Takes a grant back; one that isn't there is as good.
+    fn revoke<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<(), MirrorError>>;
 }

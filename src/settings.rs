@@ -31,21 +31,24 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Which command a setting is for.
+/// A long-running command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Every long-running command.
-    All,
     /// `drover controller`.
     Controller,
     /// `drover gateway`.
     Gateway,
+    /// `drover mirror`.
+    Mirror,
 }
+
+/// Every long-running command.
+const ALL: &[Scope] = &[Scope::Controller, Scope::Gateway, Scope::Mirror];
 
 /// One setting: its name, what it is for, and what it is when nobody says.
 pub struct Setting {
-    /// Which command it is a flag of; in the file and the environment it may stand for every command.
-    pub scope: Scope,
+    /// Which commands it is a flag of; in the file and the environment it may stand for every command.
+    pub scope: &'static [Scope],
     /// The name, as a flag without the dashes.
     pub name: &'static str,
     /// For people.
@@ -56,57 +59,58 @@ pub struct Setting {
 
 /// Every setting there is.
 pub const SETTINGS: &[Setting] = &[
-    Setting { scope: Scope::All, name: "log-format", help: "`text` for people, `json` for programs", default: "text" },
+    Setting { scope: ALL, name: "log-format", help: "`text` for people, `json` for programs", default: "text" },
     Setting {
-        scope: Scope::All,
+        scope: ALL,
         name: "log-level",
         help: "`error`, `warn`, `info`, `debug`, `trace`, or a tracing filter",
         default: "info",
     },
     Setting {
-        scope: Scope::All,
+        scope: ALL,
         name: "namespace",
         help: "The only namespace to look at; empty: all of them for the controller, `default` for the gateway",
         default: "",
     },
+    Setting { scope: ALL, name: "health-listen", help: "Address of /livez and /readyz", default: "127.0.0.1:11438" },
     Setting {
-        scope: Scope::All,
-        name: "health-listen",
-        help: "Address of /livez and /readyz",
-        default: "127.0.0.1:11438",
-    },
-    Setting {
-        scope: Scope::All,
+        scope: ALL,
         name: "drain-timeout",
         help: "How long requests and tasks may take to finish after SIGTERM",
         default: "30s",
     },
     Setting {
-        scope: Scope::Gateway,
+        scope: &[Scope::Gateway],
         name: "gateway-listen",
         help: "Address that the gateway answers requests on",
         default: "127.0.0.1:11435",
     },
     Setting {
-        scope: Scope::Gateway,
+        scope: &[Scope::Gateway, Scope::Mirror],
         name: "data-dir",
         help: "Folder for what must outlive a restart; empty: keep nothing",
         default: "",
     },
     Setting {
-        scope: Scope::Controller,
+        scope: &[Scope::Controller],
         name: "gateways",
         help: "Comma-separated URLs of the gateways; each address behind a host name is one gateway",
         default: "",
     },
     Setting {
-        scope: Scope::Controller,
+        scope: &[Scope::Controller],
         name: "probe-interval",
         help: "How often each node is looked at",
         default: "5s",
     },
     Setting {
-        scope: Scope::Gateway,
+        scope: &[Scope::Controller, Scope::Mirror],
+        name: "mirror-key-file",
+        help: "File with the key by which the controller and the mirror know each other",
+        default: "",
+    },
+    Setting {
+        scope: &[Scope::Gateway],
         name: "queue-timeout",
         help: "How long a request may wait for a node with room",
         default: "60s",
@@ -134,6 +138,8 @@ pub struct Settings {
     pub gateways: Vec<String>,
     /// How often each node is looked at.
     pub probe_interval: Duration,
+    /// File with the key that the controller and the mirror share.
+    pub mirror_key_file: Option<PathBuf>,
     /// How long a request may wait for a node.
     pub queue_timeout: Duration,
 }
@@ -216,9 +222,10 @@ impl Settings {
             health_listen: reader.read("health-listen", ADDRESS, UNSET),
             drain_timeout: reader.read("drain-timeout", DURATION, HumanDuration::default()).0,
             gateway_listen: reader.read("gateway-listen", ADDRESS, UNSET),
-            data_dir: Some(reader.text("data-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
+            data_dir: reader.path("data-dir"),
             gateways: reader.urls("gateways"),
             probe_interval: reader.read("probe-interval", DURATION, HumanDuration::default()).0,
+            mirror_key_file: reader.path("mirror-key-file"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
         };
         if settings.probe_interval < Duration::from_millis(100) {
@@ -240,6 +247,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn text(&self, name: &str) -> String {
         self.values.get(name).map(|(value, _)| value.clone()).unwrap_or_default()
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        Some(self.text(name)).filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
     fn read<T: FromStr>(&mut self, name: &str, advice: &str, otherwise: T) -> T {

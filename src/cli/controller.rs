@@ -11,7 +11,7 @@ use crate::{
     ollama::Ollama,
     settings::Settings,
     supervisor::Supervisor,
-    telemetry::{self, Readiness},
+    telemetry::{Health, Readiness},
 };
 
 pub async fn run(settings: Settings) -> Result<(), String> {
@@ -20,7 +20,8 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let health = TcpListener::bind(settings.health_listen)
         .await
         .map_err(|error| format!("health-listen {}: {error}", settings.health_listen))?;
-    supervisor.service("health", telemetry::serve(health, readiness.clone(), supervisor.stop_token()));
+    let answers = Health { readiness: readiness.clone(), ..Health::default() };
+    supervisor.service("health", answers.serve(health, supervisor.stop_token()));
     let client = cluster::connect().await?;
     let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
     let gateways = Arc::new(GatewayClient::new(settings.gateways).map_err(|error| error.to_string())?);

@@ -12,7 +12,7 @@ use crate::{
     routing_table::feed,
     settings::Settings,
     supervisor::Supervisor,
-    telemetry::{self, Readiness},
+    telemetry::{Health, Readiness},
 };
 
 const TABLE_FILE: &str = "routing-table.json";
@@ -34,7 +34,8 @@ pub async fn run(settings: Settings) -> Result<(), String> {
         None => None,
     };
     let target = feed::Target { table: Arc::default(), file, readiness: Readiness::default() };
-    supervisor.service("health", telemetry::serve(health, target.readiness.clone(), stop.clone()));
+    let answers = Health { readiness: target.readiness.clone(), ..Health::default() };
+    supervisor.service("health", answers.serve(health, stop.clone()));
     feed::restore(&target);
 
     let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);

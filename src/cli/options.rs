@@ -10,7 +10,7 @@ const CONFIG: &str = "config";
 
 /// A command with settings of its own.
 pub trait Command {
-    /// Which settings are flags of it, beside those of every command.
+    /// Which settings are flags of it.
     const SCOPE: Scope;
 }
 
@@ -36,7 +36,7 @@ pub struct Options<C> {
 }
 
 fn flags_of<C: Command>() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().filter(|setting| setting.scope == Scope::All || setting.scope == C::SCOPE)
+    SETTINGS.iter().filter(|setting| setting.scope.contains(&C::SCOPE))
 }
 
 impl<C: Command> Options<C> {

@@ -1,4 +1,4 @@
-//! `/livez` and `/readyz`.
+//! The health port: `/livez`, `/readyz`, `/metrics` and what a command adds.
 
 use std::{
     io,
@@ -8,9 +8,17 @@ use std::{
     },
 };
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use super::Metrics;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Whether this process can do its work; shared, starts as no.
 #[derive(Clone, Default)]
@@ -31,13 +39,28 @@ impl Readiness {
     }
 }
 
-/// Answers until `stop`.
-///
-/// # Errors
-/// Whatever the listener says.
-pub async fn serve(listener: TcpListener, readiness: Readiness, stop: CancellationToken) -> io::Result<()> {
-    let router = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(move || async move { readiness.answer() }));
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+/// What the health port answers.
+#[derive(Clone, Default)]
+pub struct Health {
+    /// For `/readyz`.
+    pub readiness: Readiness,
+    /// For `/metrics`.
+    pub metrics: Metrics,
+    /// Further paths.
+    pub more: Router,
+}
+
+impl Health {
+    /// Answers until `stop`.
+    ///
+    /// # Errors
+    /// Whatever the listener says.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        let Self { readiness, metrics, more } = self;
+        let router = more
+            .route("/livez", get(|| async { "ok\n" }))
+            .route("/readyz", get(move || async move { readiness.answer() }))
+            .route("/metrics", get(move || async move { ([(CONTENT_TYPE, OPEN_METRICS)], metrics.text()) }));
+        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    }
 }

@@ -1,8 +1,10 @@
-//! Logs and the health port.
+//! Logs, metrics and the health port.
 
 mod health;
+mod metrics;
 
-pub use health::{Readiness, serve};
+pub use health::{Health, Readiness};
+pub use metrics::Metrics;
 
 use std::io::IsTerminal;
 
