@@ -4,6 +4,7 @@
 mod support;
 
 mod chart;
+mod faults;
 mod fleet;
 mod nodes;
 mod process;

@@ -34,6 +34,26 @@ impl Drover {
         Self::start(name, &arguments, kubeconfig, dir).await
     }
 
+    /// Starts a mirror on `port` that keeps everything in `dir`, with further arguments.
+    pub async fn mirror(port: u16, dir: &Path, more: &[&str]) -> Self {
+        Self::mirror_at("127.0.0.1", port, dir, more).await
+    }
+
+    /// The same on another address of this machine.
+    pub async fn mirror_at(address: &str, port: u16, dir: &Path, more: &[&str]) -> Self {
+        let (listen, data) = (format!("{address}:{port}"), dir.join("mirror-data").display().to_string());
+        let mut arguments = vec!["mirror", "--mirror-listen", &listen, "--data-dir", &data];
+        arguments.extend(more);
+        Self::start("mirror", &arguments, Path::new("/dev/null"), dir).await
+    }
+
+    /// Starts a controller for one namespace with further arguments.
+    pub async fn controller_with(kubeconfig: &Path, namespace: &str, more: &[&str], dir: &Path) -> Self {
+        let mut arguments = vec!["controller", "--namespace", namespace, "--probe-interval", "1s"];
+        arguments.extend(more);
+        Self::start("controller", &arguments, kubeconfig, dir).await
+    }
+
     async fn start(name: &str, arguments: &[&str], kubeconfig: &Path, dir: &Path) -> Self {
         let health = free_port();
         let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();

@@ -21,7 +21,7 @@ use super::Registry;
 /// A proxy in front of a [`Registry`]. By itself it changes one thing only: the answer to a request for a whole blob
 /// gets a `Location`, from which Ollama takes the address for its downloads.
 pub struct RegistryFront {
-    port: u16,
+    address: String,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
 }
@@ -41,6 +41,11 @@ impl RegistryFront {
 
     /// The same on a port that is known beforehand.
     pub async fn start_on(upstream: &Registry, port: u16) -> Self {
+        Self::start_at(upstream, "127.0.0.1", port).await
+    }
+
+    /// The same on another address of this machine.
+    pub async fn start_at(upstream: &Registry, address: &str, port: u16) -> Self {
         let shared = Arc::new(Shared {
             upstream: upstream.url(),
             http: http_client(),
@@ -48,15 +53,15 @@ impl RegistryFront {
             bandwidth_used_until: Mutex::new(Instant::now()),
             served: Mutex::default(),
         });
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
+        let listener = tokio::net::TcpListener::bind((address, port)).await.expect("the port is free");
         let app = Router::new().fallback(proxy).with_state(shared.clone());
         let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("the front serves") });
-        Self { port, shared, server }
+        Self { address: format!("{address}:{port}"), shared, server }
     }
 
     /// Host and port, as in the name of a model.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address.clone()
     }
 
     pub fn url(&self) -> String {
