@@ -36,7 +36,8 @@ fn a_node_that_cannot_reach_the_mirror_pulls_directly_and_says_so() {
         let near = Ollama::start_in(network.host(), "near", &scratch.join("near")).await;
         let far = Ollama::start_in(network.host(), "far", &scratch.join("far")).await;
         far.host().cut_off(&network.second());
-        publish(&registry, &near, &[("drover/alpha", "1", TinyLlama::new(70))]).await;
+        let maker = Ollama::start("maker", &scratch.join("maker")).await;
+        publish(&registry, &maker, &[("drover/alpha", "1", TinyLlama::new(70))]).await;
         let front = RegistryFront::start_at(&registry, &network.first(), free_port()).await;
         let key = scratch.join("key");
         fs::write(&key, "a key of sixteen letters at least").expect("a key file");
@@ -90,7 +91,6 @@ fn a_full_disk_is_named_and_the_pull_goes_on_when_there_is_room() {
         let digest = parts.registry.manifest_digest("drover/big", "1").await;
         assert_eq!(small.digest_of(&parts.model("drover/big:1")).await, Some(digest));
         assert!(parts.front.blob_bytes() < 25 * MIB, "the mirror fetched it once: {}", parts.front.blob_bytes());
-        drop(small);
     });
 }
 
