@@ -68,10 +68,9 @@ pub fn plan(pull: &ModelPull, observed: &Observed, now: Timestamp) -> Plan {
             Source::Direct { due: seen.next_check.is_some_and(|at| at <= now) }
         } else {
             Source::Mirror {
-                target: target.as_ref().map(|known| Target {
-                    digest: &known.digest,
-                    upstream_digest: &known.upstream_digest,
-                }),
+                target: target
+                    .as_ref()
+                    .map(|known| Target { digest: &known.digest, upstream_digest: &known.upstream_digest }),
                 granted: grant.is_some_and(|grant| grant.is_fresh),
                 failure: failure.as_ref(),
             }
@@ -188,7 +187,8 @@ fn decide(pull: &ModelPull, seen: &Seen, source: Source<'_>, now: Timestamp) -> 
             node.percent = Some(100);
             node.digest = pull::held(view.listed, view.attempt).unwrap_or_default().into();
             let put = seen.is_put || seen.node.is_pulled(&spec.model);
-            node.adopted = view.listed.is_some() && view.attempt.is_none() && !put || was_adopted(pull, &node.node, put);
+            node.adopted =
+                view.listed.is_some() && view.attempt.is_none() && !put || was_adopted(pull, &node.node, put);
             if node.message.is_empty() {
                 node.message = earlier_bypass(pull, &node);
             }
