@@ -209,6 +209,7 @@ const PURE: &[&str] = &[
     "controller/version/status",
     "controller/deployment/status",
     "routing_table/compile",
+    "health/facts",
 ];
 
 #[test]
@@ -283,6 +284,16 @@ fn the_table_that_requests_read_knows_no_kubernetes() {
     let words = ["kube", "kube_runtime", "k8s_openapi", "cluster", "api"];
     let breaches = all.iter().filter(|source| source.is_in(&places)).flat_map(|source| source.naming(&words));
     must_be_empty("only compile.rs and feed.rs of routing_table may know objects", breaches.collect());
+}
+
+#[test]
+fn the_health_of_models_is_read_from_objects_alone() {
+    let all = sources();
+    let modules =
+        ["crate::api", "crate::cluster", "crate::domain", "crate::supervisor", "crate::telemetry", "crate::health"];
+    let crates = dependencies();
+    let allowed: Vec<&str> = modules.into_iter().chain(crates.iter().map(String::as_str)).collect();
+    must_be_empty("health may use api, cluster and domain", check_uses(&all, &["health"], &allowed));
 }
 
 #[test]

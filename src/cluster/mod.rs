@@ -1,10 +1,12 @@
 //! The only code that talks to the Kubernetes API: watches, status writes, events.
 
 mod events;
+mod follow;
 mod watch;
 mod write;
 
 pub use events::Events;
+pub use follow::{Follower, Objects, Sight};
 pub use kube::Client;
 pub use watch::{Change, Watched};
 pub use write::{Precondition, annotate, apply_status, set_finalizer};

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod conditions;
+mod health;
 mod labels;
 mod names;
 mod params;

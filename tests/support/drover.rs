@@ -56,6 +56,11 @@ impl Drover {
         drover
     }
 
+    /// The base URL of the health port.
+    pub fn health_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.health)
+    }
+
     /// The process, for kills and the log.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

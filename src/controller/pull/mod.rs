@@ -51,8 +51,9 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     let nodes = references(&context.nodes, pulls.clone(), same_namespace);
     let pokes = BroadcastStream::new(context.pokes.pulls.subscribe()).filter_map(|poke| async { poke.ok() }).boxed();
     context.nodes.ready().await?;
+    let meter = context.meters.of::<ModelPull>();
     let reconciler = Arc::new(Pulls { context, written: Mutex::default() });
-    driver::run(reconciler, pulls, vec![nodes, pokes], stop).await
+    driver::run(reconciler, pulls, vec![nodes, pokes], meter, stop).await
 }
 
 impl Reconciler for Pulls {
