@@ -3,7 +3,9 @@
 //! Each setting has one name. In the file it is a key (`log-format: json`), in the environment `DROVER_LOG_FORMAT`,
 //! as a flag `--log-format`.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration,
+};
 
 use crate::domain::{duration::HumanDuration, size::ByteSize, upstream::Upstreams};
 
@@ -103,12 +105,7 @@ pub const SETTINGS: &[Setting] = &[
         help: "How often each node is looked at",
         default: "5s",
     },
-    Setting {
-        scope: &[Scope::Controller],
-        name: "max-pulls",
-        help: "How many nodes may pull at once",
-        default: "128",
-    },
+    Setting { scope: &[Scope::Controller], name: "max-pulls", help: "How many nodes may pull at once", default: "128" },
     Setting {
         scope: &[Scope::Controller],
         name: "mirror-url",

@@ -31,12 +31,7 @@ struct Entry {
 ///
 /// # Errors
 /// What is wrong with the Secret.
-pub async fn registry_login(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-    host: Option<&str>,
-) -> Result<Login, String> {
+pub async fn registry_login(client: &Client, namespace: &str, name: &str, host: Option<&str>) -> Result<Login, String> {
     let secret = Api::<Secret>::namespaced(client.clone(), namespace).get(name).await.map_err(|error| match error {
         kube::Error::Api(status) if status.code == 404 => format!("Secret {name} is not there"),
         kube::Error::Api(status) if status.code == 403 => {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use drover::domain::pull::{
-    Action, Attempt, Failure, Fault, Hold, Line, NodePhase, NodeView, Phase, Progress, STALL_AFTER, Source, Stage, Target,
-    Wish, decide, elapsed, held, is_worth_writing, percent, phase, retry_after,
+    Action, Attempt, Failure, Fault, Hold, Line, NodePhase, NodeView, Phase, Progress, STALL_AFTER, Source, Stage,
+    Target, Wish, decide, elapsed, held, is_worth_writing, percent, phase, retry_after,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::{collection::vec, prelude::*};
@@ -318,13 +318,15 @@ fn attempt() -> impl Strategy<Value = Option<Attempt>> {
     let stage = prop_oneof![
         prop::sample::select(&[Hold::Node, Hold::Turn, Hold::All(3), Hold::Object(1)][..]).prop_map(Stage::Queued),
         Just(Stage::Running(Progress::of(10))),
-        ("[xy]", prop::option::of("[xy]"))
-            .prop_map(|(digest, before)| Stage::Done { digest, size_bytes: 7, before }),
+        ("[xy]", prop::option::of("[xy]")).prop_map(|(digest, before)| Stage::Done { digest, size_bytes: 7, before }),
     ];
     prop_oneof![
         Just(None),
-        (stage, prop::option::of(failure()))
-            .prop_map(|(stage, failure)| Some(Attempt { stage, failure, bypass: None })),
+        (stage, prop::option::of(failure())).prop_map(|(stage, failure)| Some(Attempt {
+            stage,
+            failure,
+            bypass: None
+        })),
         failure().prop_map(|failure| Some(Attempt { failure: Some(failure), ..Attempt::new(Stage::Failed) })),
     ]
 }

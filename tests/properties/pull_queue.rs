@@ -52,7 +52,9 @@ impl Model {
 
     fn may_start(&self, key: Key, limit: usize) -> bool {
         let wants = &self.waiting[&key];
-        self.running.len() < limit && !self.runs_on(key) && wants.iter().any(|(object, want)| self.has_room(*object, *want))
+        self.running.len() < limit
+            && !self.runs_on(key)
+            && wants.iter().any(|(object, want)| self.has_room(*object, *want))
     }
 
     fn priority(&self, key: Key) -> i32 {

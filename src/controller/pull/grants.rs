@@ -125,7 +125,8 @@ impl Grants {
         let secret = spec.pull_secret.as_ref().map(|secret| secret.name.clone());
         let mut hash = Sha256::new_with_prefix(&self.key);
         let insecure = if spec.insecure { "insecure" } else { "" };
-        let texts = [&namespace, &spec.model, insecure, secret.as_deref().unwrap_or(""), spec.digest.as_deref().unwrap_or("")];
+        let texts =
+            [&namespace, &spec.model, insecure, secret.as_deref().unwrap_or(""), spec.digest.as_deref().unwrap_or("")];
         for text in texts {
             // No text has this byte in it, so no two lists of texts give the same bytes.
             hash.update([0]);
@@ -149,7 +150,14 @@ impl Grants {
 
     /// What is known of a model that an object wants. One that it wants no longer is taken back, once nobody does.
     /// `was_checked`: whether the tag was looked up before, maybe by an earlier process.
-    pub fn look(&self, context: &Context, pull: &ObjectRef<ModelPull>, request: &Request, was_checked: bool, now: Timestamp) -> Grant {
+    pub fn look(
+        &self,
+        context: &Context,
+        pull: &ObjectRef<ModelPull>,
+        request: &Request,
+        was_checked: bool,
+        now: Timestamp,
+    ) -> Grant {
         self.leave(context, pull, Some(&request.token));
         let mut states = self.states();
         states.tokens.insert(pull.clone(), request.token.clone());

@@ -173,7 +173,13 @@ impl Job<'_> {
     }
 
     /// Through the mirror, to a name that nobody sees, which then becomes the plain one.
-    async fn through(&self, grants: &Arc<Grants>, request: &Request, url: &str, granted: &GrantedModel) -> Result<NodeModel, Failed> {
+    async fn through(
+        &self,
+        grants: &Arc<Grants>,
+        request: &Request,
+        url: &str,
+        granted: &GrantedModel,
+    ) -> Result<NodeModel, Failed> {
         let model = &self.terms.spec.model;
         let held = self.held().await.map_err(sure)?;
         let plain = held.into_iter().find(|held| ModelName::same(&held.name, model));
@@ -208,7 +214,13 @@ impl Job<'_> {
     }
 
     /// Gives what was pulled its plain name, if it is what was granted.
-    async fn take_name(&self, transit: &str, token: &str, replaces: bool, granted: &GrantedModel) -> Result<NodeModel, Trouble> {
+    async fn take_name(
+        &self,
+        transit: &str,
+        token: &str,
+        replaces: bool,
+        granted: &GrantedModel,
+    ) -> Result<NodeModel, Trouble> {
         let model = &self.terms.spec.model;
         let pulled = self.find(transit).await?;
         if pulled.digest != granted.digest {
@@ -359,6 +371,12 @@ impl Terms {
     /// What an object wants of a node now.
     pub fn new(pull: &ModelPull, node: &OllamaNode, route: Route) -> Self {
         let before = node.model(&pull.spec.model).map(|held| held.digest.clone());
-        Self { pull: ObjectRef::from_obj(pull), spec: pull.spec.clone(), node: ObjectRef::from_obj(node), before, route }
+        Self {
+            pull: ObjectRef::from_obj(pull),
+            spec: pull.spec.clone(),
+            node: ObjectRef::from_obj(node),
+            before,
+            route,
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     api::{DeletionPolicy, ModelPull, NodePull, UpdatePolicy},
     domain::{
         model_name::ModelName,
-        pull::{self, Action, Decision, Failure, NodePhase, NodeView, Source, Stage, Target, Wish, elapsed},
+        pull::{self, Action, Attempt, Decision, Failure, NodePhase, NodeView, Source, Stage, Target, Wish, elapsed},
     },
 };
 
@@ -68,10 +68,9 @@ pub fn plan(pull: &ModelPull, observed: &Observed, now: Timestamp) -> Plan {
             Source::Direct { due: seen.next_check.is_some_and(|at| at <= now) }
         } else {
             Source::Mirror {
-                target: target.as_ref().map(|known| Target {
-                    digest: &known.digest,
-                    upstream_digest: &known.upstream_digest,
-                }),
+                target: target
+                    .as_ref()
+                    .map(|known| Target { digest: &known.digest, upstream_digest: &known.upstream_digest }),
                 granted: grant.is_some_and(|grant| grant.is_fresh),
                 failure: failure.as_ref(),
             }
@@ -141,7 +140,14 @@ fn is_over(pull: &ModelPull, seen: &Seen, decision: &Decision, listed: Option<&s
     let Some(attempt) = &seen.attempt else { return false };
     let follows = pull.spec.update_policy == UpdatePolicy::Always;
     let failed_before = matches!(attempt.stage, Stage::Failed) && decision.phase == NodePhase::Ready && !follows;
-    attempt.is_listed(listed) || failed_before
+    (attempt.is_listed(listed) && is_told(pull, seen, attempt)) || failed_before
+}
+
+/// Whether the status says that the mirror was passed by, if it was and the status has room for that.
+fn is_told(pull: &ModelPull, seen: &Seen, attempt: &Attempt) -> bool {
+    let Some(bypass) = &attempt.bypass else { return true };
+    let lists_all = pull.status.as_ref().is_none_or(|status| status.desired_nodes <= pull::MAX_LISTED_NODES as i64);
+    !lists_all || earlier(pull, &seen.node.name_any()).is_some_and(|earlier| earlier.message == *bypass)
 }
 
 fn decide(pull: &ModelPull, seen: &Seen, source: Source<'_>, now: Timestamp) -> (Decision, NodePull) {
@@ -188,7 +194,8 @@ fn decide(pull: &ModelPull, seen: &Seen, source: Source<'_>, now: Timestamp) -> 
             node.percent = Some(100);
             node.digest = pull::held(view.listed, view.attempt).unwrap_or_default().into();
             let put = seen.is_put || seen.node.is_pulled(&spec.model);
-            node.adopted = view.listed.is_some() && view.attempt.is_none() && !put || was_adopted(pull, &node.node, put);
+            node.adopted =
+                view.listed.is_some() && view.attempt.is_none() && !put || was_adopted(pull, &node.node, put);
             if node.message.is_empty() {
                 node.message = earlier_bypass(pull, &node);
             }

@@ -293,7 +293,11 @@ impl Turn {
     }
 
     /// It failed; what was known of the last failure is given to `failure`. The objects that want it.
-    pub fn fail(&self, is_doubtful: bool, failure: impl FnOnce(Option<&Failure>) -> Failure) -> Vec<ObjectRef<ModelPull>> {
+    pub fn fail(
+        &self,
+        is_doubtful: bool,
+        failure: impl FnOnce(Option<&Failure>) -> Failure,
+    ) -> Vec<ObjectRef<ModelPull>> {
         let objects = self.with(|entry| {
             entry.attempt.failure = Some(failure(entry.attempt.failure.as_ref()));
             entry.attempt.stage = Stage::Failed;
