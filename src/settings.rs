@@ -3,7 +3,9 @@
 //! Each setting has one name. In the file it is a key (`log-format: json`), in the environment `DROVER_LOG_FORMAT`,
 //! as a flag `--log-format`.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration,
+};
 
 use crate::domain::{duration::HumanDuration, size::ByteSize, upstream::Upstreams};
 
@@ -103,6 +105,19 @@ pub const SETTINGS: &[Setting] = &[
         help: "How often each node is looked at",
         default: "5s",
     },
+    Setting { scope: &[Scope::Controller], name: "max-pulls", help: "How many nodes may pull at once", default: "128" },
+    Setting {
+        scope: &[Scope::Controller],
+        name: "mirror-url",
+        help: "Where the controller reaches the mirror; empty: nodes pull from registries directly",
+        default: "",
+    },
+    Setting {
+        scope: &[Scope::Controller],
+        name: "mirror-advertise",
+        help: "Where nodes reach the mirror; empty: at mirror-url",
+        default: "",
+    },
     Setting {
         scope: &[Scope::Controller, Scope::Mirror],
         name: "mirror-key-file",
@@ -184,6 +199,12 @@ pub struct Settings {
     pub gateways: Vec<String>,
     /// How often each node is looked at.
     pub probe_interval: Duration,
+    /// How many nodes may pull at once.
+    pub max_pulls: usize,
+    /// The mirror as the controller reaches it.
+    pub mirror_url: Option<String>,
+    /// The mirror as nodes reach it.
+    pub mirror_advertise: Option<String>,
     /// File with the key that the controller and the mirror share.
     pub mirror_key_file: Option<PathBuf>,
     /// Address of the mirror.
@@ -285,6 +306,9 @@ impl Settings {
             data_dir: reader.path("data-dir"),
             gateways: reader.urls("gateways"),
             probe_interval: reader.read("probe-interval", DURATION, HumanDuration::default()).0,
+            max_pulls: reader.read("max-pulls", COUNT, NonZeroUsize::MIN).get(),
+            mirror_url: reader.server("mirror-url"),
+            mirror_advertise: reader.server("mirror-advertise"),
             mirror_key_file: reader.path("mirror-key-file"),
             mirror_listen: reader.read("mirror-listen", ADDRESS, UNSET),
             mirror_cache_size: reader.read("mirror-cache-size", SIZE, ByteSize::default()),
@@ -303,6 +327,7 @@ impl Settings {
 }
 
 const ADDRESS: &str = "write an IP address and a port, such as 127.0.0.1:8080";
+const COUNT: &str = "write a number from 1 on";
 const DURATION: &str = "write a duration such as 30s or 5m";
 const SIZE: &str = "write bytes, or a number and a unit, such as 500MB or 100GiB";
 const UPSTREAM: &str = "write PREFIX=URL pairs, separated by commas, each prefix once, the URLs with http:// or https:// \
@@ -342,6 +367,19 @@ impl Reader<'_> {
             self.fault(name, "write http:// or https:// URLs without credentials, separated by commas");
         }
         urls
+    }
+
+    /// A server by scheme, host and port: no path, which a model's name has no place for.
+    fn server(&mut self, name: &str) -> Option<String> {
+        let text = self.text(name);
+        let bare = |url: &reqwest::Url| {
+            let has_more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+            matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.has_host() && !has_more
+        };
+        if !text.is_empty() && !reqwest::Url::parse(&text).is_ok_and(|url| bare(&url)) {
+            self.fault(name, "write http:// or https://, a host and a port, without a path or credentials");
+        }
+        Some(text.trim_end_matches('/').to_owned()).filter(|text| !text.is_empty())
     }
 
     fn fault(&mut self, name: &str, advice: &str) {

@@ -67,15 +67,16 @@ fn seen_pull<'a>(pull: &'a ModelPull, nodes: &[&'a OllamaNode]) -> SeenPull<'a> 
     let status = pull.status.as_ref().filter(|status| status.observed_generation == pull.metadata.generation);
     let done = ready(pull).is_some_and(|ready| ready.status == ConditionStatus::True);
     // A pin may be the registry's digest, which differs from the nodes' where the manifest is encoded otherwise.
-    let resolved = status.filter(|_| done).and_then(|status| status.resolved.as_ref()).map(|it| it.digest.as_str());
     let pinned = pull.spec.digest.as_deref();
+    let resolved = pull.status.as_ref().and_then(|status| status.resolved.as_ref());
+    let same = resolved.filter(|resolved| pinned.is_some() && resolved.upstream_digest.as_deref() == pinned);
     SeenPull {
         name: name(pull),
         model: &pull.spec.model,
         required: pull.spec.required,
         suspended: pull.spec.suspend,
         selected: selected.map(|(index, _)| index).collect(),
-        digests: pinned.into_iter().chain(resolved.filter(|_| pinned.is_some())).collect(),
+        digests: pinned.into_iter().chain(same.map(|resolved| resolved.digest.as_str())).collect(),
         message: status.filter(|_| !done).and_then(|_| ready(pull)).map_or("", |ready| ready.message.as_str()),
     }
 }

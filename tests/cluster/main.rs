@@ -6,6 +6,7 @@ mod support;
 mod chart;
 mod fleet;
 mod health;
+mod mirror;
 mod nodes;
 mod process;
 mod pulls;

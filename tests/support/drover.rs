@@ -20,8 +20,21 @@ pub struct Drover {
 impl Drover {
     /// Starts a controller for one namespace that knows these gateways.
     pub async fn controller(kubeconfig: &Path, namespace: &str, gateways: &[String], dir: &Path) -> Self {
+        Self::controller_with(kubeconfig, namespace, gateways, dir, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub async fn controller_with(
+        kubeconfig: &Path,
+        namespace: &str,
+        gateways: &[String],
+        dir: &Path,
+        more: &[&str],
+    ) -> Self {
         let gateways = gateways.join(",");
-        let arguments = ["controller", "--namespace", namespace, "--gateways", &gateways, "--probe-interval", "1s"];
+        let mut arguments =
+            vec!["controller", "--namespace", namespace, "--gateways", &gateways, "--probe-interval", "1s"];
+        arguments.extend(more);
         Self::start("controller", &arguments, kubeconfig, dir).await
     }
 
@@ -32,6 +45,14 @@ impl Drover {
         let data = data.display().to_string();
         let arguments = ["gateway", "--namespace", namespace, "--gateway-listen", &listen, "--data-dir", &data];
         Self::start(name, &arguments, kubeconfig, dir).await
+    }
+
+    /// Starts a mirror on `port` that keeps everything in `dir`, with further arguments.
+    pub async fn mirror(port: u16, dir: &Path, more: &[&str]) -> Self {
+        let (listen, data) = (format!("127.0.0.1:{port}"), dir.join("mirror-data").display().to_string());
+        let mut arguments = vec!["mirror", "--mirror-listen", &listen, "--data-dir", &data];
+        arguments.extend(more);
+        Self::start("mirror", &arguments, Path::new("/dev/null"), dir).await
     }
 
     async fn start(name: &str, arguments: &[&str], kubeconfig: &Path, dir: &Path) -> Self {

@@ -16,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context, Error,
     driver::{self, Reconciler},
+    pull::is_wanted,
 };
 use crate::{
-    api::OllamaNode,
+    api::{ModelPull, OllamaNode},
     cluster::{self, Precondition},
+    domain::model_name::ModelName,
 };
 
 /// Probes are spread by a tenth of the interval, so that a fleet isn't asked all at once.
@@ -51,7 +53,8 @@ impl Reconciler for Nodes {
             let namespace = node.namespace().unwrap_or_default();
             let id = self.context.alias_id(&namespace);
             let is_sure = seen.is_some();
-            let status = status::status(&node, seen, &id, Timestamp::now());
+            let left = orphans::transits(&seen, &id);
+            let status = status::status(&node, seen, &id, &self.put(&node), Timestamp::now());
             if is_sure && node.status.as_ref() == Some(&status) {
                 let key = ObjectRef::from_obj(&*node);
                 self.context.looked.send_if_modified(|looked| looked.insert(key));
@@ -61,6 +64,7 @@ impl Reconciler for Nodes {
                 cluster::apply_status(&api, &*node, &status, Precondition::None).await?;
             }
             orphans::remove(&self.context, &node, &status, &id).await;
+            orphans::remove_transits(&self.context, &node, &left).await;
             let spread = 1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0);
             Ok(Some(self.context.options.probe_interval.mul_f64(spread)))
         }
@@ -70,5 +74,25 @@ impl Reconciler for Nodes {
     fn forget(&self, node: &ObjectRef<OllamaNode>) {
         self.observer.forget(node);
         self.context.looked.send_if_modified(|looked| looked.remove(node));
+        self.context.pulling.take_put(node, |_| true);
+    }
+}
+
+impl Nodes {
+    /// The models that Drover put on a node: those on record, unless nobody wants them any more, and the new ones.
+    fn put(&self, node: &OllamaNode) -> status::Put {
+        let new = self.context.pulling.take_put(&ObjectRef::from_obj(node), |name| node.is_pulled(name));
+        let earlier = node.status.iter().flat_map(|status| &status.pulled);
+        let gone = earlier.filter(|name| node.model(name).is_none());
+        let unwanted = gone.filter(|name| self.context.pulls.is_whole() && !self.is_wanted(node, name));
+        status::Put { unwanted: unwanted.cloned().collect(), new }
+    }
+
+    fn is_wanted(&self, node: &OllamaNode, name: &str) -> bool {
+        let wants = |pull: &ModelPull| {
+            let lives = pull.metadata.deletion_timestamp.is_none();
+            lives && ModelName::same(&pull.spec.model, name) && is_wanted(pull, node)
+        };
+        !self.context.pulls.find(&node.namespace().unwrap_or_default(), wants).is_empty()
     }
 }

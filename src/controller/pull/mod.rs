@@ -1,11 +1,21 @@
 //! `ModelPull`: makes nodes hold a model.
 
 mod act;
+mod changes;
+mod cleanup;
+mod grants;
+mod job;
+mod metrics;
 mod observe;
 mod plan;
+mod pulling;
 mod status;
+mod transitions;
 
-pub use act::Pulling;
+pub use grants::Grants;
+pub use metrics::Metrics;
+pub use observe::is_wanted;
+pub use pulling::Pulling;
 
 use std::{
     collections::HashMap,
@@ -25,10 +35,13 @@ use super::{
     driver::{self, Reconciler, references},
 };
 use crate::{
-    api::{ModelPull, ModelPullStatus, OllamaNode},
+    api::{DeletionPolicy, ModelPull, ModelPullStatus},
     cluster::{self, Precondition},
     domain::pull::elapsed,
 };
+
+/// On every pull whose model goes with it.
+const FINALIZER: &str = "drover.dev/pull";
 
 struct Pulls {
     context: Arc<Context>,
@@ -41,19 +54,14 @@ struct Pulls {
 /// When a watch ends that must not.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), String> {
     let pulls = context.pulls.clone();
-    let same_namespace = {
-        let pulls = pulls.clone();
-        move |node: &OllamaNode| {
-            let pulls = pulls.list(&node.namespace().unwrap_or_default());
-            pulls.iter().map(|pull| ObjectRef::from_obj(&**pull)).collect()
-        }
-    };
-    let nodes = references(&context.nodes, pulls.clone(), same_namespace);
+    let nodes = references(&context.nodes, pulls.clone(), changes::concerned(&context.nodes, &pulls));
     let pokes = BroadcastStream::new(context.pokes.pulls.subscribe()).filter_map(|poke| async { poke.ok() }).boxed();
     context.nodes.ready().await?;
     let meter = context.meters.of::<ModelPull>();
+    let queue = job::run_queue(context.clone(), stop.clone());
     let reconciler = Arc::new(Pulls { context, written: Mutex::default() });
-    driver::run(reconciler, pulls, vec![nodes, pokes], meter, stop).await
+    let (ended, ()) = tokio::join!(driver::run(reconciler, pulls, vec![nodes, pokes], meter, stop), queue);
+    ended
 }
 
 impl Reconciler for Pulls {
@@ -62,19 +70,34 @@ impl Reconciler for Pulls {
     fn reconcile(self: Arc<Self>, pull: Arc<ModelPull>) -> BoxFuture<'static, Result<Option<Duration>, Error>> {
         async move {
             let key = ObjectRef::from_obj(&*pull);
+            let has_finalizer = pull.finalizers().iter().any(|name| name == FINALIZER);
+            let deletes = pull.spec.deletion_policy == DeletionPolicy::Delete;
+            let api = cluster::api(&self.context.client, pull.namespace().as_deref());
             if pull.metadata.deletion_timestamp.is_some() {
                 self.forget(&key);
+                if !has_finalizer {
+                    return Ok(None);
+                }
+                let wait = if deletes { cleanup::clean(&self.context, &pull).await } else { None };
+                if wait.is_none() {
+                    cluster::set_finalizer(&api, &*pull, FINALIZER, false).await?;
+                }
+                return Ok(wait);
+            }
+            if has_finalizer != deletes {
+                cluster::set_finalizer(&api, &*pull, FINALIZER, deletes).await?;
                 return Ok(None);
             }
             let now = Timestamp::now();
-            let observed = pull.status.as_ref().and_then(|status| status.observed_generation);
-            if observed != pull.metadata.generation {
+            let observed_generation = pull.status.as_ref().and_then(|status| status.observed_generation);
+            if observed_generation != pull.metadata.generation {
                 self.context.pulling.retry_now(&key, now);
+                self.context.grants.iter().for_each(|grants| grants.retry_now(&key, now));
             }
-            let seen = observe::observe(&self.context, &pull);
-            let plan = plan::plan(&pull.spec, &seen, now);
-            let status = status::status(&pull, &plan, &seen, now);
-            act::act(&self.context, &pull, &plan, &seen);
+            let observed = observe::observe(&self.context, &pull, now);
+            let plan = plan::plan(&pull, &observed, now);
+            let status = status::status(&pull, &plan, &observed, now);
+            act::act(&self.context, &pull, &plan, &observed);
             let wait = self.write_if_due(&key, &pull, &status, now).await?;
             Ok([wait, plan.wake_after, status::times_out_after(&pull, &status, now)].into_iter().flatten().min())
         }
@@ -83,6 +106,7 @@ impl Reconciler for Pulls {
 
     fn forget(&self, pull: &ObjectRef<ModelPull>) {
         self.context.pulling.release(pull);
+        self.context.grants.iter().for_each(|grants| grants.leave(&self.context, pull, None));
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(pull);
     }
 }
@@ -105,6 +129,9 @@ impl Pulls {
                 let api = cluster::api(&self.context.client, pull.namespace().as_deref());
                 cluster::apply_status(&api, pull, status, Precondition::None).await?;
                 self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), now);
+                for told in transitions::transitions(pull, status) {
+                    self.context.events.publish(pull, &told.reason, &told.message, told.warning).await;
+                }
                 Ok(None)
             }
         }
