@@ -69,7 +69,7 @@ fn seen_pull<'a>(pull: &'a ModelPull, nodes: &[&'a OllamaNode]) -> SeenPull<'a> 
     // A pin may be the registry's digest, which differs from the nodes' where the manifest is encoded otherwise.
     let pinned = pull.spec.digest.as_deref();
     let resolved = pull.status.as_ref().and_then(|status| status.resolved.as_ref());
-    let same = resolved.filter(|resolved| pinned.is_some() && resolved.upstream_digest.as_deref() == pinned);
+    let same = resolved.filter(|resolved| pinned == Some(resolved.upstream_digest.as_str()));
     SeenPull {
         name: name(pull),
         model: &pull.spec.model,
