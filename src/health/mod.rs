@@ -52,6 +52,11 @@ impl FleetHealth {
         answer::router(self.clone())
     }
 
+    /// Answers with this from now on.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.store(Some(Arc::new(snapshot)));
+    }
+
     /// Prepares answers from these objects for as long as the process runs.
     pub fn keep_current(
         &self,
@@ -60,7 +65,7 @@ impl FleetHealth {
         pulls: Watched<ModelPull>,
         metrics: &Metrics,
     ) {
-        let keeper = Keeper { nodes, pulls, snapshot: self.snapshot.clone(), missing: missing(metrics) };
+        let keeper = Keeper { nodes, pulls, health: self.clone(), missing: missing(metrics) };
         let stop = supervisor.stop_token();
         supervisor.service("health of models", keeper.run(stop));
     }
@@ -77,7 +82,7 @@ fn missing(metrics: &Metrics) -> Family<[(&'static str, &'static str); 1], Gauge
 struct Keeper {
     nodes: Watched<OllamaNode>,
     pulls: Watched<ModelPull>,
-    snapshot: Arc<ArcSwapOption<Snapshot>>,
+    health: FleetHealth,
     missing: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
@@ -105,7 +110,7 @@ impl Keeper {
         for (required, count) in [("true", snapshot.missing_required()), ("false", snapshot.missing_optional())] {
             self.missing.get_or_create(&[("required", required)]).set(count);
         }
-        self.snapshot.store(Some(Arc::new(snapshot)));
+        self.health.publish(snapshot);
         Ok(())
     }
 }

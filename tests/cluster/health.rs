@@ -3,9 +3,14 @@
 use std::{
     collections::BTreeMap,
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use drover::{
+    api::{ModelPull, OllamaNode},
+    health::{FleetHealth, Snapshot},
+};
 use http::StatusCode;
 use regex::Regex;
 use rustix::process::{Pid, Signal, kill_process};
@@ -222,6 +227,58 @@ async fn the_start_warns(fleet: &mut Fleet, model: &str) {
     assert_eq!(count("node fleet/node-2 is not ready"), 1, "{warnings:#?}");
     assert_eq!(count(&format!("model {model} is missing")), 0, "{warnings:#?}");
     assert!(fleet.controller.process().is_alive(), "nothing stops the start");
+}
+
+/// The answers are prepared, so that their number costs next to nothing and their size only its bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_nodes_with_fifty_models_are_answered_for_from_memory() {
+    let models: Vec<Value> = (0..50)
+        .map(|model| json!({"name": format!("model-{model}:1"), "digest": format!("sha256:{model:064x}"), "sizeBytes": 5}))
+        .collect();
+    let ready = json!([{
+        "type": "Ready", "status": "True", "reason": "Answering", "message": "Ollama 0.17.4 answers at http://10.0.0.1:11434",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"
+    }]);
+    let object = |kind: &str, name: String, spec: Value, status: Value| {
+        json!({
+            "apiVersion": "drover.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "ml"},
+            "spec": spec, "status": status
+        })
+    };
+    let nodes = (0..1000).map(|node| {
+        let status = json!({"conditions": ready, "models": models});
+        let object = object("OllamaNode", format!("node-{node}"), json!({"url": "http://10.0.0.1:11434"}), status);
+        Arc::new(serde_json::from_value::<OllamaNode>(object).expect("a node"))
+    });
+    let pulls = (0..50).map(|pull| {
+        let spec = json!({"model": format!("model-{pull}:1"), "required": true});
+        let object = object("ModelPull", format!("pull-{pull}"), spec, json!({}));
+        Arc::new(serde_json::from_value::<ModelPull>(object).expect("a pull"))
+    });
+    let (nodes, pulls): (Vec<_>, Vec<_>) = (nodes.collect(), pulls.collect());
+    let began = Instant::now();
+    let snapshot = Snapshot::of(&nodes, &pulls).expect("a snapshot");
+    let prepared = began.elapsed();
+    let health = FleetHealth::default();
+    health.publish(snapshot);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/health/models", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, health.router()).await });
+    let http = crate::support::http_client();
+    for query in ["", "?summary"] {
+        let (mut times, mut bytes) = (Vec::new(), 0);
+        for _ in 0..300 {
+            let began = Instant::now();
+            let answer = http.get(format!("{url}{query}")).send().await.expect("an answer");
+            assert_eq!(answer.status(), 200);
+            bytes = answer.bytes().await.expect("all of it").len();
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        let (median, p99, worst) = (times[150], times[297], times[299]);
+        println!("prepared in {prepared:?}; {query:?}: {bytes} bytes, median {median:?}, p99 {p99:?}, worst {worst:?}");
+        assert!(worst < Duration::from_secs(2), "{query:?}: {worst:?}");
+    }
 }
 
 #[test]
