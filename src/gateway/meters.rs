@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -70,7 +71,7 @@ type Durations = Family<ByPath, Histogram, fn() -> Histogram>;
 #[derive(Debug)]
 pub struct Meters {
     families: (Family<ByClass, Counter>, Family<ByOutcome, Counter>, Durations, Durations),
-    paths: [PathMeters; PATHS.len()],
+    paths: [Arc<PathMeters>; PATHS.len()],
     answered: Counter,
     failed: Counter,
     refused: Counter,
@@ -78,8 +79,9 @@ pub struct Meters {
     in_flight: Gauge,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct PathMeters {
+    in_flight: Gauge,
     classes: [Counter; CLASSES.len()],
     first_byte: Histogram,
     whole: Histogram,
@@ -91,11 +93,14 @@ impl Default for Meters {
         let attempts = Family::<ByOutcome, Counter>::default();
         let first_bytes = Durations::new_with_constructor(duration);
         let wholes = Durations::new_with_constructor(duration);
-        let paths = PATHS.map(|path| PathMeters {
+        let in_flight = Gauge::default();
+        let meters = |path| PathMeters {
+            in_flight: in_flight.clone(),
             classes: CLASSES.map(|code| requests.get_or_create_owned(&ByClass { path, code })),
             first_byte: first_bytes.get_or_create_owned(&ByPath { path }),
             whole: wholes.get_or_create_owned(&ByPath { path }),
-        });
+        };
+        let paths = PATHS.map(|path| Arc::new(meters(path)));
         let attempt = |outcome| attempts.get_or_create_owned(&ByOutcome { outcome });
         Self {
             answered: attempt(Outcome::Answered),
@@ -104,7 +109,7 @@ impl Default for Meters {
             families: (requests, attempts, first_bytes, wholes),
             paths,
             broken: Counter::default(),
-            in_flight: Gauge::default(),
+            in_flight,
         }
     }
 }
@@ -126,8 +131,7 @@ impl Meters {
     /// Counts a request from now until its answer has gone out.
     pub fn begin(&self, path: Path) -> UnderWay {
         self.in_flight.inc();
-        let meters = self.paths[path as usize].clone();
-        UnderWay { began: Instant::now(), in_flight: self.in_flight.clone(), meters }
+        UnderWay { began: Instant::now(), meters: self.paths[path as usize].clone() }
     }
 
     /// Counts an attempt.
@@ -154,8 +158,7 @@ fn duration() -> Histogram {
 /// A request that is being answered; ends when it is dropped.
 pub struct UnderWay {
     began: Instant,
-    in_flight: Gauge,
-    meters: PathMeters,
+    meters: Arc<PathMeters>,
 }
 
 impl UnderWay {
@@ -174,7 +177,7 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.in_flight.dec();
+        self.meters.in_flight.dec();
         self.meters.whole.observe(self.began.elapsed().as_secs_f64());
     }
 }
