@@ -6,7 +6,7 @@ use kube_runtime::reflector::ObjectRef;
 
 use super::{
     super::Context,
-    job::{Route, Terms},
+    job::{Route, Terms, Through},
     observe::{Observed, Seen},
     plan::{Plan, Step},
     pulling::{Key, key},
@@ -45,7 +45,7 @@ fn route(context: &Context, observed: &Observed, seen: &Seen) -> Route {
         (Some(grants), Some((request, _))) if !seen.is_direct => {
             let own = seen.node.spec.mirror.as_ref().and_then(|mirror| mirror.url.clone());
             let url = own.unwrap_or_else(|| grants.advertised.clone());
-            Route::Mirror { grants: grants.clone(), request: request.clone(), url }
+            Route::Mirror(Box::new(Through { grants: grants.clone(), request: request.clone(), url }))
         }
         _ => Route::Direct,
     }
