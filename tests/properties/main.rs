@@ -2,11 +2,16 @@
 
 mod backoff;
 mod conditions;
+mod http;
 mod labels;
+mod manifest;
 mod names;
 mod params;
 mod pull;
+mod ranges;
 mod rollout;
 mod routing;
 mod routing_table;
 mod settings;
+mod size;
+mod upstream;
