@@ -56,6 +56,7 @@ pub struct Mirror(Arc<Shared>);
 struct Shared {
     upstreams: Upstreams,
     grants: Grants,
+    upstream: Arc<Upstream>,
     manifests: Manifests,
     models: Models,
     blobs: Blobs,
@@ -82,9 +83,10 @@ impl Mirror {
         let bandwidth = Bandwidth::new(bandwidth.0);
         let (jobs, dir) = (supervisor.jobs(), data_dir.join("blobs"));
         let blobs = Blobs::open(&dir, cache_size, upstream.clone(), bandwidth, jobs, meters.clone()).map_err(fault)?;
-        let manifests = Manifests::new(upstream);
+        let manifests = Manifests::new(upstream.clone());
         let stop = supervisor.stop_token();
-        let shared = Arc::new(Shared { upstreams, grants, manifests, models, blobs, meters, open, key, stop });
+        let shared =
+            Arc::new(Shared { upstreams, grants, upstream, manifests, models, blobs, meters, open, key, stop });
         let pinned = Arc::downgrade(&shared);
         shared.blobs.pin(move || pinned.upgrade().map(|shared| shared.pinned()).unwrap_or_default());
         Ok(Self(shared))

@@ -1,6 +1,6 @@
 //! Pulls through a real mirror onto real nodes: one fetch for all of them, pins, moved tags, deletion, turns, faults.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -13,6 +13,8 @@ use crate::{
 
 const MIB: u64 = 1 << 20;
 const BIG: u64 = 24 * MIB;
+/// A field of a pull's spec: on `node-1` only.
+const ON_FIRST: &str = "nodeSelector: {matchLabels: {node: node-1}}, insecure";
 
 #[test]
 fn every_byte_is_fetched_once_whatever_dies_meanwhile() {
@@ -301,6 +303,16 @@ fn what_is_absent_slow_or_not_mirrored_holds_up_nobody() {
         let writes = fleet.api.writes_since(marker).len();
         assert!(writes <= 5 * ABSENT, "{writes} writes for {ABSENT} objects that fail as before");
 
+        // Whoever asks to come back later is not asked before, though the object would.
+        fleet.front.retry_after("5");
+        fleet.front.fail_with(Some(http::StatusCode::TOO_MANY_REQUESTS));
+        fleet.apply(&pull_manifest("limited", &fleet.model("drover/bot:1")).replace("insecure", ON_FIRST)).await;
+        fleet.until("mpull", "limited", "is told to wait", |s| has_reason(s, "RateLimited")).await;
+        let told = Instant::now();
+        fleet.front.fail_with(None);
+        fleet.wait_ready("mpull", "limited").await;
+        assert!(told.elapsed() > Duration::from_secs(3), "asked again after {:?}", told.elapsed());
+
         // A pull past its timeout lets the others go first, and goes on afterwards.
         fleet.front.limit_bandwidth(Some(2 * MIB));
         fleet
@@ -313,6 +325,18 @@ fn what_is_absent_slow_or_not_mirrored_holds_up_nobody() {
         assert!(big["status"]["phase"] != "Ready" && condition(&big["status"], "Stalled", "True"), "{}", big["status"]);
         fleet.front.limit_bandwidth(None);
         fleet.wait_ready("mpull", "big").await;
+
+        let metrics = fleet.controller.metrics().await;
+        for line in [
+            "drover_pull_attempts_total{outcome=\"success\",reason=\"\"}",
+            "drover_pull_attempts_total{outcome=\"failure\",reason=\"TimedOut\"}",
+            "drover_pull_duration_seconds_count",
+            "drover_pull_bytes_total",
+            "drover_pull_running 0",
+            "drover_pull_waiting",
+        ] {
+            assert!(metrics.contains(line), "no {line} in {metrics}");
+        }
 
         // Without a mirror too a moved tag is followed.
         let bot = fleet.model("drover/bot:1");

@@ -113,7 +113,7 @@ impl Blob {
     ) -> Self {
         let (stage, have) = match content {
             Some((file, have)) => (Stage::Partial(Arc::new(file)), have),
-            None => (Stage::Complete, Ranges::of([0..size])),
+            None => (Stage::Complete, Ranges::of(std::iter::once(0..size))),
         };
         let state = State {
             stage,
@@ -208,14 +208,13 @@ impl Blob {
         let missing = if run > 0 { state.have.gap(0, self.size).map(|gap| gap.start) } else { Some(at) };
         let Some(missing) = missing else { return Step::Wait(None) }; // for the verification
         let Some(origin) = origin else { return Step::Fail(super::not_here(&self.digest)) };
-        match waited {
-            Some(awaited) => match awaited.outcome.get() {
+        if let Some(awaited) = waited {
+            match awaited.outcome.get() {
                 None => return Step::Wait(Some(awaited)),
                 // Another's login or repository may have been the reason.
                 Some(Err(refusal)) if awaited.origin == *origin => return Step::Fail(refusal.clone()),
                 Some(_) => {}
-            },
-            None => {}
+            }
         }
         state.supply(missing, self.size, origin)
     }
