@@ -184,7 +184,7 @@ impl Job<'_> {
         if let Some(plain) = plain.as_ref().filter(|plain| plain.digest == granted.digest) {
             return Ok(plain.clone());
         }
-        self.turn.expect(granted.size_bytes);
+        self.turn.announce(granted.size_bytes);
         let (host, insecure) = address(&way.url);
         let transit = transit(host, &way.request.token, model);
         let mut again = self.turn.is_doubtful();

@@ -276,7 +276,7 @@ impl Turn {
     }
 
     /// How many bytes will come altogether.
-    pub fn expect(&self, bytes: i64) {
+    pub fn announce(&self, bytes: i64) {
         self.with(|entry| entry.attempt.stage = Stage::Running(Progress::of(bytes)));
     }
 
