@@ -165,8 +165,17 @@ impl Blob {
 
     /// Whether somebody reads or fetches it.
     pub fn is_busy(&self) -> bool {
-        let state = self.state();
-        !state.readers.is_empty() || !state.fetches.is_empty() || state.kept
+        self.state().is_busy()
+    }
+
+    /// Lets nobody read it any more, unless somebody does.
+    pub fn retire(&self, why: Refusal) -> bool {
+        let mut state = self.state();
+        let is_free = !state.is_busy();
+        if is_free {
+            state.stage = Stage::Gone(why);
+        }
+        is_free
     }
 
     /// When it was last used.
@@ -182,14 +191,17 @@ impl Blob {
         }
     }
 
-    /// Counts as a reader of `range` until it is dropped.
-    pub fn enter(self: &Arc<Self>, range: Range<u64>) -> Reading {
+    /// Counts as a reader of `range` until it is dropped; none when the blob was dropped just now.
+    pub fn enter(self: &Arc<Self>, range: Range<u64>) -> Option<Reading> {
         let mut state = self.state();
+        if matches!(state.stage, Stage::Gone(_)) {
+            return None;
+        }
         state.next_id += 1;
         state.used = Timestamp::now();
         let id = state.next_id;
         state.readers.insert(id, range);
-        Reading { blob: self.clone(), id }
+        Some(Reading { blob: self.clone(), id })
     }
 
     /// What the reader of `at..end` does next; `waited` is the fetch that it waited for.
@@ -323,6 +335,10 @@ impl Blob {
 }
 
 impl State {
+    fn is_busy(&self) -> bool {
+        !self.readers.is_empty() || !self.fetches.is_empty() || self.kept
+    }
+
     fn supply(&mut self, at: u64, size: u64, origin: &Arc<Origin>) -> Step {
         let running: Vec<Running> = self.fetches.iter().map(|fetch| fetch.running.clone()).collect();
         let choice = match (self.whole_only, running.first()) {

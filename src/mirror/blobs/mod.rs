@@ -193,7 +193,7 @@ impl Blobs {
     pub async fn remove(&self, digest: &Digest) -> Result<u64, Refusal> {
         let _changing = self.0.changing.lock().await;
         let Some(blob) = self.0.known(digest) else { return Ok(0) };
-        if blob.is_busy() {
+        if !blob.retire(not_here(digest)) {
             return Err(Refusal::new(Fault::Other, format!("blob {digest} is being read or fetched: try again later")));
         }
         self.0.discard(&blob, not_here(digest)).await
@@ -222,13 +222,17 @@ impl Blobs {
         range: Range<u64>,
         origin: Option<Arc<Origin>>,
     ) -> Result<Reader, Refusal> {
-        let blob = self.0.blob(digest, size).await?;
-        let reading = blob.enter(range.clone());
-        let file = match blob.partial_file() {
-            Some(file) => file,
-            None => self.0.open_whole(&blob).await?,
-        };
-        Ok(Reader::new(self.clone(), reading, origin, file, range))
+        loop {
+            let blob = self.0.blob(digest, size).await?;
+            let Some(reading) = blob.enter(range.clone()) else { continue };
+            let file = match blob.partial_file() {
+                Some(file) => Some(file),
+                None => self.0.open_whole(&blob).await?,
+            };
+            if let Some(file) = file {
+                return Ok(Reader::new(self.clone(), reading, origin, file, range));
+            }
+        }
     }
 
     fn fetch(&self, blob: &Arc<Blob>, id: u64, origin: Arc<Origin>) {
@@ -282,21 +286,22 @@ impl Store {
         Ok(blob)
     }
 
-    async fn open_whole(&self, blob: &Arc<Blob>) -> Result<Arc<File>, Refusal> {
+    /// The file of a complete blob; none when somebody removed it, and the blob is forgotten, too.
+    async fn open_whole(&self, blob: &Arc<Blob>) -> Result<Option<Arc<File>>, Refusal> {
         let path = blob.files.whole.clone();
         let opened = blocking(move || {
             let file = File::open(path)?;
             note_use(&file)?;
-            Ok(Arc::new(file))
+            Ok(Some(Arc::new(file)))
         });
         match opened.await {
-            Ok(file) => Ok(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let refusal = not_here(&blob.digest);
-                self.forget(blob, refusal.clone()).await;
-                Err(refusal)
+                self.forget(blob, not_here(&blob.digest)).await;
+                Ok(None)
             }
-            Err(error) => Err(Refusal::new(Fault::Other, format!("{}: {error}", blob.files.whole.display()))),
+            opened => {
+                opened.map_err(|error| Refusal::new(Fault::Other, format!("{}: {error}", blob.files.whole.display())))
+            }
         }
     }
 

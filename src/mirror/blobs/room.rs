@@ -42,7 +42,11 @@ impl Store {
     }
 
     async fn evict(&self, blob: &Arc<Blob>) -> Result<(), Refusal> {
-        let bytes = self.discard(blob, not_here(&blob.digest)).await?;
+        let why = not_here(&blob.digest);
+        if !blob.retire(why.clone()) {
+            return Ok(()); // a reader came in between: another one goes
+        }
+        let bytes = self.discard(blob, why).await?;
         self.meters.evicted();
         info!(blob = %blob.digest, bytes, "evicted to make room");
         Ok(())

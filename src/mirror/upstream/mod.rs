@@ -35,7 +35,7 @@ use crate::{
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// A registry that sends nothing for so long is given up; a fetch goes on with another request.
 const SILENT_AT_MOST: Duration = Duration::from_secs(30);
-const MANIFEST_WITHIN: Duration = Duration::from_secs(60);
+const MANIFEST_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where a model's bytes come from, and as whom they are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +57,13 @@ pub enum Access {
     Anonymous,
     /// With a login that is not known any more.
     Forgotten,
+}
+
+impl Origin {
+    /// Whether it takes another grant until the registry can be asked again.
+    pub fn is_forgotten(&self) -> bool {
+        self.access == Access::Forgotten
+    }
 }
 
 impl std::hash::Hash for Access {
@@ -87,8 +94,10 @@ pub struct Fetched {
 
 /// A part of a blob on its way.
 pub struct Opened {
-    /// Where it begins: 0 when the registry ignores ranges.
+    /// Where it begins.
     pub start: u64,
+    /// Whether the registry sends all of it though a part was asked for.
+    pub ignores_ranges: bool,
     /// The bytes.
     pub body: BoxStream<'static, io::Result<Bytes>>,
 }
@@ -175,8 +184,9 @@ impl Upstream {
             );
             return Err(self.count(Refusal::new(Fault::DigestMismatch, message)));
         }
+        let ignores_ranges = asked.is_some() && answer.status() != StatusCode::PARTIAL_CONTENT;
         let body = answer.bytes_stream().map_err(io::Error::other).boxed();
-        Ok(Opened { start, body })
+        Ok(Opened { start, ignores_ranges, body })
     }
 
     /// Whether a blob is to be had, as far as the registry says without sending it.
