@@ -124,9 +124,10 @@ proptest! {
     #[test]
     fn another_node_that_holds_everything_never_makes_it_worse((nodes, pulls) in fleet()) {
         prop_assume!(nodes.len() < NODES.len());
-        let more = [nodes.as_slice(), &[Node { ready: true, drained: false, holds: [true; 3] }]].concat();
-        let unpinned: Vec<Pull> = pulls.iter().cloned().map(|pull| Pull { pinned: false, ..pull }).collect();
-        prop_assert!(judged(&more, &unpinned).status >= Status::Degraded, "something answers for every model");
+        let more = [nodes, vec![Node { ready: true, drained: false, holds: [true; 3] }]].concat();
+        let unpinned: Vec<Pull> = pulls.into_iter().map(|pull| Pull { pinned: false, ..pull }).collect();
+        let status = judged(&more, &unpinned).status;
+        prop_assert!(status >= Status::Degraded, "something answers for every model");
     }
 
     #[test]

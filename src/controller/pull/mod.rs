@@ -95,9 +95,9 @@ impl Reconciler for Pulls {
                 self.context.grants.iter().for_each(|grants| grants.retry_now(&key, now));
             }
             let observed = observe::observe(&self.context, &pull, now);
-            let plan = plan::plan(&pull, &observed, now);
+            let mut plan = plan::plan(&pull, &observed, now);
+            act::act(&self.context, &pull, &mut plan, &observed);
             let status = status::status(&pull, &plan, &observed, now);
-            act::act(&self.context, &pull, &plan, &observed);
             let wait = self.write_if_due(&key, &pull, &status, now).await?;
             Ok([wait, plan.wake_after, status::times_out_after(&pull, &status, now)].into_iter().flatten().min())
         }
