@@ -74,7 +74,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "The only namespace to look at; empty: all of them for the controller, `default` for the gateway",
         default: "",
     },
-    Setting { scope: ALL, name: "health-listen", help: "Address of /livez and /readyz", default: "127.0.0.1:11438" },
+    Setting {
+        scope: ALL,
+        name: "health-listen",
+        help: "Address of /livez, /readyz, /metrics and /health/models",
+        default: "127.0.0.1:11438",
+    },
     Setting {
         scope: ALL,
         name: "drain-timeout",

@@ -8,6 +8,7 @@ use crate::{
     cluster,
     controller::{self, Options, Parts},
     gateway::client::GatewayClient,
+    health::{self, FleetHealth},
     mirror::{self, client::MirrorClient},
     ollama::Ollama,
     ports::Mirror,
@@ -22,8 +23,8 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let health = TcpListener::bind(settings.health_listen)
         .await
         .map_err(|error| format!("health-listen {}: {error}", settings.health_listen))?;
-    let metrics = Metrics::default();
-    let answers = Health { readiness: readiness.clone(), metrics: metrics.clone(), ..Health::default() };
+    let (fleet, metrics) = (FleetHealth::default(), Metrics::default());
+    let answers = Health { readiness: readiness.clone(), metrics: metrics.clone(), more: fleet.router() };
     supervisor.service("health", answers.serve(health, supervisor.stop_token()));
     let client = cluster::connect().await?;
     let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
@@ -38,9 +39,12 @@ pub async fn run(settings: Settings) -> Result<(), String> {
         mirror_key: key.map_or_else(|| rand::random::<[u8; 32]>().to_vec(), String::into_bytes),
     };
     let parts = Parts { client, ollama, gateways, mirror };
-    controller::start(&mut supervisor, parts, options, &metrics, readiness)
+    let context = controller::start(&mut supervisor, parts, options, &metrics, readiness)
         .await
         .map_err(|error| format!("asking Kubernetes for the uid of namespace kube-system: {error}"))?;
+    fleet.keep_current(&mut supervisor, context.nodes.clone(), context.pulls.clone(), &metrics);
+    let looked = context.looked.subscribe();
+    health::warn_at_start(&supervisor.jobs(), context.nodes.clone(), context.pulls.clone(), looked);
     supervisor.run().await.map_err(|error| error.to_string())
 }
 

@@ -6,6 +6,7 @@ mod gateway;
 mod mirror;
 mod options;
 mod rollout;
+mod wait;
 
 use std::{fmt::Display, io, process::ExitCode};
 
@@ -20,6 +21,10 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// It was not understood: flags or settings are wrong (clap's own code).
 const MISUSED: u8 = 2;
+/// What was waited for did not come in time.
+const LATE: u8 = 2;
+/// Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
 
 #[derive(Parser)]
 #[command(
@@ -29,7 +34,8 @@ const MISUSED: u8 = 2;
     long_about = "Runs fleets of Ollama nodes the way Kubernetes runs pods.\n\n\
         You declare OllamaNode, ModelPull, ModelVersion and ModelDeployment objects with kubectl; `drover controller` \
         makes them so, and `drover gateway` answers requests by them.",
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong flags or settings.\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong flags or settings; `drover wait` also has 2 for not in time \
+        (0 with --warn-only) and 130 for interrupted.\n\
         Settings come from --config FILE, then DROVER_… variables, then flags; the later one wins."
 )]
 struct Cli {
@@ -59,6 +65,9 @@ enum Command {
     /// See and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::Rollout),
+    /// Wait for something, for scripts
+    #[command(subcommand)]
+    Wait(wait::Wait),
     /// Print the CustomResourceDefinitions as YAML
     #[command(after_help = "Example:\n  drover crds | kubectl apply --server-side -f -")]
     Crds(crds::Crds),
@@ -81,23 +90,25 @@ pub fn main() -> ExitCode {
     };
     // Fails only when a provider is in place already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let done = |result: Result<(), String>| result.map(|()| DONE);
     let result = match cli.command {
-        Command::Controller(options) => serve(options, |settings| runtime.block_on(controller::run(settings))),
-        Command::Gateway(options) => serve(options, |settings| runtime.block_on(gateway::run(settings))),
-        Command::Mirror(options) => serve(options, |settings| runtime.block_on(mirror::run(settings))),
-        Command::Rollout(command) => runtime.block_on(rollout::run(command)),
-        Command::Crds(command) => crds::run(&command),
+        Command::Controller(options) => done(serve(options, |settings| runtime.block_on(controller::run(settings)))),
+        Command::Gateway(options) => done(serve(options, |settings| runtime.block_on(gateway::run(settings)))),
+        Command::Mirror(options) => done(serve(options, |settings| runtime.block_on(mirror::run(settings)))),
+        Command::Rollout(command) => done(runtime.block_on(rollout::run(command))),
+        Command::Wait(command) => runtime.block_on(wait::run(command)),
+        Command::Crds(command) => done(crds::run(&command)),
         Command::Version => {
             println!("drover {}", env!("CARGO_PKG_VERSION"));
-            Ok(())
+            Ok(DONE)
         }
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "drover", &mut io::stdout());
-            Ok(())
+            Ok(DONE)
         }
     };
     match result {
-        Ok(()) => ExitCode::from(DONE),
+        Ok(code) => ExitCode::from(code),
         Err(error) => fail(FAILED, &error),
     }
 }

@@ -1,11 +1,13 @@
 //! The only code that talks to the Kubernetes API: watches, status writes, events, logins in Secrets.
 
 mod events;
+mod follow;
 mod secrets;
 mod watch;
 mod write;
 
 pub use events::Events;
+pub use follow::{Follower, Objects, Sight};
 pub use kube::Client;
 pub use secrets::registry_login;
 pub use watch::{Change, Watched};

@@ -134,7 +134,7 @@ impl<K: Kind> Keeper<K> {
         DeserializeGuard<K>: Kind,
     {
         let config = watcher::Config::default().timeout(WATCH_SECONDS);
-        let mut events = watcher::watcher(api, config).backoff(Reconnect(FIRST_RETRY)).boxed();
+        let mut events = watcher::watcher(api, config).backoff(Reconnect::default()).boxed();
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.take(event),
@@ -166,7 +166,7 @@ impl<K: Kind> Keeper<K> {
 }
 
 /// What to do about the faults that don't go away by themselves.
-fn advice(error: &watcher::Error) -> &'static str {
+pub(super) fn advice(error: &watcher::Error) -> &'static str {
     let status = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
@@ -181,7 +181,7 @@ fn advice(error: &watcher::Error) -> &'static str {
 }
 
 /// The event, unless its object can't be read: one bad object must not stop the others.
-fn readable<K: Kind>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
+pub(super) fn readable<K: Kind>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
     let object = |guard: DeserializeGuard<K>| match guard.0 {
         Ok(mut object) => {
             object.meta_mut().managed_fields = None;
@@ -203,7 +203,13 @@ fn readable<K: Kind>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
 }
 
 /// Waits between attempts to watch: short, because rollbacks must arrive soon after an outage.
-struct Reconnect(Duration);
+pub(super) struct Reconnect(Duration);
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self(FIRST_RETRY)
+    }
+}
 
 impl Iterator for Reconnect {
     type Item = Duration;

@@ -15,10 +15,14 @@ use kube_runtime::{
     controller::{self, Action},
     reflector::ObjectRef,
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::Error;
+use super::{
+    Error,
+    meters::{Meter, Outcome},
+};
 use crate::{
     cluster::{Change, Kind, Watched},
     domain::backoff,
@@ -53,12 +57,13 @@ pub async fn run<R: Reconciler>(
     reconciler: Arc<R>,
     watched: Watched<R::Kind>,
     triggers: Vec<Refs<R::Kind>>,
+    meter: Meter,
     stop: CancellationToken,
 ) -> Result<(), String> {
     let own = references(&watched, watched.clone(), |object| vec![ObjectRef::from_obj(object)]);
     let queue = stream::select_all(triggers.into_iter().chain([own])).take_until(stop.clone().cancelled_owned());
     let retries = Arc::new(Retries::<R::Kind>::default());
-    let work = Arc::new(Work { reconciler, retries });
+    let work = Arc::new(Work { reconciler, retries, meter });
     let mut results = applier(
         |object, work: Arc<Work<R>>| work.one(object).boxed(),
         |object, error, work: Arc<Work<R>>| work.after(&object, error),
@@ -95,12 +100,21 @@ pub fn references<K: Kind, O: Kind>(
 struct Work<R: Reconciler> {
     reconciler: Arc<R>,
     retries: Arc<Retries<R::Kind>>,
+    meter: Meter,
 }
 
 impl<R: Reconciler> Work<R> {
     async fn one(self: Arc<Self>, object: Arc<R::Kind>) -> Result<Action, Error> {
         let key = ObjectRef::from_obj(&*object);
-        let next = self.reconciler.clone().reconcile(object).await?;
+        let began = Instant::now();
+        let next = self.reconciler.clone().reconcile(object).await;
+        let outcome = match &next {
+            Ok(_) => Outcome::Done,
+            Err(error) if error.is_conflict() || error.is_gone() => Outcome::Overtaken,
+            Err(_) => Outcome::Failed,
+        };
+        self.meter.count(outcome, began.elapsed());
+        let next = next?;
         self.retries.clear(&key);
         Ok(next.map_or_else(Action::await_change, Action::requeue))
     }

@@ -3,15 +3,16 @@
 
 pub mod deployment;
 mod driver;
+mod meters;
 pub mod node;
 pub mod pull;
 pub mod version;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use kube_runtime::reflector::ObjectRef;
 use sha2::{Digest, Sha256};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::{
     api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
@@ -102,6 +103,10 @@ pub struct Context {
     pub versions: Watched<ModelVersion>,
     /// Watched objects.
     pub deployments: Watched<ModelDeployment>,
+    /// Nodes that this process has looked at, and whose status says so.
+    pub looked: watch::Sender<HashSet<ObjectRef<OllamaNode>>>,
+    /// What is counted.
+    pub meters: meters::Meters,
     /// Objects that something outside the API happened to.
     pub pokes: Pokes,
     /// Pulls under way.
@@ -137,6 +142,15 @@ impl Pokes {
 }
 
 impl Context {
+    fn objects(&self) -> meters::Objects {
+        meters::Objects {
+            nodes: self.nodes.clone(),
+            pulls: self.pulls.clone(),
+            versions: self.versions.clone(),
+            deployments: self.deployments.clone(),
+        }
+    }
+
     /// Eight hex digits for this installation and namespace, part of every alias.
     pub fn alias_id(&self, namespace: &str) -> String {
         let hash = Sha256::digest(format!("{}/{namespace}", self.cluster_uid));
@@ -144,7 +158,7 @@ impl Context {
     }
 }
 
-/// Hands every part of the controller to the supervisor.
+/// Hands every part of the controller to the supervisor; what they share comes back.
 ///
 /// # Errors
 /// When the cluster can't be asked for its uid.
@@ -154,7 +168,7 @@ pub async fn start(
     options: Options,
     metrics: &Metrics,
     readiness: Readiness,
-) -> Result<(), kube::Error> {
+) -> Result<Arc<Context>, kube::Error> {
     let Parts { client, ollama, gateways, mirror } = parts;
     let namespace = options.namespace.clone();
     let grants = mirror.map(|mirror| {
@@ -168,6 +182,8 @@ pub async fn start(
         deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
         events: Events::new(&client),
         jobs: supervisor.jobs(),
+        looked: watch::Sender::default(),
+        meters: meters::Meters::registered(metrics),
         pokes: Pokes::default(),
         pulling: Arc::new(pull::Pulling::new(options.max_pulls, pull::Metrics::new(metrics))),
         grants,
@@ -176,11 +192,13 @@ pub async fn start(
         gateways,
         options,
     });
+    metrics.register(|registry| registry.register_collector(Box::new(context.objects())));
     let stop = supervisor.stop_token();
     supervisor.service("node controller", node::run(context.clone(), stop.clone()));
     supervisor.service("pull controller", pull::run(context.clone(), stop.clone()));
     supervisor.service("version controller", version::run(context.clone(), stop.clone()));
     supervisor.service("deployment controller", deployment::run(context.clone(), stop.clone()));
+    let shared = context.clone();
     supervisor.service("readiness", async move {
         context.nodes.ready().await?;
         context.pulls.ready().await?;
@@ -190,5 +208,5 @@ pub async fn start(
         stop.cancelled().await;
         Ok::<(), String>(())
     });
-    Ok(())
+    Ok(shared)
 }

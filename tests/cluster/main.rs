@@ -6,6 +6,8 @@ mod support;
 mod chart;
 mod faults;
 mod fleet;
+mod health;
+mod mirror;
 mod nodes;
 mod process;
 mod pulls;

@@ -2,12 +2,18 @@
 
 mod backoff;
 mod conditions;
+mod health;
+mod http;
 mod labels;
+mod manifest;
 mod names;
 mod params;
 mod pull;
 mod pull_queue;
+mod ranges;
 mod rollout;
 mod routing;
 mod routing_table;
 mod settings;
+mod size;
+mod upstream;

@@ -40,7 +40,8 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     let pokes = BroadcastStream::new(context.pokes.nodes.subscribe()).filter_map(|poke| async { poke.ok() }).boxed();
     let watched = context.nodes.clone();
     let observer = observe::Observer::new(context.ollama.clone());
-    driver::run(Arc::new(Nodes { context, observer }), watched, vec![pokes], stop).await
+    let meter = context.meters.of::<OllamaNode>();
+    driver::run(Arc::new(Nodes { context, observer }), watched, vec![pokes], meter, stop).await
 }
 
 impl Reconciler for Nodes {
@@ -51,8 +52,13 @@ impl Reconciler for Nodes {
             let seen = self.observer.look(&node).await;
             let namespace = node.namespace().unwrap_or_default();
             let id = self.context.alias_id(&namespace);
+            let is_sure = seen.is_some();
             let left = orphans::transits(&seen, &id);
             let status = status::status(&node, seen, &id, &self.put(&node), Timestamp::now());
+            if is_sure && node.status.as_ref() == Some(&status) {
+                let key = ObjectRef::from_obj(&*node);
+                self.context.looked.send_if_modified(|looked| looked.insert(key));
+            }
             if node.status.as_ref() != Some(&status) {
                 let api = cluster::api(&self.context.client, Some(&namespace));
                 cluster::apply_status(&api, &*node, &status, Precondition::None).await?;
@@ -67,6 +73,7 @@ impl Reconciler for Nodes {
 
     fn forget(&self, node: &ObjectRef<OllamaNode>) {
         self.observer.forget(node);
+        self.context.looked.send_if_modified(|looked| looked.remove(node));
         self.context.pulling.take_put(node, |_| true);
     }
 }

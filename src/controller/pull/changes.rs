@@ -41,9 +41,11 @@ pub fn concerned(
                 }
             }
         };
-        let difference = earlier.map_or(Difference::All, |earlier| difference(&earlier, node));
+        let difference = earlier.as_ref().map_or(Difference::All, |earlier| difference(earlier, node));
+        let selects = |pull: &ModelPull, node: &OllamaNode| pull.spec.node_selector.matches(node.labels());
         let found = pulls.find(&node.namespace().unwrap_or_default(), |pull| match &difference {
-            Difference::All => true,
+            // A label that is gone concerns those that it picked.
+            Difference::All => selects(pull, node) || earlier.as_ref().is_some_and(|earlier| selects(pull, earlier)),
             Difference::Models(names) => names.iter().any(|name| ModelName::same(name, &pull.spec.model)),
         });
         found.iter().map(|pull| ObjectRef::from_obj(&**pull)).collect()

@@ -56,14 +56,17 @@ pub enum Route {
     /// From the registry.
     Direct,
     /// Through the mirror.
-    Mirror {
-        /// What was granted.
-        grants: Arc<Grants>,
-        /// To whom.
-        request: Request,
-        /// The mirror as the node reaches it.
-        url: String,
-    },
+    Mirror(Box<Through>),
+}
+
+/// The way through the mirror.
+pub struct Through {
+    /// The mirror, and what it said.
+    pub grants: Arc<Grants>,
+    /// What it is asked for.
+    pub request: Request,
+    /// The mirror as the node reaches it.
+    pub url: String,
 }
 
 /// Runs an attempt to its end.
@@ -73,6 +76,9 @@ pub async fn run(context: Arc<Context>, turn: Turn) {
     let _lock = context.pulling.lock(&turn.key.0).await;
     let job = Job { context: &context, turn: &turn, terms: &terms, url: &turn.key.0, since: Instant::now() };
     info!(node, model, "pulling");
+    for object in turn.wanted_by() {
+        context.pokes.pull(object);
+    }
     let objects = match job.attempt().await {
         Ok(held) => {
             context.pulling.metrics.duration.observe(job.since.elapsed().as_secs_f64());
@@ -89,7 +95,11 @@ pub async fn run(context: Arc<Context>, turn: Turn) {
     for object in objects {
         context.pokes.pull(object);
     }
-    context.pokes.node(terms.node.clone());
+    // A look at the node after each of many pulls would be as many writes: the last one's says it all, and regular looks
+    // go on meanwhile.
+    if !turn.is_followed() {
+        context.pokes.node(terms.node.clone());
+    }
 }
 
 fn spread(interval: Duration) -> Duration {
@@ -127,9 +137,10 @@ impl Job<'_> {
     }
 
     async fn attempt(&self) -> Result<NodeModel, Failed> {
-        let Route::Mirror { grants, request, url } = &self.terms.route else { return self.direct().await };
+        let Route::Mirror(way) = &self.terms.route else { return self.direct().await };
+        let Through { grants, request, url } = &**way;
         let granted = grants.fresh(self.context, request).await.map_err(sure)?;
-        match self.through(grants, request, url, &granted).await {
+        match self.through(way, &granted).await {
             Ok(held) => {
                 self.turn.bypass(None);
                 Ok(held)
@@ -173,22 +184,16 @@ impl Job<'_> {
     }
 
     /// Through the mirror, to a name that nobody sees, which then becomes the plain one.
-    async fn through(
-        &self,
-        grants: &Arc<Grants>,
-        request: &Request,
-        url: &str,
-        granted: &GrantedModel,
-    ) -> Result<NodeModel, Failed> {
+    async fn through(&self, way: &Through, granted: &GrantedModel) -> Result<NodeModel, Failed> {
         let model = &self.terms.spec.model;
         let held = self.held().await.map_err(sure)?;
         let plain = held.into_iter().find(|held| ModelName::same(&held.name, model));
         if let Some(plain) = plain.as_ref().filter(|plain| plain.digest == granted.digest) {
             return Ok(plain.clone());
         }
-        self.turn.expect(granted.size_bytes);
-        let (host, insecure) = address(url);
-        let transit = transit(host, &request.token, model);
+        self.turn.announce(granted.size_bytes);
+        let (host, insecure) = address(&way.url);
+        let transit = transit(host, &way.request.token, model);
         let mut again = self.turn.is_doubtful();
         loop {
             if let Err((ended, doubtful)) = self.lines(&transit, insecure, MANIFEST_WITHIN).await {
@@ -196,7 +201,7 @@ impl Job<'_> {
                     Ended::Trouble(trouble) => return Err((trouble, doubtful)),
                     Ended::Said(message) => message,
                 };
-                let trouble = self.explain(grants, request, message).await;
+                let trouble = self.explain(way, message).await;
                 // The mirror had lost the grant, which was renewed by asking.
                 if trouble.fault == Fault::NoSuchModel && !again {
                     again = true;
@@ -210,7 +215,7 @@ impl Job<'_> {
             debug!(model, "pulled once more, because an earlier attempt was broken off while it was verified");
             self.delete(&transit).await.map_err(sure)?;
         }
-        self.take_name(&transit, &request.token, plain.is_some(), granted).await.map_err(sure)
+        self.take_name(&transit, &way.request.token, plain.is_some(), granted).await.map_err(sure)
     }
 
     /// Gives what was pulled its plain name, if it is what was granted.
@@ -242,13 +247,13 @@ impl Job<'_> {
     }
 
     /// What Ollama's words mean when it pulls through a mirror: the mirror knows best why it refused.
-    async fn explain(&self, grants: &Arc<Grants>, request: &Request, message: String) -> Trouble {
-        let message = message.replace(&request.token, "…");
+    async fn explain(&self, way: &Through, message: String) -> Trouble {
+        let message = message.replace(&way.request.token, "…");
         let fault = Fault::through_mirror(&message);
         if matches!(fault, Fault::NoSpace | Fault::NeedsNewerOllama | Fault::MirrorUnreachable) {
             return Trouble::new(fault, message);
         }
-        match grants.renew(self.context, request).await {
+        match way.grants.renew(self.context, &way.request).await {
             Err(trouble) => trouble,
             Ok(_) => Trouble::new(fault, message),
         }

@@ -57,9 +57,10 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     let nodes = references(&context.nodes, pulls.clone(), changes::concerned(&context.nodes, &pulls));
     let pokes = BroadcastStream::new(context.pokes.pulls.subscribe()).filter_map(|poke| async { poke.ok() }).boxed();
     context.nodes.ready().await?;
+    let meter = context.meters.of::<ModelPull>();
     let queue = job::run_queue(context.clone(), stop.clone());
     let reconciler = Arc::new(Pulls { context, written: Mutex::default() });
-    let (ended, ()) = tokio::join!(driver::run(reconciler, pulls, vec![nodes, pokes], stop), queue);
+    let (ended, ()) = tokio::join!(driver::run(reconciler, pulls, vec![nodes, pokes], meter, stop), queue);
     ended
 }
 
@@ -94,9 +95,9 @@ impl Reconciler for Pulls {
                 self.context.grants.iter().for_each(|grants| grants.retry_now(&key, now));
             }
             let observed = observe::observe(&self.context, &pull, now);
-            let plan = plan::plan(&pull, &observed, now);
+            let mut plan = plan::plan(&pull, &observed, now);
+            act::act(&self.context, &pull, &mut plan, &observed);
             let status = status::status(&pull, &plan, &observed, now);
-            act::act(&self.context, &pull, &plan, &observed);
             let wait = self.write_if_due(&key, &pull, &status, now).await?;
             Ok([wait, plan.wake_after, status::times_out_after(&pull, &status, now)].into_iter().flatten().min())
         }

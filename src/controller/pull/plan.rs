@@ -10,12 +10,15 @@ use crate::{
     api::{DeletionPolicy, ModelPull, NodePull, UpdatePolicy},
     domain::{
         model_name::ModelName,
-        pull::{self, Action, Decision, Failure, NodePhase, NodeView, Source, Stage, Target, Wish, elapsed},
+        pull::{self, Action, Attempt, Decision, NodePhase, NodeView, Source, Stage, Target, Wish, elapsed},
     },
 };
 
 /// How often a pull under way is looked at.
 const WHILE_PULLING: Duration = Duration::from_secs(1);
+
+/// How often one that waits for its turn is looked at, though its start is told.
+const WHILE_WAITING: Duration = Duration::from_secs(30);
 
 /// What follows from what was seen; `steps` and `nodes` are in the order of the observations.
 pub struct Plan {
@@ -25,8 +28,8 @@ pub struct Plan {
     pub nodes: Vec<NodePull>,
     /// What the tag stands for, as far as the mirror said.
     pub target: Option<Known>,
-    /// Why the mirror did not say, the last time.
-    pub failure: Option<Failure>,
+    /// Why the mirror did not say, the last time, or why what it said may be outdated.
+    pub unchecked: Option<String>,
     /// Whether the mirror is to be asked.
     pub ask: bool,
     /// When to look again.
@@ -63,6 +66,7 @@ pub fn plan(pull: &ModelPull, observed: &Observed, now: Timestamp) -> Plan {
     let target = target(pull, observed);
     let grant = observed.mirror.as_ref().map(|(_, grant)| grant);
     let failure = grant.and_then(|grant| grant.failure.clone());
+    let stale = grant.and_then(|grant| grant.known.as_ref()).and_then(|known| known.stale.clone());
     let decide = |seen: &Seen| {
         let source = if seen.is_direct {
             Source::Direct { due: seen.next_check.is_some_and(|at| at <= now) }
@@ -80,11 +84,14 @@ pub fn plan(pull: &ModelPull, observed: &Observed, now: Timestamp) -> Plan {
     let decided: Vec<_> = observed.nodes.iter().map(decide).collect();
     let waits = observed.nodes.iter().zip(&decided).filter_map(|(seen, (decision, _))| match decision.action {
         Action::WaitUntil(at) => Some(elapsed(now, at)),
-        Action::Start | Action::Ask => Some(WHILE_PULLING),
-        _ if seen.attempt.as_ref().is_some_and(|attempt| attempt.is_open()) => Some(WHILE_PULLING),
+        Action::Ask => Some(WHILE_PULLING),
+        Action::Start => Some(WHILE_WAITING),
+        _ if seen.is_at(|stage| matches!(stage, Stage::Running(_))) => Some(WHILE_PULLING),
+        _ if seen.is_at(|stage| matches!(stage, Stage::Queued(_))) => Some(WHILE_WAITING),
         _ => seen.next_check.map(|at| elapsed(now, at)),
     });
     let next_check = grant.and_then(|grant| grant.next_check).filter(|_| !pull.spec.suspend);
+    let next_check = next_check.max(next_check.and(failure.as_ref().map(|failure| failure.retry_at)));
     let may_ask = failure.as_ref().is_none_or(|failure| failure.retry_at <= now);
     let check_is_due = next_check.is_some_and(|at| at <= now);
     let needed = decided.iter().any(|(decision, _)| decision.action == Action::Ask);
@@ -94,7 +101,7 @@ pub fn plan(pull: &ModelPull, observed: &Observed, now: Timestamp) -> Plan {
         ask: may_ask && (needed || check_is_due),
         steps: observed.nodes.iter().zip(&decided).map(|(seen, (d, _))| step(pull, seen, d)).collect(),
         nodes: decided.into_iter().map(|(_, node)| node).collect(),
-        failure,
+        unchecked: failure.map(|failure| failure.sentence()).or(stale),
         target,
     }
 }
@@ -140,7 +147,14 @@ fn is_over(pull: &ModelPull, seen: &Seen, decision: &Decision, listed: Option<&s
     let Some(attempt) = &seen.attempt else { return false };
     let follows = pull.spec.update_policy == UpdatePolicy::Always;
     let failed_before = matches!(attempt.stage, Stage::Failed) && decision.phase == NodePhase::Ready && !follows;
-    attempt.is_listed(listed) || failed_before
+    (attempt.is_listed(listed) && is_told(pull, seen, attempt)) || failed_before
+}
+
+/// Whether the status says that the mirror was passed by, if it was and the status has room for that.
+fn is_told(pull: &ModelPull, seen: &Seen, attempt: &Attempt) -> bool {
+    let Some(bypass) = &attempt.bypass else { return true };
+    let lists_all = pull.status.as_ref().is_none_or(|status| status.desired_nodes <= pull::MAX_LISTED_NODES as i64);
+    !lists_all || earlier(pull, &seen.node.name_any()).is_some_and(|earlier| earlier.message == *bypass)
 }
 
 fn decide(pull: &ModelPull, seen: &Seen, source: Source<'_>, now: Timestamp) -> (Decision, NodePull) {
