@@ -1,10 +1,11 @@
 //! Brings a blob's bytes from its registry, and looks after what has arrived.
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc, time::Duration};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use sha2::Digest as _;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::{
@@ -13,7 +14,11 @@ use super::{
 };
 use crate::{
     domain::{backoff, digest::Digest, pull::Fault, ranges::Ranges},
-    mirror::{locked, refusal::Refusal, upstream::Origin},
+    mirror::{
+        locked,
+        refusal::Refusal,
+        upstream::{Origin, SILENT_AT_MOST},
+    },
     supervisor::blocking,
 };
 
@@ -68,34 +73,35 @@ async fn one_request(
     blob: &Arc<Blob>,
     id: u64,
     origin: &Origin,
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
 ) -> Result<(), Refusal> {
-    let opened = store.upstream.blob(origin, &blob.digest, blob.size, range.clone()).await?;
-    if opened.ignores_ranges && !blob.take_whole(id) {
-        return Ok(()); // another fetch takes all of it; whoever waited here joins that one
+    let mut from = range.start;
+    let opened = store.upstream.blob(origin, &blob.digest, blob.size, range).await?;
+    if opened.ignores_ranges {
+        // Only one fetch takes all of it, from the first byte that is missing; whoever waited for another joins it.
+        let rest = blob.take_whole(id).then(|| blob.rest(id)).flatten();
+        let Some(rest) = rest else { return Ok(()) };
+        from = rest.start;
     }
-    let (mut at, from) = (opened.start, range.start);
+    let mut at = opened.start;
     let mut body = opened.body.ready_chunks(PIECES);
-    while let Some(pieces) = body.next().await {
+    loop {
+        let next = timeout(SILENT_AT_MOST, body.next()).await;
+        let Some(pieces) = next.map_err(|_| cut(origin, &format!("nothing came for {SILENT_AT_MOST:?}")))? else {
+            break;
+        };
         let end = blob.end_of(id);
-        let mut came = Vec::with_capacity(pieces.len());
-        let mut broken = None;
-        for piece in pieces {
-            match piece {
-                Ok(piece) => came.push(piece),
-                Err(error) => broken = Some(error),
-            }
-        }
-        let total: u64 = came.iter().map(|piece| piece.len() as u64).sum();
+        let (came, broken) = until_error(pieces);
+        let total = length(&came);
         store.meters.bytes_in(total);
         store.bandwidth.pass(total).await;
         let clipped = clip(came, at, from.max(at)..end);
         at += total;
         if !clipped.is_empty() {
             let start = from.max(at - total);
-            let length: u64 = clipped.iter().map(|piece| piece.len() as u64).sum();
+            let end = start + length(&clipped);
             write(store, blob, start, clipped).await?;
-            blob.arrived(id, start..start + length);
+            blob.arrived(id, start..end);
         }
         if let Some(error) = broken {
             return Err(cut(origin, &error.to_string()));
@@ -110,13 +116,28 @@ async fn one_request(
     }
 }
 
+fn until_error(pieces: Vec<io::Result<Bytes>>) -> (Vec<Bytes>, Option<io::Error>) {
+    let mut came = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        match piece {
+            Ok(piece) => came.push(piece),
+            Err(error) => return (came, Some(error)),
+        }
+    }
+    (came, None)
+}
+
+fn length(pieces: &[Bytes]) -> u64 {
+    pieces.iter().map(|piece| piece.len() as u64).sum()
+}
+
 fn cut(origin: &Origin, why: &str) -> Refusal {
     let message = format!("the connection to {} broke: {why}", origin.source.host);
     Refusal::new(Fault::RegistryUnreachable, message)
 }
 
 /// Of pieces that begin at byte `at`, the part that lies in `wanted`.
-fn clip(pieces: Vec<Bytes>, mut at: u64, wanted: std::ops::Range<u64>) -> Vec<Bytes> {
+fn clip(pieces: Vec<Bytes>, mut at: u64, wanted: Range<u64>) -> Vec<Bytes> {
     let mut kept = Vec::with_capacity(pieces.len());
     for piece in pieces {
         let end = at + piece.len() as u64;
