@@ -37,6 +37,7 @@ want_packages() {
   want_file docker-registry docker-registry
   want_file openssl openssl
   want_file curl curl # for the tour
+  want_file ip iproute2 # nodes on machines of their own
   if [ -z "${OLLAMA_BIN:-}" ] && [ ! -x "$ollama" ]; then
     want_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
     want_file /usr/include/stb/stb_image.h libstb-dev

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
+use support::disk::Disk;
 use support::gguf::TinyLlama;
 use support::kube_api::KubeApi;
 use support::models::publish;
+use support::network::Network;
 use support::ollama::Ollama;
 use support::process::Process;
 use support::registry::{Registry, RegistryFront};
@@ -209,4 +211,36 @@ fn victim() {
     while process.is_alive() {
         std::thread::park();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_on_a_machine_of_its_own_can_be_cut_off_from_one_address() {
+    let dir = Scratch::new();
+    let network = Network::start();
+    let node = Ollama::start_in(network.host(), "node", dir.path()).await;
+    assert!(node.tags().await["models"].is_array(), "this machine reaches the node");
+    let listen = |address: String| std::net::TcpListener::bind((address, 0)).expect("an address of this machine");
+    let servers = [listen(network.first()), listen(network.second())];
+    let reaches = |server: &std::net::TcpListener| {
+        let address = server.local_addr().expect("an address");
+        let mut connect = Command::new("bash");
+        connect.args(["-c", &format!("exec 3<>/dev/tcp/{}/{}", address.ip(), address.port())]);
+        node.host().command(&connect).stderr(Stdio::null()).status().expect("bash runs").success()
+    };
+    assert_eq!(servers.each_ref().map(reaches), [true, true]);
+    node.host().cut_off(&network.second());
+    assert_eq!(servers.each_ref().map(reaches), [true, false]);
+    node.host().reconnect(&network.second());
+    assert_eq!(servers.each_ref().map(reaches), [true, true]);
+}
+
+#[test]
+fn a_disk_is_full_and_grows() {
+    let dir = Scratch::new();
+    let disk = Disk::mount(&dir.join("disk"), 2);
+    let write = || std::fs::write(dir.join("disk/file"), vec![1; 3 << 20]);
+    let full = write().expect_err("3 MiB on 2 MiB");
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    disk.resize(4);
+    write().expect("3 MiB on 4 MiB");
 }

@@ -6,10 +6,12 @@
 //! started it, or with the test process, however that ends.
 #![allow(dead_code, unused_imports)] // each test binary includes this module and uses a part of it
 
+pub mod disk;
 pub mod drover;
 pub mod gguf;
 pub mod kube_api;
 pub mod models;
+pub mod network;
 pub mod ollama;
 pub mod process;
 pub mod registry;

@@ -9,6 +9,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::network::Host;
 use super::process::Process;
 use super::stack::program;
 use super::{eventually, free_port, http_client};
@@ -17,6 +18,7 @@ pub struct Ollama {
     name: String,
     dir: PathBuf,
     port: u16,
+    host: Option<Host>,
     process: Process,
     http: reqwest::Client,
 }
@@ -29,14 +31,29 @@ impl Ollama {
 
     /// The same on a port that is known beforehand.
     pub async fn start_on(name: &str, dir: &Path, port: u16) -> Self {
-        let process = Process::spawn(name, serve(dir, port), dir);
-        let mut ollama = Self { name: name.to_owned(), dir: dir.to_owned(), port, process, http: http_client() };
+        Self::start_at(name, dir, port, None).await
+    }
+
+    /// The same on a machine of its own.
+    pub async fn start_in(host: Host, name: &str, dir: &Path) -> Self {
+        Self::start_at(name, dir, free_port(), Some(host)).await
+    }
+
+    async fn start_at(name: &str, dir: &Path, port: u16, host: Option<Host>) -> Self {
+        let process = Process::spawn(name, serve(dir, port, host.as_ref()), dir);
+        let (name, dir) = (name.to_owned(), dir.to_owned());
+        let mut ollama = Self { name, dir, port, host, process, http: http_client() };
         ollama.wait_until_ready().await;
         ollama
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}:{}", address(self.host.as_ref()), self.port)
+    }
+
+    /// The machine of its own that it runs on.
+    pub fn host(&self) -> &Host {
+        self.host.as_ref().expect("started with start_in")
     }
 
     /// The server and the runners that it has started, for `pause`, `resume` and the log.
@@ -52,7 +69,7 @@ impl Ollama {
     /// The node comes back (after a failure or not) with the same address and models.
     pub async fn restart(&mut self) {
         self.process.kill9();
-        self.process = Process::spawn(&self.name, serve(&self.dir, self.port), &self.dir);
+        self.process = Process::spawn(&self.name, serve(&self.dir, self.port, self.host.as_ref()), &self.dir);
         self.wait_until_ready().await;
     }
 
@@ -129,7 +146,11 @@ impl Ollama {
     }
 }
 
-fn serve(dir: &Path, port: u16) -> Command {
+fn address(host: Option<&Host>) -> &str {
+    host.map_or("127.0.0.1", Host::address)
+}
+
+fn serve(dir: &Path, port: u16, host: Option<&Host>) -> Command {
     let home = dir.join("home");
     fs::create_dir_all(&home).unwrap_or_else(|error| panic!("{}: {error}", home.display()));
     let mut command = Command::new(program("ollama"));
@@ -139,10 +160,13 @@ fn serve(dir: &Path, port: u16) -> Command {
     command
         .arg("serve")
         .env("HOME", home)
-        .env("OLLAMA_HOST", format!("127.0.0.1:{port}"))
+        .env("OLLAMA_HOST", format!("{}:{port}", address(host)))
         .env("OLLAMA_MODELS", dir.join("models"))
         .env("OLLAMA_KEEP_ALIVE", "1m")
         .env("OLLAMA_NO_CLOUD", "1")
         .env("GIN_MODE", "release");
-    command
+    match host {
+        Some(host) => host.command(&command),
+        None => command,
+    }
 }
