@@ -1,13 +1,12 @@
 //! The mirror's disk: its limit, what is evicted, and what happens when it is full.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::fake::Fake;
+use crate::parts::disk::Disk;
 use crate::parts::registry::{Image, digest_of};
 use crate::parts::{Scratch, eventually};
 use crate::support::{Mirror, blob, is_kept};
@@ -152,32 +151,10 @@ async fn metrics_tell_what_the_stats_tell() {
     }
 }
 
-/// A small disk of its own, unmounted when it is dropped. Needs root.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(path: &Path, size: &str) -> Self {
-        std::fs::create_dir_all(path).expect("a folder");
-        run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "drover-test"], path);
-        Self(path.into())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run("umount", &["--lazy"], &self.0);
-    }
-}
-
-fn run(program: &str, arguments: &[&str], path: &Path) {
-    let output = Command::new(program).args(arguments).arg(path).output().expect("it starts");
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_and_gets_well_again() {
     let scratch = Scratch::new();
-    let _disk = SmallDisk::new(&scratch.join("mirror-data"), "6m");
+    let _disk = Disk::mount(&scratch.join("mirror-data"), 6);
     let (fake, small, big) = (Fake::start().await, Image::of_size(60, MB), Image::of_size(61, 4 * MB));
     fake.put("team/foo", "1", &small);
     fake.put("team/big", "1", &big);
