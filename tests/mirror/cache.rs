@@ -1,16 +1,15 @@
 //! The mirror's disk: its limit, what is evicted, and what happens when it is full.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::fake::Fake;
+use crate::parts::disk::Disk;
 use crate::parts::registry::{Image, digest_of};
 use crate::parts::{Scratch, eventually};
-use crate::support::{Mirror, blob};
+use crate::support::{Mirror, blob, is_kept};
 
 const MB: usize = 1_000_000;
 
@@ -104,8 +103,8 @@ async fn a_blob_that_somebody_deleted_is_fetched_again() {
     fake.put("team/foo", "1", &image);
     let mirror = Mirror::over(&fake.url(), scratch.path()).await;
     assert_eq!(pull(&mirror, "a", "team/foo:1", &image).await, StatusCode::OK);
-    let file = image.layer().replace(':', "-");
-    std::fs::remove_file(scratch.join("mirror-data/blobs").join(file)).expect("the blob's file");
+    let file = is_kept(scratch.path(), &image.layer()).await;
+    std::fs::remove_file(file).expect("the blob's file");
     assert_eq!(pull(&mirror, "b", "team/foo:1", &image).await, StatusCode::OK);
     assert_eq!(fake.sent(&image.layer()), (2, 2, 2 * MB as u64));
 }
@@ -126,32 +125,36 @@ async fn the_registry_is_asked_no_faster_than_allowed() {
     assert!(start.elapsed() < Duration::from_secs(1), "what is there comes at full speed");
 }
 
-/// A small disk of its own, unmounted when it is dropped. Needs root.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(path: &Path, size: &str) -> Self {
-        std::fs::create_dir_all(path).expect("a folder");
-        run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "drover-test"], path);
-        Self(path.into())
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_what_the_stats_tell() {
+    let scratch = Scratch::new();
+    let (fake, image) = (Fake::start().await, Image::of_size(55, MB));
+    fake.put("team/foo", "1", &image);
+    let mirror = Mirror::over(&fake.url(), scratch.path()).await;
+    assert_eq!(pull(&mirror, "a", "team/foo:1", &image).await, StatusCode::OK);
+    assert_eq!(pull(&mirror, "b", "team/foo:1", &image).await, StatusCode::OK);
+    mirror.grant("c", "team/bar:1", json!({})).await;
+    mirror.counts("fetches", |fetches| fetches == 0).await;
+    let (size, metrics) = (image.size(), mirror.drover.metrics().await);
+    for line in [
+        format!("drover_mirror_in_bytes_total {size}"),
+        format!("drover_mirror_out_bytes_total {}", 2 * size),
+        format!("drover_mirror_cache_bytes {size}"),
+        "drover_mirror_blob_requests_total{result=\"hit\"} 2".into(),
+        "drover_mirror_blob_requests_total{result=\"miss\"} 2".into(),
+        "drover_mirror_upstream_errors_total{reason=\"NoSuchModel\"} 1".into(),
+        "drover_mirror_fetches 0".into(),
+        "drover_mirror_evictions_total 0".into(),
+        "drover_mirror_corrupt_blobs_total 0".into(),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is missing:\n{metrics}");
     }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run("umount", &["--lazy"], &self.0);
-    }
-}
-
-fn run(program: &str, arguments: &[&str], path: &Path) {
-    let output = Command::new(program).args(arguments).arg(path).output().expect("it starts");
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_and_gets_well_again() {
     let scratch = Scratch::new();
-    let _disk = SmallDisk::new(&scratch.join("mirror-data"), "6m");
+    let _disk = Disk::mount(&scratch.join("mirror-data"), 6);
     let (fake, small, big) = (Fake::start().await, Image::of_size(60, MB), Image::of_size(61, 4 * MB));
     fake.put("team/foo", "1", &small);
     fake.put("team/big", "1", &big);

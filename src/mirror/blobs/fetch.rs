@@ -1,10 +1,11 @@
 //! Brings a blob's bytes from its registry, and looks after what has arrived.
 
-use std::{io, os::unix::fs::FileExt, sync::Arc, time::Duration};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, stream::FuturesUnordered};
 use sha2::Digest as _;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::{
@@ -13,7 +14,11 @@ use super::{
 };
 use crate::{
     domain::{backoff, digest::Digest, pull::Fault, ranges::Ranges},
-    mirror::{locked, refusal::Refusal, upstream::Origin},
+    mirror::{
+        locked,
+        refusal::Refusal,
+        upstream::{Origin, SILENT_AT_MOST},
+    },
     supervisor::blocking,
 };
 
@@ -68,34 +73,35 @@ async fn one_request(
     blob: &Arc<Blob>,
     id: u64,
     origin: &Origin,
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
 ) -> Result<(), Refusal> {
-    let opened = store.upstream.blob(origin, &blob.digest, blob.size, range.clone()).await?;
-    if opened.ignores_ranges && !blob.take_whole(id) {
-        return Ok(()); // another fetch takes all of it; whoever waited here joins that one
+    let mut from = range.start;
+    let opened = store.upstream.blob(origin, &blob.digest, blob.size, range).await?;
+    if opened.ignores_ranges {
+        // Only one fetch takes all of it, from the first byte that is missing; whoever waited for another joins it.
+        let rest = blob.take_whole(id).then(|| blob.rest(id)).flatten();
+        let Some(rest) = rest else { return Ok(()) };
+        from = rest.start;
     }
-    let (mut at, from) = (opened.start, range.start);
+    let mut at = opened.start;
     let mut body = opened.body.ready_chunks(PIECES);
-    while let Some(pieces) = body.next().await {
+    loop {
+        let next = timeout(SILENT_AT_MOST, body.next()).await;
+        let Some(pieces) = next.map_err(|_| cut(origin, &format!("nothing came for {SILENT_AT_MOST:?}")))? else {
+            break;
+        };
         let end = blob.end_of(id);
-        let mut came = Vec::with_capacity(pieces.len());
-        let mut broken = None;
-        for piece in pieces {
-            match piece {
-                Ok(piece) => came.push(piece),
-                Err(error) => broken = Some(error),
-            }
-        }
-        let total: u64 = came.iter().map(|piece| piece.len() as u64).sum();
+        let (came, broken) = until_error(pieces);
+        let total = length(&came);
         store.meters.bytes_in(total);
         store.bandwidth.pass(total).await;
         let clipped = clip(came, at, from.max(at)..end);
         at += total;
         if !clipped.is_empty() {
             let start = from.max(at - total);
-            let length: u64 = clipped.iter().map(|piece| piece.len() as u64).sum();
+            let end = start + length(&clipped);
             write(store, blob, start, clipped).await?;
-            blob.arrived(id, start..start + length);
+            blob.arrived(id, start..end);
         }
         if let Some(error) = broken {
             return Err(cut(origin, &error.to_string()));
@@ -110,13 +116,28 @@ async fn one_request(
     }
 }
 
+fn until_error(pieces: Vec<io::Result<Bytes>>) -> (Vec<Bytes>, Option<io::Error>) {
+    let mut came = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        match piece {
+            Ok(piece) => came.push(piece),
+            Err(error) => return (came, Some(error)),
+        }
+    }
+    (came, None)
+}
+
+fn length(pieces: &[Bytes]) -> u64 {
+    pieces.iter().map(|piece| piece.len() as u64).sum()
+}
+
 fn cut(origin: &Origin, why: &str) -> Refusal {
     let message = format!("the connection to {} broke: {why}", origin.source.host);
     Refusal::new(Fault::RegistryUnreachable, message)
 }
 
 /// Of pieces that begin at byte `at`, the part that lies in `wanted`.
-fn clip(pieces: Vec<Bytes>, mut at: u64, wanted: std::ops::Range<u64>) -> Vec<Bytes> {
+fn clip(pieces: Vec<Bytes>, mut at: u64, wanted: Range<u64>) -> Vec<Bytes> {
     let mut kept = Vec::with_capacity(pieces.len());
     for piece in pieces {
         let end = at + piece.len() as u64;
@@ -157,24 +178,29 @@ pub fn is_full(error: &io::Error) -> bool {
 /// Notes what has arrived, hashes it, and gives the blob its name when all of it is there and right.
 pub async fn keep(store: Arc<Store>, blob: Arc<Blob>) {
     let mut noted = blob.kept().map_or(0, |kept| kept.have.len());
+    // At most one; nobody waits for the disk but the next note.
+    let mut noting = FuturesUnordered::new();
     let mut changes = blob.changes();
     loop {
         changes.mark_unchanged();
         let Some(kept) = blob.kept() else { return };
         let arrived = kept.have.len();
         if kept.is_fetched {
-            return finish(&store, &blob, kept).await;
-        }
-        if arrived >= noted + NOTE_EVERY || (arrived > noted && blob.fetches() == 0) {
-            let (file, have, files) = (kept.file.clone(), kept.have.clone(), blob.files.clone());
-            let size = blob.size;
-            match blocking(move || files.note(&file, size, &have)).await {
-                Ok(()) => noted = arrived,
-                Err(error) => {
-                    warn!(blob = %blob.digest, %error, "the journal could not be written: a restart fetches more again");
-                    noted = arrived;
-                }
+            let mut result = verify(&store, &blob, &kept).await;
+            if result.is_ok() {
+                blob.verified(); // readers get the end now; the disk takes its time
             }
+            noting.collect::<Vec<_>>().await;
+            if result.is_ok() {
+                result = place(&blob, kept.file).await;
+            }
+            return match result {
+                Ok(()) => blob.completed(),
+                Err(refusal) => store.forget(&blob, refusal).await,
+            };
+        }
+        if noting.is_empty() && (arrived >= noted + NOTE_EVERY || (arrived > noted && blob.fetches() == 0)) {
+            noting.push(note(blob.clone(), kept.file.clone(), kept.have.clone()));
         }
         let unhashed = kept.have.run(locked(&blob.hashed).at);
         if unhashed >= HASH_EVERY
@@ -182,12 +208,24 @@ pub async fn keep(store: Arc<Store>, blob: Arc<Blob>) {
         {
             warn!(blob = %blob.digest, %error, "the bytes can't be read");
         }
-        if blob.release_keeper(noted) {
+        if noting.is_empty() && blob.release_keeper(noted) {
             return;
         }
-        // As long as it is kept, the sender is there.
-        let _ = changes.changed().await;
+        tokio::select! {
+            // As long as the blob is kept, the sender is there.
+            _ = changes.changed() => {}
+            Some(bytes) = noting.next() => noted = bytes,
+        }
     }
+}
+
+/// Writes the journal; of how many bytes.
+async fn note(blob: Arc<Blob>, file: Arc<File>, have: Ranges) -> u64 {
+    let (bytes, files, size) = (have.len(), blob.files.clone(), blob.size);
+    if let Err(error) = blocking(move || files.note(&file, size, &have)).await {
+        warn!(blob = %blob.digest, %error, "the journal could not be written: a restart fetches more again");
+    }
+    bytes
 }
 
 /// Hashes on to the first gap.
@@ -202,7 +240,7 @@ async fn hash(blob: &Arc<Blob>, kept: &Kept) -> io::Result<Hashed> {
     .await
 }
 
-fn hash_on(hashed: &mut Hashed, file: &std::fs::File, have: &Ranges) -> io::Result<()> {
+fn hash_on(hashed: &mut Hashed, file: &File, have: &Ranges) -> io::Result<()> {
     let mut buffer = vec![0; HASH_AT_ONCE];
     loop {
         let run = usize::try_from(have.run(hashed.at)).unwrap_or(usize::MAX).min(buffer.len());
@@ -215,35 +253,30 @@ fn hash_on(hashed: &mut Hashed, file: &std::fs::File, have: &Ranges) -> io::Resu
     }
 }
 
-async fn finish(store: &Store, blob: &Arc<Blob>, kept: Kept) {
-    let hashed = match hash(blob, &kept).await {
-        Ok(hashed) => hashed,
-        Err(error) => {
-            let message = format!("{} can't be read: {error}", blob.files.part.display());
-            return store.forget(blob, Refusal::new(Fault::Other, message)).await;
-        }
-    };
+/// Whether the bytes are what the digest says.
+async fn verify(store: &Store, blob: &Arc<Blob>, kept: &Kept) -> Result<(), Refusal> {
+    let hashed = hash(blob, kept)
+        .await
+        .map_err(|error| Refusal::new(Fault::Other, format!("{} can't be read: {error}", blob.files.part.display())))?;
     let digest = Digest::from_sha256(&hashed.sha.finalize());
-    if digest != blob.digest {
-        store.meters.corrupt();
-        store.mark_damaged(&blob.digest);
-        let message = format!(
-            "digest mismatch: the registry sent {digest} for blob {}: the bytes were damaged on the way or at the \
-             registry, and are asked for again",
-            blob.digest
-        );
-        return store.forget(blob, Refusal::new(Fault::DigestMismatch, message)).await;
+    if digest == blob.digest {
+        return Ok(());
     }
-    let (files, file) = (blob.files.clone(), kept.file.clone());
-    match blocking(move || files.finish(&file)).await {
-        Ok(()) => {
-            blob.completed();
-            debug!(blob = %blob.digest, bytes = blob.size, "complete");
-        }
-        Err(error) => {
-            let fault = if is_full(&error) { Fault::MirrorFull } else { Fault::Other };
-            let message = format!("{} can't be finished: {error}", blob.files.whole.display());
-            store.forget(blob, Refusal::new(fault, message)).await;
-        }
-    }
+    store.meters.corrupt();
+    store.mark_damaged(&blob.digest);
+    let message = format!(
+        "digest mismatch: the registry sent {digest} for blob {}: the bytes were damaged on the way or at the \
+         registry, and are asked for again",
+        blob.digest
+    );
+    Err(Refusal::new(Fault::DigestMismatch, message))
+}
+
+/// Gives the blob its own name.
+async fn place(blob: &Arc<Blob>, file: Arc<File>) -> Result<(), Refusal> {
+    let files = blob.files.clone();
+    blocking(move || files.finish(&file)).await.map_err(|error| {
+        let fault = if is_full(&error) { Fault::MirrorFull } else { Fault::Other };
+        Refusal::new(fault, format!("{} can't be finished: {error}", blob.files.whole.display()))
+    })
 }

@@ -5,6 +5,7 @@ use std::{error::Error, io, time::Duration};
 use futures::StreamExt;
 use http::StatusCode;
 use reqwest::Response;
+use tokio::time::timeout;
 
 use crate::{
     domain::{pull::Fault, upstream::Source},
@@ -13,6 +14,7 @@ use crate::{
 
 /// Of a registry's own words at most so many bytes are passed on.
 const WORDS: usize = 300;
+const WORDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A call that got no answer.
 pub fn of(source: &Source, error: &reqwest::Error) -> Refusal {
@@ -34,9 +36,9 @@ pub fn of(source: &Source, error: &reqwest::Error) -> Refusal {
     Refusal::new(Fault::RegistryUnreachable, format!("{host} can't be reached from the mirror: {what}"))
 }
 
-/// It took too long altogether.
-pub fn too_slow(source: &Source, limit: Duration) -> Refusal {
-    Refusal::new(Fault::RegistryUnreachable, format!("{} did not send the manifest within {limit:?}", source.host))
+/// It answers nothing.
+pub fn silent(source: &Source, limit: Duration) -> Refusal {
+    Refusal::new(Fault::RegistryUnreachable, format!("{} did not answer within {limit:?}", source.host))
 }
 
 /// It asks to come back later.
@@ -88,8 +90,8 @@ pub async fn words_of_body(answer: Response) -> String {
     let mut body = answer.bytes_stream();
     let mut bytes = Vec::new();
     while bytes.len() < WORDS {
-        match body.next().await {
-            Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
+        match timeout(WORDS_WITHIN, body.next()).await {
+            Ok(Some(Ok(chunk))) => bytes.extend_from_slice(&chunk),
             _ => break,
         }
     }

@@ -16,7 +16,7 @@ use http::{
 };
 use jiff::Timestamp;
 use reqwest::{Client, Method, Response, redirect::Policy};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 pub use logins::Logins;
 
@@ -33,8 +33,9 @@ use crate::{
 };
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// A registry that sends nothing for so long is given up; a fetch goes on with another request.
-const SILENT_AT_MOST: Duration = Duration::from_secs(30);
+/// A registry that sends nothing for so long is given up; a fetch goes on with another request. Not the client's own
+/// limit, which would count the time that the mirror takes for its disk or its bandwidth.
+pub const SILENT_AT_MOST: Duration = Duration::from_secs(30);
 const MANIFEST_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where a model's bytes come from, and as whom they are asked for.
@@ -112,7 +113,6 @@ impl Upstream {
             let builder = Client::builder()
                 .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_WITHIN)
-                .read_timeout(SILENT_AT_MOST)
                 // Many downloads over one connection would share its window.
                 .http1_only()
                 .tcp_nodelay(true);
@@ -139,8 +139,8 @@ impl Upstream {
             let bytes = self.limited_body(origin, answer).await?;
             Ok(Fetched { bytes, media_type })
         };
-        let within = tokio::time::timeout(MANIFEST_WITHIN, ask).await;
-        within.unwrap_or_else(|_| Err(self.count(faults::too_slow(&origin.source, MANIFEST_WITHIN))))
+        let within = timeout(MANIFEST_WITHIN, ask).await;
+        within.unwrap_or_else(|_| Err(self.count(faults::silent(&origin.source, MANIFEST_WITHIN))))
     }
 
     async fn limited_body(&self, origin: &Origin, answer: Response) -> Result<Bytes, Refusal> {
@@ -239,7 +239,9 @@ impl Upstream {
             if let Some(value) = authorization.take() {
                 request = request.header(AUTHORIZATION, value);
             }
-            let answer = request.send().await.map_err(|error| faults::of(source, &error))?;
+            let answer = timeout(SILENT_AT_MOST, request.send()).await;
+            let answer = answer.map_err(|_| faults::silent(source, SILENT_AT_MOST))?;
+            let answer = answer.map_err(|error| faults::of(source, &error))?;
             if method == Method::HEAD && answer.status().is_redirection() {
                 return Ok(answer);
             }
