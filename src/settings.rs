@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use crate::domain::duration::HumanDuration;
+use crate::domain::{duration::HumanDuration, size::ByteSize, upstream::Upstreams};
 
 /// Where a value was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,12 +110,58 @@ pub const SETTINGS: &[Setting] = &[
         default: "",
     },
     Setting {
+        scope: &[Scope::Mirror],
+        name: "mirror-listen",
+        help: "Address that nodes pull from",
+        default: "127.0.0.1:11437",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "mirror-cache-size",
+        help: "The most bytes of models that the mirror keeps, such as 500GiB; 0: as many as fit on the disk",
+        default: "0",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "mirror-bandwidth",
+        help: "Bytes per second that the mirror takes from registries, such as 50MB; 0: no limit",
+        default: "0",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "mirror-open",
+        help: "Whether anybody who reaches the mirror may pull public models by their names",
+        default: "false",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "upstream",
+        help: "Registries by the beginnings of models' names: PREFIX=URL, separated by commas; =URL is for names \
+               without a host. May be given several times",
+        default: "",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "upstream-auth-file",
+        help: "A docker config.json with the logins at registries",
+        default: "",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "upstream-ca-file",
+        help: "Certificates in PEM form to trust besides the system's",
+        default: "",
+    },
+    Setting {
         scope: &[Scope::Gateway],
         name: "queue-timeout",
         help: "How long a request may wait for a node with room",
         default: "60s",
     },
 ];
+
+/// Lists that may be given as several flags.
+pub const REPEATABLE: &[&str] = &["upstream"];
 
 /// The settings of a process, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +186,20 @@ pub struct Settings {
     pub probe_interval: Duration,
     /// File with the key that the controller and the mirror share.
     pub mirror_key_file: Option<PathBuf>,
+    /// Address of the mirror.
+    pub mirror_listen: SocketAddr,
+    /// The most bytes that the mirror keeps; 0: as many as fit.
+    pub mirror_cache_size: ByteSize,
+    /// Bytes per second that the mirror takes from registries; 0: no limit.
+    pub mirror_bandwidth: ByteSize,
+    /// Whether public models can be pulled from the mirror by name.
+    pub mirror_open: bool,
+    /// Registries by the beginnings of models' names.
+    pub upstream: Upstreams,
+    /// File with the logins at registries.
+    pub upstream_auth_file: Option<PathBuf>,
+    /// File with certificates to trust.
+    pub upstream_ca_file: Option<PathBuf>,
     /// How long a request may wait for a node.
     pub queue_timeout: Duration,
 }
@@ -226,6 +286,13 @@ impl Settings {
             gateways: reader.urls("gateways"),
             probe_interval: reader.read("probe-interval", DURATION, HumanDuration::default()).0,
             mirror_key_file: reader.path("mirror-key-file"),
+            mirror_listen: reader.read("mirror-listen", ADDRESS, UNSET),
+            mirror_cache_size: reader.read("mirror-cache-size", SIZE, ByteSize::default()),
+            mirror_bandwidth: reader.read("mirror-bandwidth", SIZE, ByteSize::default()),
+            mirror_open: reader.read("mirror-open", "write true or false", false),
+            upstream: reader.read("upstream", UPSTREAM, Upstreams::default()),
+            upstream_auth_file: reader.path("upstream-auth-file"),
+            upstream_ca_file: reader.path("upstream-ca-file"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
         };
         if settings.probe_interval < Duration::from_millis(100) {
@@ -237,6 +304,9 @@ impl Settings {
 
 const ADDRESS: &str = "write an IP address and a port, such as 127.0.0.1:8080";
 const DURATION: &str = "write a duration such as 30s or 5m";
+const SIZE: &str = "write bytes, or a number and a unit, such as 500MB or 100GiB";
+const UPSTREAM: &str = "write PREFIX=URL pairs, separated by commas, each prefix once, the URLs with http:// or https:// \
+                        and nothing but host, port and path";
 const UNSET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 struct Reader<'a> {
