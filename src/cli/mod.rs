@@ -1,10 +1,12 @@
 //! The command line.
 
+mod client;
 mod controller;
 mod crds;
 mod gateway;
 mod mirror;
 mod options;
+mod push;
 mod rollout;
 
 use std::{fmt::Display, io, process::ExitCode};
@@ -56,6 +58,11 @@ enum Command {
             The controller grants pulls by the key. Proxies are taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
     )]
     Mirror(options::Options<options::Mirror>),
+    /// Bring a model of your own to a mirror, from which every node can pull it
+    #[command(after_help = "Examples:\n  drover push llama.gguf team/llama:1\n  \
+            drover push Modelfile team/support-bot:7 --adapter lora.gguf --mirror http://mirror.example:11437\n\n\
+            A Modelfile means what it means to `ollama create`. What the mirror has already is not sent again.")]
+    Push(push::Push),
     /// See and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::Rollout),
@@ -85,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Controller(options) => serve(options, |settings| runtime.block_on(controller::run(settings))),
         Command::Gateway(options) => serve(options, |settings| runtime.block_on(gateway::run(settings))),
         Command::Mirror(options) => serve(options, |settings| runtime.block_on(mirror::run(settings))),
+        Command::Push(command) => runtime.block_on(push::run(command)),
         Command::Rollout(command) => runtime.block_on(rollout::run(command)),
         Command::Crds(command) => crds::run(&command),
         Command::Version => {

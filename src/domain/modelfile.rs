@@ -54,8 +54,7 @@ impl fmt::Display for Fault {
     }
 }
 
-const COMMANDS: &str =
-    "FROM, ADAPTER, PARAMETER, TEMPLATE, SYSTEM, MESSAGE, LICENSE, RENDERER, PARSER or REQUIRES";
+const COMMANDS: &str = "FROM, ADAPTER, PARAMETER, TEMPLATE, SYSTEM, MESSAGE, LICENSE, RENDERER, PARSER or REQUIRES";
 const ROLES: [&str; 3] = ["system", "user", "assistant"];
 
 /// The text of a file: UTF-8, or UTF-16 that says so by its first two bytes.
@@ -134,7 +133,8 @@ fn requires(version: &str) -> Result<String, String> {
     let version = version.strip_prefix('v').unwrap_or(version);
     // As there, `0.14` is `0.14.0`.
     let dots = version.matches('.').count();
-    let full = if version.contains(['-', '+']) { version.into() } else { version.to_owned() + &".0".repeat(2 - dots.min(2)) };
+    let full =
+        if version.contains(['-', '+']) { version.into() } else { version.to_owned() + &".0".repeat(2 - dots.min(2)) };
     match semver::Version::parse(&full) {
         Ok(_) => Ok(version.into()),
         Err(_) => Err(format!("REQUIRES {version}: write the oldest version of Ollama that will do, such as 0.14.0")),
@@ -190,7 +190,9 @@ impl<'a> Lines<'a> {
                 let open = || "the quotes that open here are never closed".to_owned();
                 return unquote(taken.trim()).map(str::to_owned).ok_or_else(open);
             };
-            if is_newline(c) && let Some(value) = unquote(taken.trim()) {
+            if is_newline(c)
+                && let Some(value) = unquote(taken.trim())
+            {
                 return Ok(value.to_owned());
             }
             self.step(c);

@@ -3,7 +3,7 @@
 use std::{error::Error, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use reqwest::{Client, Method, RequestBuilder, Response};
+use reqwest::{Client, Method, Request, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 
 use super::{meters::MirrorStats, refusal::Envelope};
@@ -64,6 +64,29 @@ impl MirrorClient {
             }
             None => MirrorError::Refused { status: status.as_u16(), message: error.message },
         })
+    }
+
+    /// Sends a request as it is; any status is an answer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn execute(&self, request: Result<Request, reqwest::Error>) -> Result<Response, MirrorError> {
+        let answer = match request {
+            Ok(request) => self.http.execute(request).await,
+            Err(error) => Err(error),
+        };
+        answer.map_err(|error| self.unreachable(&error))
+    }
+
+    /// A request without the key.
+    pub fn get(&self, url: Url) -> RequestBuilder {
+        self.http.get(url)
+    }
+
+    /// Whether a URL is one of this mirror's.
+    pub fn is_at(&self, url: &Url) -> bool {
+        Url::parse(&self.url)
+            .is_ok_and(|own| own.host() == url.host() && own.port_or_known_default() == url.port_or_known_default())
     }
 
     /// What the mirror counted since its start.

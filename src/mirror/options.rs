@@ -1,11 +1,15 @@
 //! What a mirror is told: its settings, with the files that they name read.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
-use super::upstream::Logins;
+use super::{
+    push::keys::{self, PublicKey},
+    upstream::Logins,
+};
 use crate::{
     domain::{size::ByteSize, upstream::Upstreams},
     settings::Settings,
@@ -30,6 +34,10 @@ pub struct Options {
     pub roots: Vec<reqwest::Certificate>,
     /// What callers of `/drover/v1` must have.
     pub key: Option<String>,
+    /// Keys of those who may push; without them everybody may, where only this machine reaches the mirror.
+    pub push_keys: Option<BTreeSet<PublicKey>>,
+    /// Whether only this machine reaches the mirror.
+    pub is_local: bool,
 }
 
 impl Options {
@@ -51,6 +59,8 @@ impl Options {
             "" => Err("it is empty: put a random key into it".to_owned()),
             key => Ok(key.to_owned()),
         })?;
+        let push_keys =
+            named("mirror-push-keys-file", &settings.mirror_push_keys_file, |text| keys::read_public(&text))?;
         Ok(Self {
             data_dir,
             cache_size: settings.mirror_cache_size,
@@ -60,6 +70,8 @@ impl Options {
             logins: logins.unwrap_or_default(),
             roots: roots.unwrap_or_default(),
             key,
+            push_keys,
+            is_local: false,
         })
     }
 }
