@@ -8,6 +8,7 @@ mod mirror;
 mod options;
 mod push;
 mod rollout;
+mod tools;
 
 use std::{fmt::Display, io, process::ExitCode};
 
@@ -51,13 +52,15 @@ enum Command {
             With --data-dir it starts and serves stable versions even while the Kubernetes API is away.")]
     Gateway(options::Options<options::Gateway>),
     /// Let nodes pull models, each byte of which is fetched from its registry once
-    #[command(args_conflicts_with_subcommands = true)]
     #[command(
         after_help = "Example:\n  drover mirror --mirror-listen 10.0.0.5:11437 --data-dir /var/lib/drover --mirror-key-file key \\\n    \
             --mirror-cache-size 500GiB --upstream team=https://registry.example/models\n\n\
             The controller grants pulls by the key. Proxies are taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
     )]
-    Mirror(options::Options<options::Mirror>),
+    Mirror(tools::MirrorCommand),
+    /// See which models there are
+    #[command(subcommand)]
+    Models(tools::Models),
     /// Bring a model of your own to a mirror, from which every node can pull it
     #[command(after_help = "Examples:\n  drover push llama.gguf team/llama:1\n  \
             drover push Modelfile team/support-bot:7 --adapter lora.gguf --mirror http://mirror.example:11437\n\n\
@@ -91,7 +94,11 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Controller(options) => serve(options, |settings| runtime.block_on(controller::run(settings))),
         Command::Gateway(options) => serve(options, |settings| runtime.block_on(gateway::run(settings))),
-        Command::Mirror(options) => serve(options, |settings| runtime.block_on(mirror::run(settings))),
+        Command::Mirror(command) => match command.tool {
+            Some(tool) => runtime.block_on(tools::run(tool)),
+            None => serve(command.server, |settings| runtime.block_on(mirror::run(settings))),
+        },
+        Command::Models(command) => runtime.block_on(tools::models(command)),
         Command::Push(command) => runtime.block_on(push::run(command)),
         Command::Rollout(command) => runtime.block_on(rollout::run(command)),
         Command::Crds(command) => crds::run(&command),

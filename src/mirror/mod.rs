@@ -16,6 +16,7 @@ mod push;
 mod refusal;
 mod resolve;
 mod server;
+pub mod tools;
 mod upstream;
 
 use std::{
@@ -37,7 +38,7 @@ pub use options::Options;
 pub use refusal::Refusal;
 
 use crate::{
-    domain::{digest::Digest, upstream::Upstreams},
+    domain::{digest::Digest, model_name::ModelName, upstream::Upstreams},
     supervisor::Supervisor,
     telemetry::Metrics,
 };
@@ -65,6 +66,8 @@ struct Shared {
     meters: Meters,
     uploads: Uploads,
     pushers: Pushers,
+    upstream: Arc<Upstream>,
+    offer: Vec<ModelName>,
     open: bool,
     key: Option<String>,
     stop: CancellationToken,
@@ -76,8 +79,19 @@ impl Mirror {
     /// # Errors
     /// When the folder can't be used.
     pub fn new(options: Options, supervisor: &Supervisor, metrics: &Metrics) -> Result<Self, String> {
-        let Options { data_dir, cache_size, bandwidth, open, upstreams, logins, roots, key, push_keys, is_local } =
-            options;
+        let Options {
+            data_dir,
+            cache_size,
+            bandwidth,
+            open,
+            upstreams,
+            logins,
+            roots,
+            key,
+            push_keys,
+            is_local,
+            offer,
+        } = options;
         let meters = Meters::registered(metrics);
         let upstream = Upstream::new(logins, roots, meters.clone()).map_err(|error| error.to_string())?;
         let upstream = Arc::new(upstream);
@@ -90,10 +104,23 @@ impl Mirror {
         let blobs = Blobs::open(&dir, cache_size, upstream.clone(), bandwidth, jobs, meters.clone()).map_err(fault)?;
         let uploads = Uploads::open(blobs.staging()).map_err(fault)?;
         let pushers = Pushers::new(push_keys, is_local);
-        let manifests = Manifests::new(upstream);
+        let manifests = Manifests::new(upstream.clone());
         let stop = supervisor.stop_token();
-        let shared =
-            Arc::new(Shared { upstreams, grants, manifests, models, blobs, meters, uploads, pushers, open, key, stop });
+        let shared = Arc::new(Shared {
+            upstreams,
+            grants,
+            manifests,
+            models,
+            blobs,
+            meters,
+            uploads,
+            pushers,
+            upstream,
+            offer,
+            open,
+            key,
+            stop,
+        });
         let pinned = Arc::downgrade(&shared);
         shared.blobs.pin(move || pinned.upgrade().map(|shared| shared.pinned()).unwrap_or_default());
         Ok(Self(shared))

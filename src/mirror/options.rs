@@ -11,7 +11,7 @@ use super::{
     upstream::Logins,
 };
 use crate::{
-    domain::{size::ByteSize, upstream::Upstreams},
+    domain::{model_name::ModelName, size::ByteSize, upstream::Upstreams},
     settings::Settings,
 };
 
@@ -36,6 +36,8 @@ pub struct Options {
     pub key: Option<String>,
     /// Keys of those who may push; without them everybody may, where only this machine reaches the mirror.
     pub push_keys: Option<BTreeSet<PublicKey>>,
+    /// Models that are listed as available besides those that are found.
+    pub offer: Vec<ModelName>,
     /// Whether only this machine reaches the mirror.
     pub is_local: bool,
 }
@@ -71,6 +73,7 @@ impl Options {
             roots: roots.unwrap_or_default(),
             key,
             push_keys,
+            offer: settings.mirror_offer.clone(),
             is_local: false,
         })
     }

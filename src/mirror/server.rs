@@ -27,6 +27,7 @@ use super::{
     models::Provenance,
     push,
     refusal::{Detail, Envelope, Refusal},
+    tools,
     upstream::Origin,
 };
 use crate::{
@@ -48,6 +49,7 @@ pub(super) fn router(mirror: Mirror) -> Router {
     let own = Router::new()
         .route("/drover/v1/pulls/{token}", put(grant).delete(revoke))
         .route("/drover/v1/stats", get(|State(mirror): State<Mirror>| async move { Json(mirror.stats()) }))
+        .merge(tools::router())
         .layer(from_fn_with_state(mirror.clone(), with_key));
     Router::new()
         .route("/v2/", get(|| async { Json(serde_json::json!({})) }))
