@@ -258,9 +258,10 @@ impl Registry {
     }
 }
 
+/// The path of the `Location`, which is at the same host.
 fn location(answer: &Response) -> Option<String> {
     let location = answer.headers().get(LOCATION)?.to_str().ok()?;
-    location.starts_with('/').then(|| location.to_owned())
+    answer.url().join(location).ok().map(|url| url.path().to_owned())
 }
 
 /// Waits for the answer, and tells how far the bytes are.

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 pub use pushers::Pushers;
-use pushers::{TOKEN_PATH, may_push, pushers_only, token};
+use pushers::{TOKEN_PATH, base_url, may_push, pushers_only, token};
 use uploads::Fail;
 pub use uploads::Uploads;
 
@@ -100,6 +100,7 @@ async fn begin(
     State(mirror): State<Mirror>,
     Path((namespace, model)): Repository,
     Query(asked): Query<Asked>,
+    headers: HeaderMap,
 ) -> Response {
     if let Err(why) = own_name(&namespace, &model, "latest") {
         return bad(why);
@@ -110,16 +111,17 @@ async fn begin(
         return created(&namespace, &model, &digest);
     }
     match mirror.0.uploads.begin().await {
-        Ok(id) => accepted(&namespace, &model, &id, 0),
+        Ok(id) => accepted(&headers, &namespace, &model, &id, 0),
         Err(fail) => fail.into_response(),
     }
 }
 
-fn accepted(namespace: &str, model: &str, id: &str, length: u64) -> Response {
+/// Where the upload goes on. Ollama takes no address without a host here.
+fn accepted(asked: &HeaderMap, namespace: &str, model: &str, id: &str, length: u64) -> Response {
     let mut headers = HeaderMap::new();
     headers.insert(RANGE, range(length));
-    let path = format!("/v2/{namespace}/{model}/blobs/uploads/{id}");
-    for (name, value) in [(LOCATION.as_str(), path.as_str()), (UPLOAD_ID, id)] {
+    let url = format!("{}/v2/{namespace}/{model}/blobs/uploads/{id}", base_url(asked));
+    for (name, value) in [(LOCATION.as_str(), url.as_str()), (UPLOAD_ID, id)] {
         if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(name), HeaderValue::from_str(value)) {
             headers.insert(name, value);
         }
@@ -144,7 +146,7 @@ async fn append(
         start => start.flatten(),
     };
     match mirror.0.uploads.write(&id, start, body, mirror.blobs().limit()).await {
-        Ok(length) => accepted(&namespace, &model, &id, length),
+        Ok(length) => accepted(&headers, &namespace, &model, &id, length),
         Err(fail) => fail.into_response(),
     }
 }
@@ -154,10 +156,14 @@ fn first_byte(range: &HeaderValue) -> Option<u64> {
     range.split_once('-')?.0.parse().ok()
 }
 
-async fn progress(State(mirror): State<Mirror>, Path((namespace, model, id)): OfUpload) -> Response {
+async fn progress(
+    State(mirror): State<Mirror>,
+    Path((namespace, model, id)): OfUpload,
+    headers: HeaderMap,
+) -> Response {
     match mirror.0.uploads.length(&id).await {
         Ok(length) => {
-            let mut answer = accepted(&namespace, &model, &id, length);
+            let mut answer = accepted(&headers, &namespace, &model, &id, length);
             *answer.status_mut() = StatusCode::NO_CONTENT;
             answer
         }

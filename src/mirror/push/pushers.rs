@@ -89,11 +89,8 @@ pub async fn pushers_only(State(mirror): State<Mirror>, request: Request, next: 
         return (StatusCode::FORBIDDEN, why).into_response();
     }
     let scope = repository(request.uri()).map(|name| format!("repository:{name}:push,pull")).unwrap_or_default();
-    let host = host(request.headers());
-    let challenge = format!(
-        "Bearer realm=\"{}://{host}{TOKEN_PATH}\",service=\"{SERVICE}\",scope=\"{scope}\"",
-        scheme(request.headers())
-    );
+    let realm = base_url(request.headers()) + TOKEN_PATH;
+    let challenge = format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\",scope=\"{scope}\"");
     (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], "log in with a key of mirror-push-keys-file\n")
         .into_response()
 }
@@ -105,6 +102,11 @@ fn repository(uri: &Uri) -> Option<String> {
 
 fn host(headers: &HeaderMap) -> &str {
     headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
+}
+
+/// The mirror's address as the caller knows it.
+pub fn base_url(headers: &HeaderMap) -> String {
+    format!("{}://{}", scheme(headers), host(headers))
 }
 
 /// How the caller reaches the mirror: by https when something in front of it says so.
