@@ -5,13 +5,13 @@ use std::{io, path::PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use futures::{StreamExt, TryStreamExt};
 use globset::Glob;
-use reqwest::Method;
+use http::Method;
 use serde::Serialize;
 use tokio::{
     fs::File,
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
 };
-use tokio_util::io::{ReaderStream, StreamReader};
+use tokio_util::io::StreamReader;
 
 use super::client::AtMirror;
 use crate::{
@@ -222,9 +222,7 @@ async fn import(client: &MirrorClient, file: &PathBuf) -> Result<(), String> {
         true => Box::new(tokio::io::stdin()),
         false => Box::new(File::open(file).await.map_err(|error| format!("{}: {error}", file.display()))?),
     };
-    let body = reqwest::Body::wrap_stream(ReaderStream::with_capacity(input, 1 << 20));
-    let answer = client.send(client.request(Method::POST, "/drover/v1/import").body(body)).await.map_err(advised)?;
-    let listing: Listing = answer.json().await.map_err(|error| error.to_string())?;
+    let listing: Listing = client.upload("/drover/v1/import", input).await.map_err(advised)?;
     for entry in listing.items {
         println!("{}  {}", entry.name, entry.digest.unwrap_or_default());
     }

@@ -27,6 +27,7 @@ use std::{
 };
 
 use axum::{Router, serve::ListenerExt};
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,8 @@ use push::{Pushers, Uploads};
 use upstream::Upstream;
 
 const TIDY_EVERY: Duration = Duration::from_secs(600);
+/// What the name of a model stood for is kept so long after its last use, even if none of its bytes are left.
+const FORGET_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// A running mirror; cheap to clone.
 #[derive(Clone)]
@@ -60,13 +63,13 @@ pub struct Mirror(Arc<Shared>);
 struct Shared {
     upstreams: Upstreams,
     grants: Grants,
+    upstream: Arc<Upstream>,
     manifests: Manifests,
     models: Models,
     blobs: Blobs,
     meters: Meters,
     uploads: Uploads,
     pushers: Pushers,
-    upstream: Arc<Upstream>,
     offer: Vec<ModelName>,
     open: bool,
     key: Option<String>,
@@ -156,12 +159,27 @@ impl Mirror {
         while stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_some() {
             self.0.grants.expire().await;
             self.0.uploads.expire().await;
+            self.0.forget_models().await;
         }
         Ok(())
     }
 }
 
 impl Shared {
+    /// Forgets what names stood for long ago, if nothing of it is left.
+    async fn forget_models(&self) {
+        let now = Timestamp::now();
+        for model in self.models.list() {
+            let blobs = model.manifest.blobs().unwrap_or_default();
+            let is_gone = blobs.keys().all(|digest| self.blobs.progress(digest).is_none());
+            let is_old = now.duration_since(model.used).unsigned_abs() > FORGET_AFTER;
+            if model.provenance == Provenance::Cached && is_gone && is_old {
+                let removed = self.models.remove(&model.name).await;
+                removed.unwrap_or_else(|error| tracing::warn!(%error, "an old model can't be removed"));
+            }
+        }
+    }
+
     fn pinned(&self) -> std::collections::HashSet<Digest> {
         let mut pinned = self.grants.in_use();
         pinned.extend(self.uploads.held());

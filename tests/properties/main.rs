@@ -5,11 +5,16 @@ mod conditions;
 mod foreign;
 #[path = "../fuzz/bodies.rs"]
 mod fuzz;
+mod http;
 mod labels;
+mod manifest;
 mod names;
 mod params;
 mod pull;
+mod ranges;
 mod rollout;
 mod routing;
 mod routing_table;
 mod settings;
+mod size;
+mod upstream;

@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 
 const NOTHING: Layer = Layer::new();
 /// Settings that not every text is good enough for, each with a bad value.
-const BAD: [(&str, &str); 8] = [
+const BAD: [(&str, &str); 13] = [
     ("log-format", "xml"),
     ("health-listen", "localhost"),
     ("drain-timeout", "soon"),
@@ -16,6 +16,11 @@ const BAD: [(&str, &str); 8] = [
     ("probe-interval", "1ms"),
     ("mirror-offer", "a/b/c/d"),
     ("queue-timeout", "5"),
+    ("mirror-listen", "11437"),
+    ("mirror-cache-size", "much"),
+    ("mirror-bandwidth", "1 MB/s"),
+    ("mirror-open", "yes"),
+    ("upstream", "team=registry.example"),
 ];
 
 fn variable(name: &str) -> String {
@@ -60,7 +65,7 @@ proptest! {
     }
 
     #[test]
-    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 8]>()) {
+    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 13]>()) {
         let mut layers = [Layer::new(), Layer::new(), Layer::new()];
         let mut expected = Vec::new();
         for ((name, value), choice) in BAD.iter().zip(chosen) {

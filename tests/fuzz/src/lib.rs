@@ -7,11 +7,6 @@ extern crate self as drover;
 pub mod bodies;
 #[path = "../../../src/domain/mod.rs"]
 pub mod domain;
+pub mod ollama;
 #[path = "../../../src/ports.rs"]
 pub mod ports;
-
-/// As in the program, but without the client.
-pub mod ollama {
-    #[path = "../../../../../src/ollama/lines.rs"]
-    pub mod lines;
-}
