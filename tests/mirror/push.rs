@@ -12,7 +12,7 @@ use crate::parts::drover::program;
 use crate::parts::gguf::{TinyLlama, write_adapter};
 use crate::parts::http_client;
 use crate::parts::ollama::Ollama;
-use crate::parts::registry::{Image, digest_of};
+use crate::parts::registry::{Image, Registry, digest_of};
 use crate::parts::stack;
 use crate::support::Mirror;
 
@@ -148,6 +148,30 @@ async fn drover_push_makes_what_ollama_create_makes() {
     let said = String::from_utf8_lossy(&bare.stderr);
     assert!(bare.status.success() && said.contains("there already") && said.contains("TEMPLATE"), "{said}");
     node.pull(&mirror.name("library", "bare:1")).await.expect("the pull");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_made_of_one_that_a_registry_has() {
+    let scratch = Scratch::new();
+    let (registry, base) = (Registry::start(&scratch.join("registry")).await, Image::of_size(8, 2_000_000));
+    registry.put("team/base", "1", &base).await;
+    let secret = scratch.join("secret").display().to_string();
+    fs::write(&secret, "a key\n").expect("a file");
+    let upstream = format!("={}", registry.url());
+    let mirror = Mirror::with(&["--upstream", &upstream, "--mirror-key-file", &secret], scratch.path()).await;
+    let adapter = write_adapter(&scratch.join("adapter.gguf")).expect("an adapter");
+    fs::write(scratch.join("Modelfile"), "FROM team/base:1\nSYSTEM Be kind.\n").expect("a file");
+    let push = ["push", "Modelfile", "team/mine:1", "--adapter", "adapter.gguf"];
+    let denied = refused(&mirror, scratch.path(), &push);
+    assert!(denied.contains("key"), "{denied}");
+    done(&mirror, scratch.path(), &[&push[..], &["--key-file", &secret]].concat());
+    let manifest = mirror.get("/v2/team/mine/manifests/1").await.json();
+    let layers = manifest["layers"].as_array().expect("a list");
+    let digests: Vec<&str> = layers.iter().filter_map(|layer| layer["digest"].as_str()).collect();
+    assert_eq!(digests, [base.layer(), adapter, digest_of(b"Be kind.")]);
+    drop(registry);
+    let layer = mirror.get(&format!("/v2/team/mine/blobs/{}", base.layer())).await;
+    assert_eq!(layer.body, base.blobs[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

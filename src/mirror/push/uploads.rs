@@ -190,7 +190,7 @@ impl Uploads {
         locked(&self.open).remove(id);
         let path = self.dir.join(id);
         // Gone already is as good; else it goes within a day.
-        let _ = blocking(move || fs::remove_file(path)).await;
+        let _ = blocking(move || if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }).await;
     }
 
     /// Removes what nobody touched for a day.
