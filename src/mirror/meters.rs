@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Unit,
 };
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{domain::pull::Fault, telemetry::Metrics};
 
 /// How much of what a request asked for was there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
     /// All of the blob.
     Hit,
@@ -24,7 +24,18 @@ pub enum Share {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByShare {
-    result: Share,
+    result: &'static str,
+}
+
+impl From<Share> for ByShare {
+    fn from(share: Share) -> Self {
+        let result = match share {
+            Share::Hit => "hit",
+            Share::Joined => "joined",
+            Share::Miss => "miss",
+        };
+        Self { result }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -92,7 +103,7 @@ impl Meters {
 
     /// All of them.
     pub fn stats(&self) -> MirrorStats {
-        let share = |result| self.requests.get_or_create(&ByShare { result }).get();
+        let share = |share: Share| self.requests.get_or_create(&share.into()).get();
         let errors = Fault::ALL.map(|fault| {
             let reason = fault.reason();
             (reason.to_owned(), self.errors.get_or_create(&ByReason { reason }).get())
@@ -123,8 +134,8 @@ impl Meters {
     }
 
     /// A request for a blob.
-    pub fn request(&self, result: Share) {
-        self.requests.get_or_create(&ByShare { result }).inc();
+    pub fn request(&self, share: Share) {
+        self.requests.get_or_create(&share.into()).inc();
     }
 
     /// A fetch began.

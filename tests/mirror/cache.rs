@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::fake::Fake;
 use crate::parts::registry::{Image, digest_of};
 use crate::parts::{Scratch, eventually};
-use crate::support::{Mirror, blob};
+use crate::support::{Mirror, blob, is_kept};
 
 const MB: usize = 1_000_000;
 
@@ -104,8 +104,8 @@ async fn a_blob_that_somebody_deleted_is_fetched_again() {
     fake.put("team/foo", "1", &image);
     let mirror = Mirror::over(&fake.url(), scratch.path()).await;
     assert_eq!(pull(&mirror, "a", "team/foo:1", &image).await, StatusCode::OK);
-    let file = image.layer().replace(':', "-");
-    std::fs::remove_file(scratch.join("mirror-data/blobs").join(file)).expect("the blob's file");
+    let file = is_kept(scratch.path(), &image.layer()).await;
+    std::fs::remove_file(file).expect("the blob's file");
     assert_eq!(pull(&mirror, "b", "team/foo:1", &image).await, StatusCode::OK);
     assert_eq!(fake.sent(&image.layer()), (2, 2, 2 * MB as u64));
 }
@@ -124,6 +124,32 @@ async fn the_registry_is_asked_no_faster_than_allowed() {
     let start = Instant::now();
     assert_eq!(pull(&mirror, "b", "team/foo:1", &image).await, StatusCode::OK);
     assert!(start.elapsed() < Duration::from_secs(1), "what is there comes at full speed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_what_the_stats_tell() {
+    let scratch = Scratch::new();
+    let (fake, image) = (Fake::start().await, Image::of_size(55, MB));
+    fake.put("team/foo", "1", &image);
+    let mirror = Mirror::over(&fake.url(), scratch.path()).await;
+    assert_eq!(pull(&mirror, "a", "team/foo:1", &image).await, StatusCode::OK);
+    assert_eq!(pull(&mirror, "b", "team/foo:1", &image).await, StatusCode::OK);
+    mirror.grant("c", "team/bar:1", json!({})).await;
+    mirror.counts("fetches", |fetches| fetches == 0).await;
+    let (size, metrics) = (image.size(), mirror.drover.metrics().await);
+    for line in [
+        format!("drover_mirror_in_bytes_total {size}"),
+        format!("drover_mirror_out_bytes_total {}", 2 * size),
+        format!("drover_mirror_cache_bytes {size}"),
+        "drover_mirror_blob_requests_total{result=\"hit\"} 2".into(),
+        "drover_mirror_blob_requests_total{result=\"miss\"} 2".into(),
+        "drover_mirror_upstream_errors_total{reason=\"NoSuchModel\"} 1".into(),
+        "drover_mirror_fetches 0".into(),
+        "drover_mirror_evictions_total 0".into(),
+        "drover_mirror_corrupt_blobs_total 0".into(),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is missing:\n{metrics}");
+    }
 }
 
 /// A small disk of its own, unmounted when it is dropped. Needs root.

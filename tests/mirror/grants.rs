@@ -8,9 +8,9 @@ use serde_json::json;
 
 use crate::fake::Fake;
 use crate::parts::drover::program;
-use crate::parts::registry::Image;
+use crate::parts::registry::{Image, digest_of};
 use crate::parts::{Scratch, free_port};
-use crate::support::{Mirror, blob};
+use crate::support::{Mirror, blob, is_kept};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_grants_of_one_model_ask_the_registry_once() {
@@ -130,7 +130,8 @@ async fn what_is_here_is_granted_while_the_registry_is_away() {
     let fresh = mirror.granted("a", "team/foo:1").await;
     assert!(fresh.get("stale").is_none(), "{fresh}");
     for bytes in &image.blobs {
-        mirror.get(&blob("a", "foo", &crate::parts::registry::digest_of(bytes))).await;
+        mirror.get(&blob("a", "foo", &digest_of(bytes))).await;
+        is_kept(scratch.path(), &digest_of(bytes)).await;
     }
     mirror.granted("half", "team/half:1").await;
     drop(fake);

@@ -1,7 +1,7 @@
 //! A mirror under test, and the calls that a controller and a node make.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -128,6 +128,16 @@ impl Mirror {
         })
         .await;
     }
+}
+
+/// Waits until a blob is in the mirror's folder under its own name, as it soon is after its last byte was given out.
+pub async fn is_kept(dir: &Path, digest: &str) -> PathBuf {
+    let file = dir.join("mirror-data/blobs").join(digest.replace(':', "-"));
+    eventually("the blob is kept", Duration::from_secs(20), async || {
+        if file.exists() { Ok(()) } else { Err(file.display().to_string()) }
+    })
+    .await;
+    file
 }
 
 /// Where a blob is under a token.

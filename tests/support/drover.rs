@@ -95,6 +95,12 @@ impl Drover {
         self.process = Process::spawn(&self.name, command(&self.arguments, &self.kubeconfig), &self.dir);
     }
 
+    /// What it shows at `/metrics`.
+    pub async fn metrics(&self) -> String {
+        let answer = http_client().get(format!("http://127.0.0.1:{}/metrics", self.health)).send().await;
+        answer.expect("drover answers").text().await.expect("text")
+    }
+
     async fn wait_until_ready(&mut self) {
         let (http, url) = (http_client(), format!("http://127.0.0.1:{}/readyz", self.health));
         let process = &mut self.process;

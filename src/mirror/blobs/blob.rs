@@ -50,6 +50,8 @@ struct State {
     /// The registry sends all of the blob whatever it is asked for.
     whole_only: bool,
     kept: bool,
+    /// All bytes are there and right, though perhaps not yet under the blob's own name.
+    is_verified: bool,
     used: Timestamp,
 }
 
@@ -123,6 +125,7 @@ impl Blob {
             next_id: 0,
             whole_only: false,
             kept: false,
+            is_verified: false,
             used,
         };
         Self {
@@ -210,6 +213,7 @@ impl Blob {
         let safe = match &state.stage {
             Stage::Gone(refusal) => return Step::Fail(refusal.clone()),
             Stage::Complete => self.size,
+            Stage::Partial(_) if state.is_verified => self.size,
             Stage::Partial(_) => self.size.saturating_sub(HELD_BACK),
         };
         let run = state.have.run(at);
@@ -313,6 +317,12 @@ impl Blob {
         let idle = state.fetches.is_empty() && state.have.len() == noted && noted < self.size;
         state.kept = !idle;
         idle
+    }
+
+    /// The bytes are right.
+    pub fn verified(&self) {
+        self.state().is_verified = true;
+        self.notify();
     }
 
     /// The bytes are verified and under their own name.

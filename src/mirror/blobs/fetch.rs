@@ -1,9 +1,9 @@
 //! Brings a blob's bytes from its registry, and looks after what has arrived.
 
-use std::{io, os::unix::fs::FileExt, sync::Arc, time::Duration};
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, stream::FuturesUnordered};
 use sha2::Digest as _;
 use tracing::{debug, warn};
 
@@ -157,24 +157,29 @@ pub fn is_full(error: &io::Error) -> bool {
 /// Notes what has arrived, hashes it, and gives the blob its name when all of it is there and right.
 pub async fn keep(store: Arc<Store>, blob: Arc<Blob>) {
     let mut noted = blob.kept().map_or(0, |kept| kept.have.len());
+    // At most one; nobody waits for the disk but the next note.
+    let mut noting = FuturesUnordered::new();
     let mut changes = blob.changes();
     loop {
         changes.mark_unchanged();
         let Some(kept) = blob.kept() else { return };
         let arrived = kept.have.len();
         if kept.is_fetched {
-            return finish(&store, &blob, kept).await;
-        }
-        if arrived >= noted + NOTE_EVERY || (arrived > noted && blob.fetches() == 0) {
-            let (file, have, files) = (kept.file.clone(), kept.have.clone(), blob.files.clone());
-            let size = blob.size;
-            match blocking(move || files.note(&file, size, &have)).await {
-                Ok(()) => noted = arrived,
-                Err(error) => {
-                    warn!(blob = %blob.digest, %error, "the journal could not be written: a restart fetches more again");
-                    noted = arrived;
-                }
+            let mut result = verify(&store, &blob, &kept).await;
+            if result.is_ok() {
+                blob.verified(); // readers get the end now; the disk takes its time
             }
+            noting.collect::<Vec<_>>().await;
+            if result.is_ok() {
+                result = place(&blob, kept.file).await;
+            }
+            return match result {
+                Ok(()) => blob.completed(),
+                Err(refusal) => store.forget(&blob, refusal).await,
+            };
+        }
+        if noting.is_empty() && (arrived >= noted + NOTE_EVERY || (arrived > noted && blob.fetches() == 0)) {
+            noting.push(note(blob.clone(), kept.file.clone(), kept.have.clone()));
         }
         let unhashed = kept.have.run(locked(&blob.hashed).at);
         if unhashed >= HASH_EVERY
@@ -182,12 +187,24 @@ pub async fn keep(store: Arc<Store>, blob: Arc<Blob>) {
         {
             warn!(blob = %blob.digest, %error, "the bytes can't be read");
         }
-        if blob.release_keeper(noted) {
+        if noting.is_empty() && blob.release_keeper(noted) {
             return;
         }
-        // As long as it is kept, the sender is there.
-        let _ = changes.changed().await;
+        tokio::select! {
+            // As long as the blob is kept, the sender is there.
+            _ = changes.changed() => {}
+            Some(bytes) = noting.next() => noted = bytes,
+        }
     }
+}
+
+/// Writes the journal; of how many bytes.
+async fn note(blob: Arc<Blob>, file: Arc<File>, have: Ranges) -> u64 {
+    let (bytes, files, size) = (have.len(), blob.files.clone(), blob.size);
+    if let Err(error) = blocking(move || files.note(&file, size, &have)).await {
+        warn!(blob = %blob.digest, %error, "the journal could not be written: a restart fetches more again");
+    }
+    bytes
 }
 
 /// Hashes on to the first gap.
@@ -202,7 +219,7 @@ async fn hash(blob: &Arc<Blob>, kept: &Kept) -> io::Result<Hashed> {
     .await
 }
 
-fn hash_on(hashed: &mut Hashed, file: &std::fs::File, have: &Ranges) -> io::Result<()> {
+fn hash_on(hashed: &mut Hashed, file: &File, have: &Ranges) -> io::Result<()> {
     let mut buffer = vec![0; HASH_AT_ONCE];
     loop {
         let run = usize::try_from(have.run(hashed.at)).unwrap_or(usize::MAX).min(buffer.len());
@@ -215,35 +232,30 @@ fn hash_on(hashed: &mut Hashed, file: &std::fs::File, have: &Ranges) -> io::Resu
     }
 }
 
-async fn finish(store: &Store, blob: &Arc<Blob>, kept: Kept) {
-    let hashed = match hash(blob, &kept).await {
-        Ok(hashed) => hashed,
-        Err(error) => {
-            let message = format!("{} can't be read: {error}", blob.files.part.display());
-            return store.forget(blob, Refusal::new(Fault::Other, message)).await;
-        }
-    };
+/// Whether the bytes are what the digest says.
+async fn verify(store: &Store, blob: &Arc<Blob>, kept: &Kept) -> Result<(), Refusal> {
+    let hashed = hash(blob, kept)
+        .await
+        .map_err(|error| Refusal::new(Fault::Other, format!("{} can't be read: {error}", blob.files.part.display())))?;
     let digest = Digest::from_sha256(&hashed.sha.finalize());
-    if digest != blob.digest {
-        store.meters.corrupt();
-        store.mark_damaged(&blob.digest);
-        let message = format!(
-            "digest mismatch: the registry sent {digest} for blob {}: the bytes were damaged on the way or at the \
-             registry, and are asked for again",
-            blob.digest
-        );
-        return store.forget(blob, Refusal::new(Fault::DigestMismatch, message)).await;
+    if digest == blob.digest {
+        return Ok(());
     }
-    let (files, file) = (blob.files.clone(), kept.file.clone());
-    match blocking(move || files.finish(&file)).await {
-        Ok(()) => {
-            blob.completed();
-            debug!(blob = %blob.digest, bytes = blob.size, "complete");
-        }
-        Err(error) => {
-            let fault = if is_full(&error) { Fault::MirrorFull } else { Fault::Other };
-            let message = format!("{} can't be finished: {error}", blob.files.whole.display());
-            store.forget(blob, Refusal::new(fault, message)).await;
-        }
-    }
+    store.meters.corrupt();
+    store.mark_damaged(&blob.digest);
+    let message = format!(
+        "digest mismatch: the registry sent {digest} for blob {}: the bytes were damaged on the way or at the \
+         registry, and are asked for again",
+        blob.digest
+    );
+    Err(Refusal::new(Fault::DigestMismatch, message))
+}
+
+/// Gives the blob its own name.
+async fn place(blob: &Arc<Blob>, file: Arc<File>) -> Result<(), Refusal> {
+    let files = blob.files.clone();
+    blocking(move || files.finish(&file)).await.map_err(|error| {
+        let fault = if is_full(&error) { Fault::MirrorFull } else { Fault::Other };
+        Refusal::new(fault, format!("{} can't be finished: {error}", blob.files.whole.display()))
+    })
 }
