@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration,
 };
 
-use crate::domain::{duration::HumanDuration, size::ByteSize, upstream::Upstreams};
+use crate::domain::{duration::HumanDuration, model_name::ModelName, size::ByteSize, upstream::Upstreams};
 
 /// Where a value was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -173,6 +173,19 @@ pub const SETTINGS: &[Setting] = &[
         default: "",
     },
     Setting {
+        scope: &[Scope::Mirror],
+        name: "mirror-push-keys-file",
+        help: "Public keys of the Ollama servers and people who may push, one a line as in id_ed25519.pub; empty: \
+               whoever has the mirror's key, or reaches the mirror on this machine",
+        default: "",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "mirror-offer",
+        help: "Names of models to list as available besides those that the mirror has and finds, separated by commas",
+        default: "",
+    },
+    Setting {
         scope: &[Scope::Gateway],
         name: "queue-timeout",
         help: "How long a request may wait for a node with room",
@@ -226,6 +239,10 @@ pub struct Settings {
     pub upstream_auth_file: Option<PathBuf>,
     /// File with certificates to trust.
     pub upstream_ca_file: Option<PathBuf>,
+    /// File with the keys of those who may push to the mirror.
+    pub mirror_push_keys_file: Option<PathBuf>,
+    /// Models that the mirror offers by name.
+    pub mirror_offer: Vec<ModelName>,
     /// How long a request may wait for a node.
     pub queue_timeout: Duration,
 }
@@ -322,6 +339,8 @@ impl Settings {
             upstream: reader.read("upstream", UPSTREAM, Upstreams::default()),
             upstream_auth_file: reader.path("upstream-auth-file"),
             upstream_ca_file: reader.path("upstream-ca-file"),
+            mirror_push_keys_file: reader.path("mirror-push-keys-file"),
+            mirror_offer: reader.names("mirror-offer"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
         };
         if settings.probe_interval < Duration::from_millis(100) {
@@ -357,6 +376,15 @@ impl Reader<'_> {
         self.text(name).parse().unwrap_or_else(|_| {
             self.fault(name, advice);
             otherwise
+        })
+    }
+
+    fn names(&mut self, name: &str) -> Vec<ModelName> {
+        let text = self.text(name);
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        names.map(str::parse).collect::<Result<_, _>>().unwrap_or_else(|_| {
+            self.fault(name, "write model names such as llama3.2:3b, separated by commas");
+            Vec::new()
         })
     }
 

@@ -1,11 +1,14 @@
 //! The command line.
 
+mod client;
 mod controller;
 mod crds;
 mod gateway;
 mod mirror;
 mod options;
+mod push;
 mod rollout;
+mod tools;
 mod wait;
 
 use std::{fmt::Display, io, process::ExitCode};
@@ -55,13 +58,20 @@ enum Command {
             With --data-dir it starts and serves stable versions even while the Kubernetes API is away.")]
     Gateway(options::Options<options::Gateway>),
     /// Let nodes pull models, each byte of which is fetched from its registry once
-    #[command(args_conflicts_with_subcommands = true)]
     #[command(
         after_help = "Example:\n  drover mirror --mirror-listen 10.0.0.5:11437 --data-dir /var/lib/drover --mirror-key-file key \\\n    \
             --mirror-cache-size 500GiB --upstream team=https://registry.example/models\n\n\
             The controller grants pulls by the key. Proxies are taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
     )]
-    Mirror(options::Options<options::Mirror>),
+    Mirror(tools::MirrorCommand),
+    /// See which models there are
+    #[command(subcommand)]
+    Models(tools::Models),
+    /// Bring a model of your own to a mirror, from which every node can pull it
+    #[command(after_help = "Examples:\n  drover push llama.gguf team/llama:1\n  \
+            drover push Modelfile team/support-bot:7 --adapter lora.gguf --mirror http://mirror.example:11437\n\n\
+            A Modelfile means what it means to `ollama create`. What the mirror has already is not sent again.")]
+    Push(push::Push),
     /// See and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::Rollout),
@@ -94,7 +104,12 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Controller(options) => done(serve(options, |settings| runtime.block_on(controller::run(settings)))),
         Command::Gateway(options) => done(serve(options, |settings| runtime.block_on(gateway::run(settings)))),
-        Command::Mirror(options) => done(serve(options, |settings| runtime.block_on(mirror::run(settings)))),
+        Command::Mirror(command) => done(match command.tool {
+            Some(tool) => runtime.block_on(tools::run(tool)),
+            None => serve(command.server, |settings| runtime.block_on(mirror::run(settings))),
+        }),
+        Command::Models(command) => done(runtime.block_on(tools::models(command))),
+        Command::Push(command) => done(runtime.block_on(push::run(command))),
         Command::Rollout(command) => done(runtime.block_on(rollout::run(command))),
         Command::Wait(command) => runtime.block_on(wait::run(command)),
         Command::Crds(command) => done(crds::run(&command)),

@@ -15,6 +15,11 @@ pub fn is_own(id: &str, name: &str) -> bool {
     is_alias(name) && name[MARK.len()..].starts_with(id)
 }
 
+/// Whether a namespace is kept for names that Drover makes, so that people can't have it.
+pub fn is_reserved(namespace: &str) -> bool {
+    namespace.get(..MARK.len()).is_some_and(|start| start.eq_ignore_ascii_case(MARK))
+}
+
 /// Whether a name on a node is such an alias, of this installation or of another one: those are hidden from people.
 pub fn is_alias(name: &str) -> bool {
     let Some((space, _)) = name.split_once('/') else { return false };

@@ -63,6 +63,40 @@ impl Upstreams {
     }
 }
 
+impl Upstreams {
+    /// The root of each registry that was given, with what comes before repositories there as its repository.
+    pub fn all(&self) -> Vec<Source> {
+        let root = |(_, base): &(Vec<String>, Base)| Source {
+            url: format!("{}://{}", base.scheme, base.host),
+            host: base.host.clone(),
+            repository: base.path.clone(),
+            tag: String::new(),
+        };
+        let mut roots: Vec<Source> = Vec::new();
+        for source in self.0.iter().map(root) {
+            if !roots.contains(&source) {
+                roots.push(source);
+            }
+        }
+        roots
+    }
+
+    /// The name, without a tag, by which people get a repository of a root's registry; none if there is no such name.
+    pub fn named(&self, root: &Source, repository: &str) -> Option<(String, Source)> {
+        let rest = match root.repository.as_str() {
+            "" => repository,
+            path => repository.strip_prefix(path)?.strip_prefix('/')?,
+        };
+        let hosts = self.0.iter().filter_map(|(prefix, _)| prefix.first()).filter(|first| first.contains(['.', ':']));
+        let names = std::iter::once(rest.to_owned()).chain(hosts.map(|host| format!("{host}/{rest}")));
+        let fits = |name: String| {
+            let source = self.source(&name, false).ok()?;
+            (source.url == root.url && source.repository == repository).then_some((name, source))
+        };
+        names.into_iter().find_map(fits)
+    }
+}
+
 fn begins(path: &[&str], prefix: &[String]) -> bool {
     prefix.len() <= path.len() && prefix.iter().zip(path).all(|(a, b)| a.eq_ignore_ascii_case(b))
 }

@@ -3,8 +3,10 @@
 use std::{error::Error, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use reqwest::{Client, Method, RequestBuilder, Response};
+use reqwest::{Body, Client, Method, Request, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
+use tokio::io::AsyncRead;
+use tokio_util::io::ReaderStream;
 
 use super::{meters::MirrorStats, refusal::Envelope};
 use crate::{
@@ -12,6 +14,7 @@ use crate::{
     ports::{GrantedModel, Mirror, MirrorError, PullGrant},
 };
 
+const CHUNK: usize = 1 << 20;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Longer than the mirror gives a registry.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
@@ -64,6 +67,43 @@ impl MirrorClient {
             }
             None => MirrorError::Refused { status: status.as_u16(), message: error.message },
         })
+    }
+
+    /// Sends bytes, however many come; the answer is JSON.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        bytes: impl AsyncRead + Send + 'static,
+    ) -> Result<T, MirrorError> {
+        let body = Body::wrap_stream(ReaderStream::with_capacity(bytes, CHUNK));
+        let answer = self.send(self.request(Method::POST, path).body(body)).await?;
+        answer.json().await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// Sends a request as it is; any status is an answer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn execute(&self, request: Result<Request, reqwest::Error>) -> Result<Response, MirrorError> {
+        let answer = match request {
+            Ok(request) => self.http.execute(request).await,
+            Err(error) => Err(error),
+        };
+        answer.map_err(|error| self.unreachable(&error))
+    }
+
+    /// A request without the key.
+    pub fn get(&self, url: Url) -> RequestBuilder {
+        self.http.get(url)
+    }
+
+    /// Whether a URL is one of this mirror's.
+    pub fn is_at(&self, url: &Url) -> bool {
+        Url::parse(&self.url)
+            .is_ok_and(|own| own.host() == url.host() && own.port_or_known_default() == url.port_or_known_default())
     }
 
     /// What the mirror counted since its start.

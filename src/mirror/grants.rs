@@ -189,6 +189,11 @@ impl Grants {
         grant
     }
 
+    /// Whether somebody may pull what has this digest.
+    pub fn stand_for(&self, digest: &Digest) -> bool {
+        [&self.all, &self.open].into_iter().any(|all| locked(all).values().any(|grant| grant.found.digest == *digest))
+    }
+
     /// The blobs that are being pulled.
     pub fn in_use(&self) -> HashSet<Digest> {
         let now = Timestamp::now();

@@ -11,9 +11,12 @@ mod manifests;
 mod meters;
 pub mod models;
 mod options;
+pub mod publish;
+mod push;
 mod refusal;
 mod resolve;
 mod server;
+pub mod tools;
 mod upstream;
 
 use std::{
@@ -36,7 +39,7 @@ pub use options::{Options, key};
 pub use refusal::Refusal;
 
 use crate::{
-    domain::{digest::Digest, upstream::Upstreams},
+    domain::{digest::Digest, model_name::ModelName, upstream::Upstreams},
     supervisor::Supervisor,
     telemetry::Metrics,
 };
@@ -46,6 +49,7 @@ use grants::Grants;
 use manifests::Manifests;
 use meters::Meters;
 use models::{Models, Provenance};
+use push::{Pushers, Uploads};
 use upstream::Upstream;
 
 const TIDY_EVERY: Duration = Duration::from_secs(600);
@@ -64,6 +68,9 @@ struct Shared {
     models: Models,
     blobs: Blobs,
     meters: Meters,
+    uploads: Uploads,
+    pushers: Pushers,
+    offer: Vec<ModelName>,
     open: bool,
     key: Option<String>,
     stop: CancellationToken,
@@ -75,7 +82,19 @@ impl Mirror {
     /// # Errors
     /// When the folder can't be used.
     pub fn new(options: Options, supervisor: &Supervisor, metrics: &Metrics) -> Result<Self, String> {
-        let Options { data_dir, cache_size, bandwidth, open, upstreams, logins, roots, key } = options;
+        let Options {
+            data_dir,
+            cache_size,
+            bandwidth,
+            open,
+            upstreams,
+            logins,
+            roots,
+            key,
+            push_keys,
+            is_local,
+            offer,
+        } = options;
         let meters = Meters::registered(metrics);
         let upstream = Upstream::new(logins, roots, meters.clone()).map_err(|error| error.to_string())?;
         let upstream = Arc::new(upstream);
@@ -86,10 +105,25 @@ impl Mirror {
         let bandwidth = Bandwidth::new(bandwidth.0);
         let (jobs, dir) = (supervisor.jobs(), data_dir.join("blobs"));
         let blobs = Blobs::open(&dir, cache_size, upstream.clone(), bandwidth, jobs, meters.clone()).map_err(fault)?;
+        let uploads = Uploads::open(blobs.staging()).map_err(fault)?;
+        let pushers = Pushers::new(push_keys, is_local);
         let manifests = Manifests::new(upstream.clone());
         let stop = supervisor.stop_token();
-        let shared =
-            Arc::new(Shared { upstreams, grants, upstream, manifests, models, blobs, meters, open, key, stop });
+        let shared = Arc::new(Shared {
+            upstreams,
+            grants,
+            manifests,
+            models,
+            blobs,
+            meters,
+            uploads,
+            pushers,
+            upstream,
+            offer,
+            open,
+            key,
+            stop,
+        });
         let pinned = Arc::downgrade(&shared);
         shared.blobs.pin(move || pinned.upgrade().map(|shared| shared.pinned()).unwrap_or_default());
         Ok(Self(shared))
@@ -115,9 +149,16 @@ impl Mirror {
         server::router(self.clone())
     }
 
+    /// Whether this is the mirror's key, or it has none.
+    fn fits_key(&self, given: &str) -> bool {
+        // Digests are compared, so that the time it takes says nothing about the key.
+        self.0.key.as_ref().is_none_or(|key| sha256(key.as_bytes()) == sha256(given.as_bytes()))
+    }
+
     async fn tidy(self, stop: CancellationToken) -> io::Result<()> {
         while stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_some() {
             self.0.grants.expire().await;
+            self.0.uploads.expire().await;
             self.0.forget_models().await;
         }
         Ok(())
@@ -141,6 +182,7 @@ impl Shared {
 
     fn pinned(&self) -> std::collections::HashSet<Digest> {
         let mut pinned = self.grants.in_use();
+        pinned.extend(self.uploads.held());
         for model in self.models.list().iter().filter(|model| model.provenance == Provenance::Own) {
             pinned.extend(model.manifest.blobs().unwrap_or_default().into_keys());
         }
@@ -160,6 +202,7 @@ pub fn start(
 ) -> Result<Mirror, String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     refuse_strangers(address, options.key.is_some())?;
+    let options = Options { is_local: address.ip().is_loopback(), ..options };
     let mirror = Mirror::new(options, supervisor, metrics)?;
     let stop = supervisor.stop_token();
     supervisor.service("mirror", serve(listener, mirror.router(), stop.clone()));
@@ -192,6 +235,11 @@ async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -
 /// A lock whose holders never leave things half done, so that one that panicked does no harm.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A name that nobody guesses: 32 hexadecimal digits.
+fn random() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 /// The digest of some bytes.

@@ -129,6 +129,15 @@ impl Models {
         Ok(())
     }
 
+    /// A model as its file has it.
+    ///
+    /// # Errors
+    /// When the file can't be read, or is none of a model.
+    pub async fn on_disk(&self, name: &str) -> io::Result<Model> {
+        let path = self.file(&name.to_ascii_lowercase());
+        blocking(move || Ok(serde_json::from_slice(&fs::read(path)?)?)).await
+    }
+
     /// Removes a model; one that isn't there is as good.
     ///
     /// # Errors

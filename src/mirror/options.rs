@@ -1,13 +1,17 @@
 //! What a mirror is told: its settings, with the files that they name read.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
-use super::upstream::Logins;
+use super::{
+    push::keys::{self, PublicKey},
+    upstream::Logins,
+};
 use crate::{
-    domain::{size::ByteSize, upstream::Upstreams},
+    domain::{model_name::ModelName, size::ByteSize, upstream::Upstreams},
     settings::Settings,
 };
 
@@ -30,6 +34,12 @@ pub struct Options {
     pub roots: Vec<reqwest::Certificate>,
     /// What callers of `/drover/v1` must have.
     pub key: Option<String>,
+    /// Keys of those who may push; without them everybody may, where only this machine reaches the mirror.
+    pub push_keys: Option<BTreeSet<PublicKey>>,
+    /// Models that are listed as available besides those that are found.
+    pub offer: Vec<ModelName>,
+    /// Whether only this machine reaches the mirror.
+    pub is_local: bool,
 }
 
 impl Options {
@@ -48,6 +58,8 @@ impl Options {
             roots.ok_or_else(|| "it holds no certificates in PEM form".to_owned())
         })?;
         let key = key(settings)?;
+        let push_keys =
+            named("mirror-push-keys-file", &settings.mirror_push_keys_file, |text| keys::read_public(&text))?;
         Ok(Self {
             data_dir,
             cache_size: settings.mirror_cache_size,
@@ -57,6 +69,9 @@ impl Options {
             logins: logins.unwrap_or_default(),
             roots: roots.unwrap_or_default(),
             key,
+            push_keys,
+            offer: settings.mirror_offer.clone(),
+            is_local: false,
         })
     }
 }

@@ -25,8 +25,9 @@ use super::{
     manifests::Found,
     meters::Share,
     models::Provenance,
+    push,
     refusal::{Detail, Envelope, Refusal},
-    sha256,
+    tools,
     upstream::Origin,
 };
 use crate::{
@@ -48,11 +49,13 @@ pub(super) fn router(mirror: Mirror) -> Router {
     let own = Router::new()
         .route("/drover/v1/pulls/{token}", put(grant).delete(revoke))
         .route("/drover/v1/stats", get(|State(mirror): State<Mirror>| async move { Json(mirror.stats()) }))
+        .merge(tools::router())
         .layer(from_fn_with_state(mirror.clone(), with_key));
     Router::new()
         .route("/v2/", get(|| async { Json(serde_json::json!({})) }))
         .route("/v2/{namespace}/{model}/manifests/{reference}", get(manifest))
         .route("/v2/{namespace}/{model}/blobs/{digest}", get(blob))
+        .merge(push::router(&mirror))
         .merge(own)
         .fallback(
             |uri: Uri| async move { (StatusCode::NOT_FOUND, format!("a mirror has nothing at {}\n", uri.path())) },
@@ -64,9 +67,7 @@ pub(super) fn router(mirror: Mirror) -> Router {
 async fn with_key(State(mirror): State<Mirror>, request: Request, next: Next) -> Response {
     let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    // Digests are compared, so that the time it takes says nothing about the key.
-    let fits = |key: &String| sha256(key.as_bytes()) == sha256(given.trim().as_bytes());
-    match mirror.0.key.as_ref().is_none_or(fits) {
+    match mirror.fits_key(given.trim()) {
         true => next.run(request).await,
         false => {
             let message = "this needs the mirror's key: give both sides the same mirror-key-file".to_owned();
@@ -192,7 +193,10 @@ async fn blob(
 ) -> Response {
     let allowed = match allowed(&mirror, &namespace, &model, &digest).await {
         Ok(allowed) => allowed,
-        Err(refusal) => return refusal.plain(),
+        Err(refusal) => {
+            let there = mirror.has_for_pusher(&digest, &headers).filter(|_| method == Method::HEAD);
+            return there.map_or_else(|| refusal.plain(), |size| [(CONTENT_LENGTH, size)].into_response());
+        }
     };
     mirror.0.meters.request(share(&mirror, &allowed));
     let result = match method == Method::HEAD {

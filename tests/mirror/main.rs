@@ -9,5 +9,7 @@ mod grants;
 #[path = "../support/mod.rs"]
 mod parts;
 mod pulls;
+mod push;
 mod support;
+mod tools;
 mod upstreams;

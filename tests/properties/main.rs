@@ -2,6 +2,9 @@
 
 mod backoff;
 mod conditions;
+mod foreign;
+#[path = "../fuzz/bodies.rs"]
+mod fuzz;
 mod health;
 mod http;
 mod labels;

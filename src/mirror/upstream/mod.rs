@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{
-        ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+        ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LINK, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
     },
 };
 use jiff::Timestamp;
@@ -141,6 +141,16 @@ impl Upstream {
         };
         let within = timeout(MANIFEST_WITHIN, ask).await;
         within.unwrap_or_else(|_| Err(self.count(faults::silent(&origin.source, MANIFEST_WITHIN))))
+    }
+
+    /// A page of a registry's list, and whether there is another one.
+    ///
+    /// # Errors
+    /// Why it can't be had.
+    pub async fn list(&self, origin: &Origin, url: &str) -> Result<(Bytes, bool), Refusal> {
+        let answer = self.send(origin, Method::GET, url, &[]).await?;
+        let has_more = answer.headers().contains_key(LINK);
+        Ok((self.limited_body(origin, answer).await?, has_more))
     }
 
     async fn limited_body(&self, origin: &Origin, answer: Response) -> Result<Bytes, Refusal> {
