@@ -9,6 +9,7 @@ mod world;
 
 mod fleet;
 mod machine;
+mod probe;
 mod scale;
 mod table;
 
@@ -19,6 +20,10 @@ fn main() {
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut table = Table::default();
+    if wanted.iter().any(|n| n == "probe") {
+        runtime.block_on(probe::run());
+        return;
+    }
     if wants("scale") {
         runtime.block_on(scale::run(&mut table));
     }

@@ -5,7 +5,9 @@ pub mod deployment;
 mod driver;
 pub mod node;
 pub mod pull;
+mod selection;
 pub mod version;
+mod written;
 
 use std::{sync::Arc, time::Duration};
 
@@ -139,8 +141,8 @@ pub async fn start(
     let namespace = options.namespace.clone();
     let context = Arc::new(Context {
         cluster_uid: cluster::uid(&client).await?,
-        nodes: cluster::watch(supervisor, &client, namespace.as_deref()),
-        pulls: cluster::watch(supervisor, &client, namespace.as_deref()),
+        nodes: cluster::watch_by(supervisor, &client, namespace.as_deref(), selection::words_of_node),
+        pulls: cluster::watch_by(supervisor, &client, namespace.as_deref(), selection::words_of_pull),
         versions: cluster::watch(supervisor, &client, namespace.as_deref()),
         deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
         events: Events::new(&client),

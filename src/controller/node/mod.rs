@@ -16,18 +16,23 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context, Error,
     driver::{self, Reconciler},
+    written::Written,
 };
 use crate::{
     api::OllamaNode,
-    cluster::{self, Precondition},
+    cluster::{self, Changed, Precondition},
 };
 
 /// Probes are spread by a tenth of the interval, so that a fleet isn't asked all at once.
 const JITTER: f64 = 0.1;
 
+/// A node that changed a moment ago is looked at after this again, however much goes on there meanwhile.
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
+
 struct Nodes {
     context: Arc<Context>,
     observer: observe::Observer,
+    written: Written<OllamaNode>,
 }
 
 /// Runs until `stop`.
@@ -38,7 +43,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     let pokes = BroadcastStream::new(context.pokes.nodes.subscribe()).filter_map(|poke| async { poke.ok() }).boxed();
     let watched = context.nodes.clone();
     let observer = observe::Observer::new(context.ollama.clone());
-    driver::run(Arc::new(Nodes { context, observer }), watched, vec![pokes], stop).await
+    driver::run(Arc::new(Nodes { context, observer, written: Written::default() }), watched, vec![pokes], stop).await
 }
 
 impl Reconciler for Nodes {
@@ -46,13 +51,21 @@ impl Reconciler for Nodes {
 
     fn reconcile(self: Arc<Self>, node: Arc<OllamaNode>) -> BoxFuture<'static, Result<Option<Duration>, Error>> {
         async move {
+            let key = ObjectRef::from_obj(&*node);
+            if let Some(wait) = BETWEEN_WRITES.checked_sub(self.written.since(&key)) {
+                return Ok(Some(wait));
+            }
+            if self.written.is_behind(&node) {
+                return Ok(Some(BETWEEN_WRITES));
+            }
             let seen = self.observer.look(&node).await;
             let namespace = node.namespace().unwrap_or_default();
             let id = self.context.alias_id(&namespace);
             let status = status::status(&node, seen, &id, Timestamp::now());
             if node.status.as_ref() != Some(&status) {
                 let api = cluster::api(&self.context.client, Some(&namespace));
-                cluster::apply_status(&api, &*node, &status, Precondition::None).await?;
+                let version = cluster::apply_status(&api, &*node, &status, Precondition::None).await?;
+                self.written.note(key, version.as_deref());
             }
             orphans::remove(&self.context, &node, &status, &id).await;
             let spread = 1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0);
@@ -61,7 +74,13 @@ impl Reconciler for Nodes {
         .boxed()
     }
 
+    /// Its status is what the last look found: no reason for another one.
+    fn is_woken_by(change: &Changed<OllamaNode>) -> bool {
+        !change.is_of_status_only()
+    }
+
     fn forget(&self, node: &ObjectRef<OllamaNode>) {
         self.observer.forget(node);
+        self.written.forget(node);
     }
 }

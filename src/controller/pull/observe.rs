@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use super::super::Context;
+use super::super::{Context, selection};
 use crate::{
     api::{ModelPull, OllamaNode},
     domain::pull::Attempt,
@@ -20,9 +20,7 @@ pub struct Seen {
 
 /// The nodes that the selector picks, by name.
 pub fn observe(context: &Context, pull: &ModelPull) -> Vec<Seen> {
-    let nodes = context.nodes.list(&pull.namespace().unwrap_or_default());
-    let picked = nodes
-        .into_iter()
-        .filter(|node| node.metadata.deletion_timestamp.is_none() && pull.spec.node_selector.matches(node.labels()));
+    let namespace = pull.namespace().unwrap_or_default();
+    let picked = selection::nodes(&context.nodes, &namespace, &pull.spec.node_selector).into_iter();
     picked.map(|node| Seen { attempt: context.pulling.attempt(&node.spec.url, &pull.spec.model), node }).collect()
 }
