@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod controller;
 pub mod domain;
 pub mod gateway;
+pub mod mirror;
 pub mod ollama;
 pub mod ports;
 pub mod routing_table;

@@ -6,12 +6,12 @@ use tokio::net::TcpListener;
 
 use crate::{
     cluster,
-    controller::{self, Options},
+    controller::{self, Options, Parts},
     gateway::client::GatewayClient,
     ollama::Ollama,
     settings::Settings,
     supervisor::Supervisor,
-    telemetry::{Health, Readiness},
+    telemetry::{Health, Metrics, Readiness},
 };
 
 pub async fn run(settings: Settings) -> Result<(), String> {
@@ -20,13 +20,23 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let health = TcpListener::bind(settings.health_listen)
         .await
         .map_err(|error| format!("health-listen {}: {error}", settings.health_listen))?;
-    let answers = Health { readiness: readiness.clone(), ..Health::default() };
+    let metrics = Metrics::default();
+    let answers = Health { readiness: readiness.clone(), metrics: metrics.clone(), ..Health::default() };
     supervisor.service("health", answers.serve(health, supervisor.stop_token()));
     let client = cluster::connect().await?;
     let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
+    let key = None;
+    let mirror = None;
     let gateways = Arc::new(GatewayClient::new(settings.gateways).map_err(|error| error.to_string())?);
-    let options = Options { namespace: settings.namespace, probe_interval: settings.probe_interval };
-    controller::start(&mut supervisor, client, ollama, gateways, options, readiness)
+    let options = Options {
+        namespace: settings.namespace,
+        probe_interval: settings.probe_interval,
+        max_pulls: settings.max_pulls,
+        mirror_advertise: settings.mirror_advertise.or(settings.mirror_url).unwrap_or_default(),
+        mirror_key: key.unwrap_or_else(|| rand::random::<[u8; 32]>().to_vec()),
+    };
+    let parts = Parts { client, ollama, gateways, mirror };
+    controller::start(&mut supervisor, parts, options, &metrics, readiness)
         .await
         .map_err(|error| format!("asking Kubernetes for the uid of namespace kube-system: {error}"))?;
     supervisor.run().await.map_err(|error| error.to_string())

@@ -3,6 +3,7 @@
 mod controller;
 mod crds;
 mod gateway;
+mod mirror;
 mod options;
 mod rollout;
 
@@ -47,6 +48,14 @@ enum Command {
             curl localhost:11435/api/chat -d '{\"model\": \"support-bot\", \"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}'\n\n\
             With --data-dir it starts and serves stable versions even while the Kubernetes API is away.")]
     Gateway(options::Options<options::Gateway>),
+    /// Let nodes pull models, each byte of which is fetched from its registry once
+    #[command(args_conflicts_with_subcommands = true)]
+    #[command(
+        after_help = "Example:\n  drover mirror --mirror-listen 10.0.0.5:11437 --data-dir /var/lib/drover --mirror-key-file key \\\n    \
+            --mirror-cache-size 500GiB --upstream team=https://registry.example/models\n\n\
+            The controller grants pulls by the key. Proxies are taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
+    )]
+    Mirror(options::Options<options::Mirror>),
     /// See and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::Rollout),
@@ -75,6 +84,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Controller(options) => serve(options, |settings| runtime.block_on(controller::run(settings))),
         Command::Gateway(options) => serve(options, |settings| runtime.block_on(gateway::run(settings))),
+        Command::Mirror(options) => serve(options, |settings| runtime.block_on(mirror::run(settings))),
         Command::Rollout(command) => runtime.block_on(rollout::run(command)),
         Command::Crds(command) => crds::run(&command),
         Command::Version => {

@@ -1,13 +1,15 @@
-//! The only code that talks to the Kubernetes API: watches, status writes, events.
+//! The only code that talks to the Kubernetes API: watches, status writes, events, logins in Secrets.
 
 mod events;
 mod index;
+mod secrets;
 mod watch;
 mod write;
 
 pub use events::Events;
 pub use index::Words;
 pub use kube::Client;
+pub use secrets::registry_login;
 pub use watch::{Change, Changed, Watched};
 pub use write::{Precondition, annotate, apply_status, set_finalizer};
 

@@ -149,6 +149,11 @@ impl<K: Kind> Watched<K> {
         self.picked(|object| object.meta().namespace.as_deref() == Some(namespace))
     }
 
+    /// The objects of one namespace that satisfy `pick`, by name.
+    pub fn find(&self, namespace: &str, pick: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        self.picked(|object| object.meta().namespace.as_deref() == Some(namespace) && pick(object))
+    }
+
     /// Every object, by namespace and name.
     pub fn all(&self) -> Vec<Arc<K>> {
         self.picked(|_| true)

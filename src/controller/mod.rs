@@ -5,7 +5,6 @@ pub mod deployment;
 mod driver;
 pub mod node;
 pub mod pull;
-mod selection;
 pub mod version;
 mod written;
 
@@ -18,9 +17,9 @@ use tokio::sync::broadcast;
 use crate::{
     api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
     cluster::{self, Client, Events, Watched},
-    ports::{Gateways, NodeApi, NodeError},
+    ports::{Gateways, Mirror, NodeApi, NodeError},
     supervisor::{Jobs, Supervisor},
-    telemetry::Readiness,
+    telemetry::{Metrics, Readiness},
 };
 
 const REMEMBERED_POKES: usize = 4096;
@@ -54,12 +53,30 @@ impl Error {
 }
 
 /// How the controller behaves.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// The only namespace to look at.
     pub namespace: Option<String>,
     /// How often each node is looked at.
     pub probe_interval: Duration,
+    /// How many nodes may pull at once.
+    pub max_pulls: usize,
+    /// Where nodes reach the mirror.
+    pub mirror_advertise: String,
+    /// What makes pull tokens unguessable; the same key gives the same tokens.
+    pub mirror_key: Vec<u8>,
+}
+
+/// What the controller speaks to.
+pub struct Parts {
+    /// The Kubernetes API.
+    pub client: Client,
+    /// The nodes.
+    pub ollama: Arc<dyn NodeApi>,
+    /// The gateways.
+    pub gateways: Arc<dyn Gateways>,
+    /// The mirror, if there is one.
+    pub mirror: Option<Arc<dyn Mirror>>,
 }
 
 /// What every reconciler shares.
@@ -89,7 +106,9 @@ pub struct Context {
     /// Objects that something outside the API happened to.
     pub pokes: Pokes,
     /// Pulls under way.
-    pub pulling: pull::Pulling,
+    pub pulling: Arc<pull::Pulling>,
+    /// What the mirror lets nodes pull; `None` without a mirror.
+    pub grants: Option<Arc<pull::Grants>>,
 }
 
 /// Asks for an object to be looked at now.
@@ -132,23 +151,27 @@ impl Context {
 /// When the cluster can't be asked for its uid.
 pub async fn start(
     supervisor: &mut Supervisor,
-    client: Client,
-    ollama: Arc<dyn NodeApi>,
-    gateways: Arc<dyn Gateways>,
+    parts: Parts,
     options: Options,
+    metrics: &Metrics,
     readiness: Readiness,
 ) -> Result<(), kube::Error> {
+    let Parts { client, ollama, gateways, mirror } = parts;
     let namespace = options.namespace.clone();
+    let grants = mirror.map(|mirror| {
+        Arc::new(pull::Grants::new(mirror, options.mirror_advertise.clone(), options.mirror_key.clone()))
+    });
     let context = Arc::new(Context {
         cluster_uid: cluster::uid(&client).await?,
-        nodes: cluster::watch_by(supervisor, &client, namespace.as_deref(), selection::words_of_node),
-        pulls: cluster::watch_by(supervisor, &client, namespace.as_deref(), selection::words_of_pull),
+        nodes: cluster::watch_by(supervisor, &client, namespace.as_deref(), pull::words_of_node),
+        pulls: cluster::watch_by(supervisor, &client, namespace.as_deref(), pull::words_of_pull),
         versions: cluster::watch(supervisor, &client, namespace.as_deref()),
         deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
         events: Events::new(&client),
         jobs: supervisor.jobs(),
         pokes: Pokes::default(),
-        pulling: pull::Pulling::default(),
+        pulling: Arc::new(pull::Pulling::new(options.max_pulls, pull::Metrics::new(metrics))),
+        grants,
         client,
         ollama,
         gateways,

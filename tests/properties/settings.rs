@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 
 const NOTHING: Layer = Layer::new();
 /// Settings that not every text is good enough for, each with a bad value.
-const BAD: [(&str, &str); 7] = [
+const BAD: [(&str, &str); 10] = [
     ("log-format", "xml"),
     ("health-listen", "localhost"),
     ("drain-timeout", "soon"),
@@ -15,6 +15,9 @@ const BAD: [(&str, &str); 7] = [
     ("gateways", "ftp://gateway:1"),
     ("probe-interval", "1ms"),
     ("queue-timeout", "5"),
+    ("max-pulls", "0"),
+    ("mirror-url", "mirror:11437"),
+    ("mirror-advertise", "http://mirror:11437/v2"),
 ];
 
 fn variable(name: &str) -> String {
@@ -59,7 +62,7 @@ proptest! {
     }
 
     #[test]
-    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 7]>()) {
+    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 10]>()) {
         let mut layers = [Layer::new(), Layer::new(), Layer::new()];
         let mut expected = Vec::new();
         for ((name, value), choice) in BAD.iter().zip(chosen) {

@@ -16,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context, Error,
     driver::{self, Reconciler},
+    pull::{self, is_wanted},
     written::Written,
 };
 use crate::{
     api::OllamaNode,
     cluster::{self, Changed, Precondition},
+    domain::model_name::ModelName,
 };
 
 /// Probes are spread by a tenth of the interval, so that a fleet isn't asked all at once.
@@ -61,13 +63,15 @@ impl Reconciler for Nodes {
             let seen = self.observer.look(&node).await;
             let namespace = node.namespace().unwrap_or_default();
             let id = self.context.alias_id(&namespace);
-            let status = status::status(&node, seen, &id, Timestamp::now());
+            let left = orphans::transits(&seen, &id);
+            let status = status::status(&node, seen, &id, &self.put(&node), Timestamp::now());
             if node.status.as_ref() != Some(&status) {
                 let api = cluster::api(&self.context.client, Some(&namespace));
                 let version = cluster::apply_status(&api, &*node, &status, Precondition::None).await?;
                 self.written.note(key, version.as_deref());
             }
             orphans::remove(&self.context, &node, &status, &id).await;
+            orphans::remove_transits(&self.context, &node, &left).await;
             let spread = 1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0);
             Ok(Some(self.context.options.probe_interval.mul_f64(spread)))
         }
@@ -82,5 +86,24 @@ impl Reconciler for Nodes {
     fn forget(&self, node: &ObjectRef<OllamaNode>) {
         self.observer.forget(node);
         self.written.forget(node);
+        self.context.pulling.take_put(node, |_| true);
+    }
+}
+
+impl Nodes {
+    /// The models that Drover put on a node: those on record, unless nobody wants them any more, and the new ones.
+    fn put(&self, node: &OllamaNode) -> status::Put {
+        let new = self.context.pulling.take_put(&ObjectRef::from_obj(node), |name| node.is_pulled(name));
+        let earlier = node.status.iter().flat_map(|status| &status.pulled);
+        let gone = earlier.filter(|name| node.model(name).is_none());
+        let unwanted = gone.filter(|name| self.context.pulls.is_whole() && !self.is_wanted(node, name));
+        status::Put { unwanted: unwanted.cloned().collect(), new }
+    }
+
+    fn is_wanted(&self, node: &OllamaNode, name: &str) -> bool {
+        pull::of_node(&self.context.pulls, node).any(|pull| {
+            let lives = pull.metadata.deletion_timestamp.is_none();
+            lives && ModelName::same(&pull.spec.model, name) && is_wanted(&pull, node)
+        })
     }
 }

@@ -1,11 +1,22 @@
 //! `ModelPull`: makes nodes hold a model.
 
 mod act;
+mod changes;
+mod cleanup;
+mod grants;
+mod job;
+mod metrics;
 mod observe;
 mod plan;
+mod pulling;
 mod status;
+mod transitions;
 
-pub use act::Pulling;
+pub use changes::{of_node, words_of_node, words_of_pull};
+pub use grants::Grants;
+pub use metrics::Metrics;
+pub use observe::is_wanted;
+pub use pulling::Pulling;
 use status::Due;
 
 use std::{sync::Arc, time::Duration};
@@ -21,13 +32,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context, Error,
     driver::{self, Reconciler, references_of_change},
-    selection,
     written::Written,
 };
 use crate::{
-    api::{ModelPull, ModelPullStatus, OllamaNode},
+    api::{DeletionPolicy, ModelPull, ModelPullStatus, OllamaNode},
     cluster::{self, Changed, Precondition},
 };
+
+/// On every pull whose model goes with it.
+const FINALIZER: &str = "drover.dev/pull";
 
 /// When an object is looked at that the watch should have brought after a write, and hasn't yet.
 const UNTIL_SEEN: Duration = Duration::from_secs(1);
@@ -48,13 +61,15 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     let pulls = context.pulls.clone();
     let by_node = {
         let pulls = pulls.clone();
-        move |change: &Changed<OllamaNode>| selection::pulls(&pulls, change)
+        move |change: &Changed<OllamaNode>| changes::concerned(&pulls, change)
     };
     let nodes = references_of_change(&context.nodes, pulls.clone(), by_node);
     let pokes = BroadcastStream::new(context.pokes.pulls.subscribe()).filter_map(|poke| async { poke.ok() }).boxed();
     context.nodes.ready().await?;
+    let queue = job::run_queue(context.clone(), stop.clone());
     let reconciler = Arc::new(Pulls { context, written: Written::default(), turns: Semaphore::new(WRITES_AT_ONCE) });
-    driver::run(reconciler, pulls, vec![nodes, pokes], stop).await
+    let (ended, ()) = tokio::join!(driver::run(reconciler, pulls, vec![nodes, pokes], stop), queue);
+    ended
 }
 
 impl Reconciler for Pulls {
@@ -66,9 +81,27 @@ impl Reconciler for Pulls {
     fn reconcile(self: Arc<Self>, pull: Arc<ModelPull>) -> BoxFuture<'static, Result<Option<Duration>, Error>> {
         async move {
             let key = ObjectRef::from_obj(&*pull);
+            let has_finalizer = pull.finalizers().iter().any(|name| name == FINALIZER);
+            let deletes = pull.spec.deletion_policy == DeletionPolicy::Delete;
+            let api = cluster::api(&self.context.client, pull.namespace().as_deref());
+            if pull.metadata.deletion_timestamp.is_some() {
+                self.forget(&key);
+                if !has_finalizer {
+                    return Ok(None);
+                }
+                let wait = if deletes { cleanup::clean(&self.context, &pull).await } else { None };
+                if wait.is_none() {
+                    cluster::set_finalizer(&api, &*pull, FINALIZER, false).await?;
+                }
+                return Ok(wait);
+            }
+            if has_finalizer != deletes {
+                cluster::set_finalizer(&api, &*pull, FINALIZER, deletes).await?;
+                return Ok(None);
+            }
             let (mut pull, mut turn) = (pull, None);
             loop {
-                let Some(look) = self.look(&key, &pull) else { return Ok(None) };
+                let look = self.look(&key, &pull);
                 let wait = match self.due(&key, &pull, &look.status) {
                     Due::Never => None,
                     Due::After(wait) => Some(wait),
@@ -77,8 +110,10 @@ impl Reconciler for Pulls {
                         if turn.is_none() {
                             // While it waits for its turn things go on: what is written is what is true then.
                             turn = self.turns.acquire().await.ok();
-                            let Some(latest) = self.context.pulls.store().get(&key) else { return Ok(None) };
-                            pull = latest;
+                            match self.context.pulls.store().get(&key) {
+                                Some(latest) if latest.metadata.deletion_timestamp.is_none() => pull = latest,
+                                _ => return Ok(Some(Duration::ZERO)),
+                            }
                             continue;
                         }
                         self.write(&key, &pull, &look.status).await?;
@@ -93,6 +128,7 @@ impl Reconciler for Pulls {
 
     fn forget(&self, pull: &ObjectRef<ModelPull>) {
         self.context.pulling.release(pull);
+        self.context.grants.iter().for_each(|grants| grants.leave(&self.context, pull, None));
         self.written.forget(pull);
     }
 }
@@ -105,23 +141,20 @@ struct Look {
 }
 
 impl Pulls {
-    /// Sees, decides and acts; `None` when nothing is left to do.
-    fn look(&self, key: &ObjectRef<ModelPull>, pull: &ModelPull) -> Option<Look> {
-        if pull.metadata.deletion_timestamp.is_some() {
-            self.forget(key);
-            return None;
-        }
+    /// Sees, decides and acts.
+    fn look(&self, key: &ObjectRef<ModelPull>, pull: &ModelPull) -> Look {
         let now = Timestamp::now();
-        let observed = pull.status.as_ref().and_then(|status| status.observed_generation);
-        if observed != pull.metadata.generation {
+        let observed_generation = pull.status.as_ref().and_then(|status| status.observed_generation);
+        if observed_generation != pull.metadata.generation {
             self.context.pulling.retry_now(key, now);
+            self.context.grants.iter().for_each(|grants| grants.retry_now(key, now));
         }
-        let seen = observe::observe(&self.context, pull);
-        let plan = plan::plan(&pull.spec, &seen, now);
-        let status = status::status(pull, &plan, &seen, now);
-        act::act(&self.context, pull, &plan, &seen);
+        let observed = observe::observe(&self.context, pull, now);
+        let plan = plan::plan(pull, &observed, now);
+        let status = status::status(pull, &plan, &observed, now);
+        act::act(&self.context, pull, &plan, &observed);
         let times_out_after = status::times_out_after(pull, &status, now);
-        Some(Look { wake_after: [plan.wake_after, times_out_after].into_iter().flatten().min(), status })
+        Look { wake_after: [plan.wake_after, times_out_after].into_iter().flatten().min(), status }
     }
 
     /// Whether the status is to be written: moving counters only on thresholds.
@@ -132,10 +165,25 @@ impl Pulls {
         status::is_due(pull.status.as_ref(), status, self.written.since(key))
     }
 
-    async fn write(&self, key: &ObjectRef<ModelPull>, pull: &ModelPull, status: &ModelPullStatus) -> Result<(), Error> {
+    async fn write(
+        &self,
+        key: &ObjectRef<ModelPull>,
+        pull: &Arc<ModelPull>,
+        status: &ModelPullStatus,
+    ) -> Result<(), Error> {
         let api = cluster::api(&self.context.client, pull.namespace().as_deref());
-        let version = cluster::apply_status(&api, pull, status, Precondition::None).await?;
+        let version = cluster::apply_status(&api, &**pull, status, Precondition::None).await?;
         self.written.note(key.clone(), version.as_deref());
+        let events = transitions::transitions(pull, status);
+        if !events.is_empty() {
+            let (context, pull) = (self.context.clone(), pull.clone());
+            // Statuses don't wait for events.
+            self.context.jobs.start(CancellationToken::new(), async move {
+                for told in events {
+                    context.events.publish(&*pull, &told.reason, &told.message, told.warning).await;
+                }
+            });
+        }
         Ok(())
     }
 }

@@ -1,0 +1,180 @@
+//! The mirror: nodes pull from it, it fetches from any OCI registry, each byte once.
+//!
+//! A grant gives an unguessable token to one manifest; a node pulls `MIRROR/TOKEN/MODEL:TAG`. Manifests are handed out
+//! as Ollama encodes them, so that a node's digest is known before it has the model. Blobs are kept by digest.
+
+mod bandwidth;
+pub mod blobs;
+pub mod client;
+mod grants;
+mod manifests;
+mod meters;
+pub mod models;
+mod options;
+mod refusal;
+mod resolve;
+mod server;
+mod upstream;
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{Router, serve::ListenerExt};
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use grants::is_token;
+pub use manifests::parse;
+pub use meters::MirrorStats;
+pub use options::Options;
+pub use refusal::Refusal;
+
+use crate::{
+    domain::{digest::Digest, upstream::Upstreams},
+    supervisor::Supervisor,
+    telemetry::Metrics,
+};
+use bandwidth::Bandwidth;
+use blobs::Blobs;
+use grants::Grants;
+use manifests::Manifests;
+use meters::Meters;
+use models::{Models, Provenance};
+use upstream::Upstream;
+
+const TIDY_EVERY: Duration = Duration::from_secs(600);
+
+/// A running mirror; cheap to clone.
+#[derive(Clone)]
+pub struct Mirror(Arc<Shared>);
+
+struct Shared {
+    upstreams: Upstreams,
+    grants: Grants,
+    manifests: Manifests,
+    models: Models,
+    blobs: Blobs,
+    meters: Meters,
+    open: bool,
+    key: Option<String>,
+    stop: CancellationToken,
+}
+
+impl Mirror {
+    /// A mirror over the folder of its options.
+    ///
+    /// # Errors
+    /// When the folder can't be used.
+    pub fn new(options: Options, supervisor: &Supervisor, metrics: &Metrics) -> Result<Self, String> {
+        let Options { data_dir, cache_size, bandwidth, open, upstreams, logins, roots, key } = options;
+        let meters = Meters::registered(metrics);
+        let upstream = Upstream::new(logins, roots, meters.clone()).map_err(|error| error.to_string())?;
+        let upstream = Arc::new(upstream);
+        let fault = |error: io::Error| format!("data-dir {}: {error}", data_dir.display());
+        fs::create_dir_all(&data_dir).map_err(fault)?;
+        let grants = Grants::open(&data_dir.join("grants"), &upstreams).map_err(fault)?;
+        let models = Models::open(&data_dir.join("models")).map_err(fault)?;
+        let bandwidth = Bandwidth::new(bandwidth.0);
+        let (jobs, dir) = (supervisor.jobs(), data_dir.join("blobs"));
+        let blobs = Blobs::open(&dir, cache_size, upstream.clone(), bandwidth, jobs, meters.clone()).map_err(fault)?;
+        let manifests = Manifests::new(upstream);
+        let stop = supervisor.stop_token();
+        let shared = Arc::new(Shared { upstreams, grants, manifests, models, blobs, meters, open, key, stop });
+        let pinned = Arc::downgrade(&shared);
+        shared.blobs.pin(move || pinned.upgrade().map(|shared| shared.pinned()).unwrap_or_default());
+        Ok(Self(shared))
+    }
+
+    /// The blobs.
+    pub fn blobs(&self) -> &Blobs {
+        &self.0.blobs
+    }
+
+    /// The models by name.
+    pub fn models(&self) -> &Models {
+        &self.0.models
+    }
+
+    /// What was counted since the start.
+    pub fn stats(&self) -> MirrorStats {
+        self.0.meters.stats()
+    }
+
+    /// Everything that a mirror answers.
+    pub fn router(&self) -> Router {
+        server::router(self.clone())
+    }
+
+    async fn tidy(self, stop: CancellationToken) -> io::Result<()> {
+        while stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_some() {
+            self.0.grants.expire().await;
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn pinned(&self) -> std::collections::HashSet<Digest> {
+        let mut pinned = self.grants.in_use();
+        for model in self.models.list().iter().filter(|model| model.provenance == Provenance::Own) {
+            pinned.extend(model.manifest.blobs().unwrap_or_default().into_keys());
+        }
+        pinned
+    }
+}
+
+/// Starts a mirror that answers on `listener`, and returns it.
+///
+/// # Errors
+/// When its folder can't be used, or when strangers could reach it without a key.
+pub fn start(
+    supervisor: &mut Supervisor,
+    listener: TcpListener,
+    options: Options,
+    metrics: &Metrics,
+) -> Result<Mirror, String> {
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    refuse_strangers(address, options.key.is_some())?;
+    let mirror = Mirror::new(options, supervisor, metrics)?;
+    let stop = supervisor.stop_token();
+    supervisor.service("mirror", serve(listener, mirror.router(), stop.clone()));
+    supervisor.service("mirror's tidying", mirror.clone().tidy(stop));
+    tracing::info!(%address, "letting nodes pull");
+    Ok(mirror)
+}
+
+/// Whoever can grant can have every model that the mirror's logins open.
+fn refuse_strangers(address: SocketAddr, has_key: bool) -> Result<(), String> {
+    match has_key || address.ip().is_loopback() {
+        true => Ok(()),
+        false => Err(format!(
+            "mirror-listen {address}: others can reach this address, so grants need a key: put a random one into a \
+             file that only the mirror and the controller can read, and name it in mirror-key-file"
+        )),
+    }
+}
+
+async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+    let listener = listener.tap_io(|connection| {
+        // Without this, the end of an answer waits for the node's acknowledgement of what came before.
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+    });
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// A lock whose holders never leave things half done, so that one that panicked does no harm.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The digest of some bytes.
+pub fn sha256(bytes: &[u8]) -> Digest {
+    Digest::from_sha256(&Sha256::digest(bytes))
+}
