@@ -56,6 +56,13 @@ impl Refusal {
         response
     }
 
+    /// The same without a word.
+    pub fn wordless(&self) -> Response {
+        let mut response = self.status().into_response();
+        self.stamp(&mut response);
+        response
+    }
+
     /// The same on a path of Drover's.
     pub fn json(&self) -> Response {
         let detail = Detail {

@@ -1,6 +1,6 @@
 //! The paths of a mirror: Drover's own, behind the key, and those by which Ollama pulls.
 
-use std::{future::ready, io, sync::Arc};
+use std::{future::ready, io, ops::Range, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -40,8 +40,8 @@ use crate::{
     ports::PullGrant,
 };
 
-/// Whoever asks for a blob's size learns within this time whether its registry gives it.
-const FIRST_BYTES_WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
+/// Whoever asks for a blob learns from the answer's head why its registry refuses it, if it does so within this time.
+const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(20);
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
 pub(super) fn router(mirror: Mirror) -> Router {
@@ -190,22 +190,32 @@ async fn blob(
         Ok(allowed) => allowed,
         Err(refusal) => return refusal.plain(),
     };
+    mirror.0.meters.request(share(&mirror, &allowed));
     let result = match method == Method::HEAD {
         true => size_of(&mirror, &allowed).await,
         false => bytes_of(&mirror, allowed, &uri, &headers).await,
     };
-    result.unwrap_or_else(|refusal| refusal.plain())
+    result.unwrap_or_else(|refusal| match headers.contains_key(RANGE) {
+        // Ollama takes the body of any answer to such a request for the bytes that it asked for.
+        true => refusal.wordless(),
+        false => refusal.plain(),
+    })
 }
 
 /// The size, once it is clear that the registry gives the bytes: when they are asked for by range, Ollama shows no
 /// error's text to people.
 async fn size_of(mirror: &Mirror, blob: &Allowed) -> Result<Response, Refusal> {
     if blob.size > 0 {
-        let mut reader = mirror.blobs().reader(&blob.digest, blob.size, 0..blob.size, blob.origin.clone()).await?;
-        // A slow registry is no failure.
-        timeout(FIRST_BYTES_WITHIN, reader.ready()).await.unwrap_or(Ok(0))?;
+        reader(mirror, blob, 0..blob.size).await?;
     }
     Ok((describe(blob, 0..blob.size), ()).into_response())
+}
+
+/// A reader whose first bytes are there, or late: a slow registry is no failure.
+async fn reader(mirror: &Mirror, blob: &Allowed, range: Range<u64>) -> Result<Reader, Refusal> {
+    let mut reader = mirror.blobs().reader(&blob.digest, blob.size, range, blob.origin.clone()).await?;
+    timeout(FIRST_BYTES_WITHIN, reader.ready()).await.unwrap_or(Ok(0))?;
+    Ok(reader)
 }
 
 async fn bytes_of(mirror: &Mirror, blob: Allowed, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refusal> {
@@ -229,15 +239,14 @@ async fn bytes_of(mirror: &Mirror, blob: Allowed, uri: &Uri, headers: &HeaderMap
     if range.is_empty() {
         return Ok((status, headers).into_response());
     }
-    mirror.0.meters.request(share(mirror, &blob));
-    let reader = mirror.blobs().reader(&blob.digest, blob.size, range, blob.origin.clone()).await?;
+    let reader = reader(mirror, &blob, range).await?;
     let body = Body::from_stream(until_stopped(reader, blob, mirror.0.stop.clone()));
     Ok((status, headers, body).into_response())
 }
 
 const ZERO: HeaderValue = HeaderValue::from_static("0");
 
-fn describe(blob: &Allowed, range: std::ops::Range<u64>) -> HeaderMap {
+fn describe(blob: &Allowed, range: Range<u64>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));

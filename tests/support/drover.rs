@@ -34,6 +34,14 @@ impl Drover {
         Self::start(name, &arguments, kubeconfig, dir).await
     }
 
+    /// Starts a mirror on `port` that keeps everything in `dir`, with further arguments.
+    pub async fn mirror(port: u16, dir: &Path, more: &[&str]) -> Self {
+        let (listen, data) = (format!("127.0.0.1:{port}"), dir.join("mirror-data").display().to_string());
+        let mut arguments = vec!["mirror", "--mirror-listen", &listen, "--data-dir", &data];
+        arguments.extend(more);
+        Self::start("mirror", &arguments, Path::new("/dev/null"), dir).await
+    }
+
     async fn start(name: &str, arguments: &[&str], kubeconfig: &Path, dir: &Path) -> Self {
         let health = free_port();
         let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();

@@ -1,6 +1,8 @@
 //! A proxy that stands for the line to a registry: slow, stalled or refusing as a test wants.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -73,6 +75,26 @@ impl RegistryFront {
         self.shared.line.send_modify(|line| line.failure = status);
     }
 
+    /// Sends this `Retry-After` with every refusal.
+    pub fn retry_after(&self, value: &str) {
+        self.shared.line.send_modify(|line| line.retry_after = Some(value.into()));
+    }
+
+    /// Fails as said above, but only for blobs.
+    pub fn fail_blobs_with(&self, status: Option<StatusCode>) {
+        self.shared.line.send_modify(|line| line.blob_failure = status);
+    }
+
+    /// Breaks the connection whenever an answer has sent so many bytes of a blob.
+    pub fn cut_after(&self, bytes: Option<u64>) {
+        self.shared.line.send_modify(|line| line.cut_after = bytes);
+    }
+
+    /// Sends blobs with one wrong byte in each piece.
+    pub fn damage(&self, damaged: bool) {
+        self.shared.line.send_modify(|line| line.damaged = damaged);
+    }
+
     /// Accepts requests and sends nothing, also for downloads under way, until it is set to false.
     pub fn stall(&self, stalled: bool) {
         self.shared.line.send_modify(|line| line.stalled = stalled);
@@ -116,6 +138,10 @@ struct Line {
     bytes_per_second: Option<u64>,
     failure: Option<StatusCode>,
     stalled: bool,
+    retry_after: Option<String>,
+    blob_failure: Option<StatusCode>,
+    cut_after: Option<u64>,
+    damaged: bool,
     /// Path prefix of a repository and the `Authorization` that opens it.
     protected: HashMap<String, String>,
 }
@@ -127,7 +153,8 @@ impl Line {
             request.uri().path().starts_with(prefix) && given != Some(secret.as_bytes())
         };
         let locked = self.protected.iter().any(closed);
-        self.failure.or(locked.then_some(StatusCode::UNAUTHORIZED))
+        let of_blob = self.blob_failure.filter(|_| is_blob(request.uri().path()));
+        self.failure.or(of_blob).or(locked.then_some(StatusCode::UNAUTHORIZED))
     }
 }
 
@@ -155,6 +182,21 @@ impl Shared {
         self.wait_while_stalled().await;
     }
 
+    /// The piece, damaged if that is wanted; an error where the connection shall break.
+    fn spoilt(&self, piece: Bytes, sent: &AtomicU64) -> io::Result<Bytes> {
+        let line = self.line.borrow();
+        let before = sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        if line.cut_after.is_some_and(|cut| before >= cut) {
+            return Err(io::Error::other("cut, as the test wants"));
+        }
+        if !line.damaged {
+            return Ok(piece);
+        }
+        let mut bytes = piece.to_vec();
+        bytes[0] ^= 1;
+        Ok(bytes.into())
+    }
+
     /// Pieces that take about a twentieth of a second each, so that a new bandwidth holds soon.
     fn pieces(&self, chunk: Bytes) -> Vec<Bytes> {
         let size = self.line.borrow().bytes_per_second.map_or(usize::MAX, |rate| (rate as usize / 20).max(256));
@@ -166,9 +208,12 @@ async fn proxy(State(shared): State<Arc<Shared>>, request: Request) -> Response 
     let what = format!("{} {}", request.method(), request.uri().path());
     shared.served().entry(what.clone()).or_default().requests += 1;
     shared.wait_while_stalled().await;
-    let refusal = shared.line.borrow().refusal(&request);
+    let (refusal, retry_after) = {
+        let line = shared.line.borrow();
+        (line.refusal(&request), line.retry_after.clone())
+    };
     if let Some(status) = refusal {
-        return refuse(status);
+        return refuse(status, retry_after);
     }
     let whole_blob =
         is_blob(&what) && request.method() == Method::GET && !request.headers().contains_key(header::RANGE);
@@ -184,9 +229,12 @@ fn is_blob(path: &str) -> bool {
     path.contains("/blobs/sha256:")
 }
 
-fn refuse(status: StatusCode) -> Response {
+fn refuse(status: StatusCode, retry_after: Option<String>) -> Response {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = status;
+    if let Some(when) = retry_after {
+        answer.headers_mut().insert(header::RETRY_AFTER, when.parse().expect("a header"));
+    }
     if status == StatusCode::UNAUTHORIZED {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"registry\""));
     }
@@ -227,15 +275,21 @@ fn metered(
     shared: Arc<Shared>,
     what: String,
     body: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
-) -> impl Stream<Item = reqwest::Result<Bytes>> + Send {
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let limited = is_blob(&what);
     let cut = shared.clone();
-    body.map_ok(move |chunk| stream::iter(cut.pieces(chunk).into_iter().map(Ok))).try_flatten().then(move |piece| {
-        let (shared, what) = (shared.clone(), what.clone());
+    let pieces = body
+        .map_err(io::Error::other)
+        .map_ok(move |chunk| stream::iter(cut.pieces(chunk).into_iter().map(Ok)))
+        .try_flatten();
+    let sent = Arc::new(AtomicU64::new(0));
+    pieces.then(move |piece: io::Result<Bytes>| {
+        let (shared, what, sent) = (shared.clone(), what.clone(), sent.clone());
         async move {
-            let piece: Bytes = piece?;
+            let mut piece: Bytes = piece?;
             if limited {
                 shared.pass(piece.len()).await;
+                piece = shared.spoilt(piece, &sent)?;
             }
             shared.served().entry(what).or_default().bytes += piece.len() as u64;
             Ok(piece)

@@ -1,0 +1,13 @@
+//! The mirror: a real `drover mirror` between registries and real Ollama nodes.
+
+mod access;
+mod blobs;
+mod cache;
+mod fake;
+mod faults;
+mod grants;
+#[path = "../support/mod.rs"]
+mod parts;
+mod pulls;
+mod support;
+mod upstreams;
