@@ -8,8 +8,9 @@ mod support;
 mod world;
 
 mod fleet;
+mod load;
 mod machine;
-mod probe;
+mod mirror;
 mod scale;
 mod table;
 
@@ -20,12 +21,11 @@ fn main() {
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut table = Table::default();
-    if wanted.iter().any(|n| n == "probe") {
-        runtime.block_on(probe::run());
-        return;
-    }
     if wants("scale") {
         runtime.block_on(scale::run(&mut table));
+    }
+    if wants("mirror") {
+        runtime.block_on(mirror::run(&mut table));
     }
     print!("{table}");
 }

@@ -47,3 +47,17 @@ impl fmt::Display for Table {
         self.0.iter().try_for_each(|row| writeln!(f, "{row}"))
     }
 }
+
+/// The middle one.
+pub fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// The median and the range around it.
+pub fn spread(figures: &[f64]) -> String {
+    let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("{:.2} ({least:.2}–{most:.2})", median(figures))
+}
