@@ -205,6 +205,7 @@ const PURE: &[&str] = &[
     "controller/node/status",
     "controller/pull/plan",
     "controller/pull/status",
+    "controller/pull/transitions",
     "controller/version/plan",
     "controller/version/status",
     "controller/deployment/status",

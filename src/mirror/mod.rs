@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 pub use grants::is_token;
 pub use manifests::parse;
 pub use meters::MirrorStats;
-pub use options::Options;
+pub use options::{Options, key};
 pub use refusal::Refusal;
 
 use crate::{

@@ -47,10 +47,7 @@ impl Options {
             let roots = roots.ok().filter(|roots| !roots.is_empty());
             roots.ok_or_else(|| "it holds no certificates in PEM form".to_owned())
         })?;
-        let key = named("mirror-key-file", &settings.mirror_key_file, |text| match text.trim() {
-            "" => Err("it is empty: put a random key into it".to_owned()),
-            key => Ok(key.to_owned()),
-        })?;
+        let key = key(settings)?;
         Ok(Self {
             data_dir,
             cache_size: settings.mirror_cache_size,
@@ -62,6 +59,17 @@ impl Options {
             key,
         })
     }
+}
+
+/// The key that the controller and the mirror share, if there is one.
+///
+/// # Errors
+/// Why its file can't be used.
+pub fn key(settings: &Settings) -> Result<Option<String>, String> {
+    named("mirror-key-file", &settings.mirror_key_file, |text| match text.trim() {
+        "" => Err("it is empty: put a random key into it".to_owned()),
+        key => Ok(key.to_owned()),
+    })
 }
 
 /// What the file of a setting holds, if the setting is set.

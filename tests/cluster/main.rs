@@ -5,6 +5,7 @@ mod support;
 
 mod chart;
 mod fleet;
+mod mirror;
 mod nodes;
 mod process;
 mod pulls;

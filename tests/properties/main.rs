@@ -6,6 +6,7 @@ mod labels;
 mod names;
 mod params;
 mod pull;
+mod pull_queue;
 mod rollout;
 mod routing;
 mod routing_table;

@@ -20,8 +20,21 @@ pub struct Drover {
 impl Drover {
     /// Starts a controller for one namespace that knows these gateways.
     pub async fn controller(kubeconfig: &Path, namespace: &str, gateways: &[String], dir: &Path) -> Self {
+        Self::controller_with(kubeconfig, namespace, gateways, dir, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub async fn controller_with(
+        kubeconfig: &Path,
+        namespace: &str,
+        gateways: &[String],
+        dir: &Path,
+        more: &[&str],
+    ) -> Self {
         let gateways = gateways.join(",");
-        let arguments = ["controller", "--namespace", namespace, "--gateways", &gateways, "--probe-interval", "1s"];
+        let mut arguments =
+            vec!["controller", "--namespace", namespace, "--gateways", &gateways, "--probe-interval", "1s"];
+        arguments.extend(more);
         Self::start("controller", &arguments, kubeconfig, dir).await
     }
 

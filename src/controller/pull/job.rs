@@ -27,8 +27,9 @@ use crate::{
     ports::{GrantedModel, NodeError},
 };
 
-/// The mirror has the manifest at hand: a node that has heard nothing of it for so long does not reach the mirror.
-const MANIFEST_WITHIN: Duration = Duration::from_secs(20);
+/// The mirror has the manifest at hand, and says within 20 s whether it gets the first bytes: a node that has heard
+/// nothing for longer does not reach it.
+const MANIFEST_WITHIN: Duration = Duration::from_secs(30);
 /// After so many attempts in a row that did not reach the mirror the node pulls directly.
 const UNREACHED: u32 = 2;
 /// Where the old version is called while a new one takes its name, below the token.

@@ -10,7 +10,7 @@ use crate::{
     api::{DeletionPolicy, ModelPull, NodePull, UpdatePolicy},
     domain::{
         model_name::ModelName,
-        pull::{self, Action, Decision, Failure, NodePhase, NodeView, Source, Stage, Target, Wish, elapsed},
+        pull::{self, Action, Attempt, Decision, Failure, NodePhase, NodeView, Source, Stage, Target, Wish, elapsed},
     },
 };
 
@@ -140,7 +140,14 @@ fn is_over(pull: &ModelPull, seen: &Seen, decision: &Decision, listed: Option<&s
     let Some(attempt) = &seen.attempt else { return false };
     let follows = pull.spec.update_policy == UpdatePolicy::Always;
     let failed_before = matches!(attempt.stage, Stage::Failed) && decision.phase == NodePhase::Ready && !follows;
-    attempt.is_listed(listed) || failed_before
+    (attempt.is_listed(listed) && is_told(pull, seen, attempt)) || failed_before
+}
+
+/// Whether the status says that the mirror was passed by, if it was and the status has room for that.
+fn is_told(pull: &ModelPull, seen: &Seen, attempt: &Attempt) -> bool {
+    let Some(bypass) = &attempt.bypass else { return true };
+    let lists_all = pull.status.as_ref().is_none_or(|status| status.desired_nodes <= pull::MAX_LISTED_NODES as i64);
+    !lists_all || earlier(pull, &seen.node.name_any()).is_some_and(|earlier| earlier.message == *bypass)
 }
 
 fn decide(pull: &ModelPull, seen: &Seen, source: Source<'_>, now: Timestamp) -> (Decision, NodePull) {

@@ -219,9 +219,9 @@ impl Decision {
 pub fn decide(view: &NodeView<'_>, wish: &Wish<'_>, now: Timestamp) -> Decision {
     let held = held(view.listed, view.attempt);
     let met = held.is_some_and(|held| wish.is_met_by(held));
-    if let Some(why) = wish.yields.filter(|_| !met) {
-        let action = if view.attempt.is_some_and(Attempt::is_open) { Action::Cancel } else { Action::Keep };
-        return Decision::failed(action, Fault::Conflict, format!("{why}: {}", Fault::Conflict.advice()));
+    let is_open = view.attempt.is_some_and(Attempt::is_open);
+    if let Some((fault, message)) = refusal(held, wish).filter(|_| !met) {
+        return Decision::failed(if is_open { Action::Cancel } else { Action::Keep }, fault, message);
     }
     if let Some(attempt) = view.attempt.filter(|attempt| attempt.is_open()) {
         return open(attempt, met, wish, view);
@@ -231,9 +231,6 @@ pub fn decide(view: &NodeView<'_>, wish: &Wish<'_>, now: Timestamp) -> Decision 
     }
     if wish.suspended {
         return Decision::new(Action::Keep, NodePhase::Pending, "held by spec.suspend");
-    }
-    if let Some(refusal) = refusal(held, wish) {
-        return refusal;
     }
     begin(view, wish, now)
 }
@@ -278,8 +275,11 @@ fn refreshed(view: &NodeView<'_>, wish: &Wish<'_>, now: Timestamp) -> Decision {
     }
 }
 
-/// What can't be done without a mirror.
-fn refusal(held: Option<&str>, wish: &Wish<'_>) -> Option<Decision> {
+/// What isn't done at all.
+fn refusal(held: Option<&str>, wish: &Wish<'_>) -> Option<(Fault, String)> {
+    if let Some(why) = wish.yields {
+        return Some((Fault::Conflict, format!("{why}: {}", Fault::Conflict.advice())));
+    }
     let pin = wish.pin.filter(|_| matches!(wish.source, Source::Direct { .. }))?;
     let message = match held {
         Some(held) => format!(
@@ -287,7 +287,7 @@ fn refusal(held: Option<&str>, wish: &Wish<'_>) -> Option<Decision> {
         ),
         None => "a pinned pull needs a mirror, or the tag would be stored unverified: pull without digest first".into(),
     };
-    Some(Decision::failed(Action::Keep, Fault::NeedsMirror, message))
+    Some((Fault::NeedsMirror, message))
 }
 
 /// Something is to be pulled, as soon as that is possible.
