@@ -73,6 +73,9 @@ pub async fn run(context: Arc<Context>, turn: Turn) {
     let _lock = context.pulling.lock(&turn.key.0).await;
     let job = Job { context: &context, turn: &turn, terms: &terms, url: &turn.key.0, since: Instant::now() };
     info!(node, model, "pulling");
+    for object in turn.wanted_by() {
+        context.pokes.pull(object);
+    }
     let objects = match job.attempt().await {
         Ok(held) => {
             context.pulling.metrics.duration.observe(job.since.elapsed().as_secs_f64());
@@ -89,7 +92,11 @@ pub async fn run(context: Arc<Context>, turn: Turn) {
     for object in objects {
         context.pokes.pull(object);
     }
-    context.pokes.node(terms.node.clone());
+    // A look at the node after each of many pulls would be as many writes: the last one's says it all, and regular looks
+    // go on meanwhile.
+    if !turn.is_followed() {
+        context.pokes.node(terms.node.clone());
+    }
 }
 
 fn spread(interval: Duration) -> Duration {

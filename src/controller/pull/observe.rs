@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{ModelPull, OllamaNode, UpdatePolicy},
-    domain::{model_name::ModelName, pull::Attempt},
+    domain::{model_name::ModelName, pull::{Attempt, Stage}},
 };
 
 /// What a pull's decisions rest on.
@@ -39,6 +39,13 @@ pub struct Seen {
     pub is_put: bool,
     /// Why another object has the say.
     pub yields: Option<String>,
+}
+
+impl Seen {
+    /// Whether the attempts there are at a stage.
+    pub fn is_at(&self, is_it: impl Fn(&Stage) -> bool) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| is_it(&attempt.stage))
+    }
 }
 
 /// Looks.

@@ -17,6 +17,9 @@ use crate::{
 /// How often a pull under way is looked at.
 const WHILE_PULLING: Duration = Duration::from_secs(1);
 
+/// How often one that waits for its turn is looked at, though its start is told.
+const WHILE_WAITING: Duration = Duration::from_secs(30);
+
 /// What follows from what was seen; `steps` and `nodes` are in the order of the observations.
 pub struct Plan {
     /// What to do.
@@ -80,8 +83,10 @@ pub fn plan(pull: &ModelPull, observed: &Observed, now: Timestamp) -> Plan {
     let decided: Vec<_> = observed.nodes.iter().map(decide).collect();
     let waits = observed.nodes.iter().zip(&decided).filter_map(|(seen, (decision, _))| match decision.action {
         Action::WaitUntil(at) => Some(elapsed(now, at)),
-        Action::Start | Action::Ask => Some(WHILE_PULLING),
-        _ if seen.attempt.as_ref().is_some_and(|attempt| attempt.is_open()) => Some(WHILE_PULLING),
+        Action::Ask => Some(WHILE_PULLING),
+        Action::Start => Some(WHILE_WAITING),
+        _ if seen.is_at(|stage| matches!(stage, Stage::Running(_))) => Some(WHILE_PULLING),
+        _ if seen.is_at(|stage| matches!(stage, Stage::Queued(_))) => Some(WHILE_WAITING),
         _ => seen.next_check.map(|at| elapsed(now, at)),
     });
     let next_check = grant.and_then(|grant| grant.next_check).filter(|_| !pull.spec.suspend);

@@ -275,6 +275,16 @@ impl Turn {
         self.pulling.state().queue.others_want(&self.key.0)
     }
 
+    /// Whether another attempt on the node follows it.
+    pub fn is_followed(&self) -> bool {
+        self.pulling.state().queue.waits_for(&self.key.0)
+    }
+
+    /// The objects that want it.
+    pub fn wanted_by(&self) -> Vec<ObjectRef<ModelPull>> {
+        self.with(|entry| entry.wanted_by.iter().cloned().collect()).unwrap_or_default()
+    }
+
     /// How many bytes will come altogether.
     pub fn expect(&self, bytes: i64) {
         self.with(|entry| entry.attempt.stage = Stage::Running(Progress::of(bytes)));

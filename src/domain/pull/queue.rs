@@ -160,7 +160,12 @@ impl<K: Clone + Eq + Hash, O: Clone + Eq + Hash> Queue<K, O> {
 
     /// Whether others could start if the attempt that runs on this node ended.
     pub fn others_want(&self, node: &str) -> bool {
-        self.waiting_on.contains_key(node) || (self.running.len() >= self.limit && !self.waiting.is_empty())
+        self.waits_for(node) || (self.running.len() >= self.limit && !self.waiting.is_empty())
+    }
+
+    /// Whether another attempt waits for this node.
+    pub fn waits_for(&self, node: &str) -> bool {
+        self.waiting_on.contains_key(node)
     }
 
     /// How many wait.
