@@ -33,14 +33,14 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts `count` servers without models.
-    pub async fn start(count: usize) -> Self {
+    /// Starts `count` servers, each with so many models.
+    pub async fn start(count: usize, models: usize) -> Self {
         let mut servers = JoinSet::new();
         let mut urls = Vec::new();
         for _ in 0..count {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             urls.push(format!("http://{}", listener.local_addr().expect("its address")));
-            let app = router();
+            let app = router(Node::with(models));
             servers.spawn(async move { axum::serve(listener, app).await.expect("the node serves") });
         }
         Self { urls, _servers: servers }
@@ -53,10 +53,15 @@ impl Fleet {
 }
 
 /// The digest of each model by name.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Node(Arc<Mutex<BTreeMap<String, String>>>);
 
 impl Node {
+    fn with(models: usize) -> Self {
+        let names = (0..models).map(|at| format!("team/resident-{at}:3b"));
+        Self(Arc::new(Mutex::new(names.map(|name| (name.clone(), digest_of(&name))).collect())))
+    }
+
     fn models(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         self.0.lock().expect("no panic while it is held")
     }
@@ -73,7 +78,7 @@ struct Copy {
     destination: String,
 }
 
-fn router() -> Router {
+fn router(node: Node) -> Router {
     Router::new()
         .route("/api/version", get(async || Json(json!({"version": "0.17.4"}))))
         .route("/api/ps", get(async || Json(json!({"models": []}))))
@@ -82,7 +87,7 @@ fn router() -> Router {
         .route("/api/pull", post(pull))
         .route("/api/copy", post(copy))
         .route("/api/delete", delete(remove))
-        .with_state(Node::default())
+        .with_state(node)
 }
 
 async fn tags(State(node): State<Node>) -> Json<Value> {
@@ -105,7 +110,7 @@ async fn show(State(node): State<Node>, Json(asked): Json<Named>) -> Response {
 }
 
 async fn pull(State(node): State<Node>, Json(asked): Json<Named>) -> Response {
-    let digest: String = Sha256::digest(&asked.model).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = digest_of(&asked.model);
     let layer = format!("sha256:{digest}");
     let step = move |step: i64| {
         let status = format!("pulling {}", &layer[7..19]);
@@ -126,6 +131,10 @@ async fn pull(State(node): State<Node>, Json(asked): Json<Named>) -> Response {
     let words = ["verifying sha256 digest", "writing manifest"].map(|status| json!({"status": status}));
     let lines = first.chain(bytes).chain(stream::iter(words)).chain(last);
     Body::from_stream(lines.map(|line| Ok::<_, std::convert::Infallible>(format!("{line}\n")))).into_response()
+}
+
+fn digest_of(model: &str) -> String {
+    Sha256::digest(model).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn copy(State(node): State<Node>, Json(asked): Json<Copy>) -> Response {

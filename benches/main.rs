@@ -8,6 +8,7 @@ mod support;
 mod world;
 
 mod fleet;
+mod health;
 mod load;
 mod machine;
 mod mirror;
@@ -26,6 +27,9 @@ fn main() {
     }
     if wants("mirror") {
         runtime.block_on(mirror::run(&mut table));
+    }
+    if wants("health") {
+        runtime.block_on(health::run(&mut table));
     }
     print!("{table}");
 }

@@ -32,7 +32,8 @@ use crate::{
     world::install_crds,
 };
 
-const NAMESPACE: &str = "fleet";
+/// The namespace of all objects.
+pub const NAMESPACE: &str = "fleet";
 /// Each pull is for the nodes of one pool; a node is in one pool.
 const NODES_IN_A_POOL: usize = 2;
 /// Requests at once when objects are made.
@@ -45,9 +46,11 @@ const IDLE: Duration = Duration::from_secs(12);
 
 /// How many objects.
 #[derive(Clone, Copy)]
-struct Size {
-    nodes: usize,
-    pulls: usize,
+pub struct Size {
+    /// Nodes.
+    pub nodes: usize,
+    /// Pulls, each for one pool of nodes.
+    pub pulls: usize,
 }
 
 /// What one run came to.
@@ -64,16 +67,6 @@ pub async fn run(table: &mut Table) {
     let small = Size { nodes: 100, pulls: 500 };
     let large = Size { nodes: 1000, pulls: 5000 };
     let few = measure(small, Objects::First).await;
-    if std::env::var("SMALL").is_ok() {
-        table.note(
-            "small",
-            format!(
-                "{:?} cpu {:?} {:?} {:?} {}",
-                few.ready, few.cpu, few.writes_per_object, few.most_writes, few.idle_writes
-            ),
-        );
-        return;
-    }
     let many = measure(large, Objects::First).await;
     let live = measure(large, Objects::Later).await;
     let ratio = many.ready.as_secs_f64() / few.ready.as_secs_f64();
@@ -111,14 +104,14 @@ async fn measure(size: Size, objects: Objects) -> Outcome {
     let api = KubeApi::start(&scratch.join("kube")).await;
     install_crds(&api).await;
     api.kubectl_ok(&["create", "namespace", NAMESPACE], None).await;
-    let fleet = Fleet::start(size.nodes).await;
+    let fleet = Fleet::start(size.nodes, 0).await;
     let client = api.client().await;
     if objects == Objects::First {
         create(&client, &fleet, size).await;
     }
     let before = api.marker();
     let start = Instant::now();
-    let mut controller = start_controller(&api, &scratch);
+    let (mut controller, _) = start_controller(&api, &scratch);
     if objects == Objects::Later {
         create(&client, &fleet, size).await;
     }
@@ -141,15 +134,18 @@ async fn measure(size: Size, objects: Objects) -> Outcome {
     }
 }
 
-fn start_controller(api: &KubeApi, scratch: &Scratch) -> Process {
-    let health = format!("127.0.0.1:{}", free_port());
+/// The controller and its health port.
+pub fn start_controller(api: &KubeApi, scratch: &Scratch) -> (Process, u16) {
+    let port = free_port();
+    let health = format!("127.0.0.1:{port}");
     let mut command = Command::new(program());
     command.args(["controller", "--namespace", NAMESPACE, "--health-listen", &health, "--log-level", "warn"]);
     command.env("KUBECONFIG", api.kubeconfig());
-    Process::spawn("controller", command, scratch.path())
+    (Process::spawn("controller", command, scratch.path()), port)
 }
 
-async fn create(client: &Client, fleet: &Fleet, size: Size) {
+/// Makes the objects.
+pub async fn create(client: &Client, fleet: &Fleet, size: Size) {
     let pools = size.nodes / NODES_IN_A_POOL;
     let node = |(at, url): (usize, &String)| {
         let metadata = json!({"name": format!("node-{at}"), "labels": {"pool": format!("pool-{}", at % pools)}});

@@ -7,7 +7,7 @@ mod watch;
 mod write;
 
 pub use events::Events;
-pub use index::Words;
+pub use index::{Index, Words};
 pub use kube::Client;
 pub use secrets::registry_login;
 pub use watch::{Change, Changed, Watched};

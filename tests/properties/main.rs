@@ -2,6 +2,7 @@
 
 mod backoff;
 mod conditions;
+mod index;
 mod labels;
 mod names;
 mod params;

@@ -91,37 +91,17 @@ impl Reconciler for Pulls {
                 }
                 let wait = if deletes { cleanup::clean(&self.context, &pull).await } else { None };
                 if wait.is_none() {
+                    let _turn = self.turns.acquire().await;
                     cluster::set_finalizer(&api, &*pull, FINALIZER, false).await?;
                 }
                 return Ok(wait);
             }
             if has_finalizer != deletes {
+                let _turn = self.turns.acquire().await;
                 cluster::set_finalizer(&api, &*pull, FINALIZER, deletes).await?;
                 return Ok(None);
             }
-            let (mut pull, mut turn) = (pull, None);
-            loop {
-                let look = self.look(&key, &pull);
-                let wait = match self.due(&key, &pull, &look.status) {
-                    Due::Never => None,
-                    Due::After(wait) => Some(wait),
-                    Due::Now => {
-                        turn = turn.or_else(|| self.turns.try_acquire().ok());
-                        if turn.is_none() {
-                            // While it waits for its turn things go on: what is written is what is true then.
-                            turn = self.turns.acquire().await.ok();
-                            match self.context.pulls.store().get(&key) {
-                                Some(latest) if latest.metadata.deletion_timestamp.is_none() => pull = latest,
-                                _ => return Ok(Some(Duration::ZERO)),
-                            }
-                            continue;
-                        }
-                        self.write(&key, &pull, &look.status).await?;
-                        None
-                    }
-                };
-                return Ok([wait, look.wake_after].into_iter().flatten().min());
-            }
+            self.settle(&key, pull).await
         }
         .boxed()
     }
@@ -141,6 +121,33 @@ struct Look {
 }
 
 impl Pulls {
+    /// Looks, and writes a status that is due; when to look again.
+    async fn settle(&self, key: &ObjectRef<ModelPull>, mut pull: Arc<ModelPull>) -> Result<Option<Duration>, Error> {
+        let mut turn = None;
+        loop {
+            let look = self.look(key, &pull);
+            let wait = match self.due(key, &pull, &look.status) {
+                Due::Never => None,
+                Due::After(wait) => Some(wait),
+                Due::Now => {
+                    turn = turn.or_else(|| self.turns.try_acquire().ok());
+                    if turn.is_none() {
+                        // While it waits for its turn things go on: what is written is what is true then.
+                        turn = self.turns.acquire().await.ok();
+                        match self.context.pulls.store().get(key) {
+                            Some(latest) if latest.metadata.deletion_timestamp.is_none() => pull = latest,
+                            _ => return Ok(Some(Duration::ZERO)),
+                        }
+                        continue;
+                    }
+                    self.write(key, &pull, &look.status).await?;
+                    None
+                }
+            };
+            return Ok([wait, look.wake_after].into_iter().flatten().min());
+        }
+    }
+
     /// Sees, decides and acts.
     fn look(&self, key: &ObjectRef<ModelPull>, pull: &ModelPull) -> Look {
         let now = Timestamp::now();

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     api::{ModelPull, OllamaNode, UpdatePolicy},
-    domain::{model_name::ModelName, pull::{Attempt, Stage}},
+    domain::{
+        model_name::ModelName,
+        pull::{Attempt, Stage},
+    },
 };
 
 /// What a pull's decisions rest on.
