@@ -7,6 +7,7 @@ mod meters;
 pub mod node;
 pub mod pull;
 pub mod version;
+mod written;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -176,8 +177,8 @@ pub async fn start(
     });
     let context = Arc::new(Context {
         cluster_uid: cluster::uid(&client).await?,
-        nodes: cluster::watch(supervisor, &client, namespace.as_deref()),
-        pulls: cluster::watch(supervisor, &client, namespace.as_deref()),
+        nodes: cluster::watch_by(supervisor, &client, namespace.as_deref(), pull::words_of_node),
+        pulls: cluster::watch_by(supervisor, &client, namespace.as_deref(), pull::words_of_pull),
         versions: cluster::watch(supervisor, &client, namespace.as_deref()),
         deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
         events: Events::new(&client),

@@ -7,6 +7,7 @@ mod foreign;
 mod fuzz;
 mod health;
 mod http;
+mod index;
 mod labels;
 mod manifest;
 mod names;

@@ -16,20 +16,25 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context, Error,
     driver::{self, Reconciler},
-    pull::is_wanted,
+    pull::{self, is_wanted},
+    written::Written,
 };
 use crate::{
-    api::{ModelPull, OllamaNode},
-    cluster::{self, Precondition},
+    api::OllamaNode,
+    cluster::{self, Changed, Precondition},
     domain::model_name::ModelName,
 };
 
 /// Probes are spread by a tenth of the interval, so that a fleet isn't asked all at once.
 const JITTER: f64 = 0.1;
 
+/// A node that changed a moment ago is looked at after this again, however much goes on there meanwhile.
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
+
 struct Nodes {
     context: Arc<Context>,
     observer: observe::Observer,
+    written: Written<OllamaNode>,
 }
 
 /// Runs until `stop`.
@@ -41,7 +46,8 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     let watched = context.nodes.clone();
     let observer = observe::Observer::new(context.ollama.clone());
     let meter = context.meters.of::<OllamaNode>();
-    driver::run(Arc::new(Nodes { context, observer }), watched, vec![pokes], meter, stop).await
+    let nodes = Nodes { context, observer, written: Written::default() };
+    driver::run(Arc::new(nodes), watched, vec![pokes], meter, stop).await
 }
 
 impl Reconciler for Nodes {
@@ -49,6 +55,13 @@ impl Reconciler for Nodes {
 
     fn reconcile(self: Arc<Self>, node: Arc<OllamaNode>) -> BoxFuture<'static, Result<Option<Duration>, Error>> {
         async move {
+            let key = ObjectRef::from_obj(&*node);
+            if let Some(wait) = BETWEEN_WRITES.checked_sub(self.written.since(&key)) {
+                return Ok(Some(wait));
+            }
+            if self.written.is_behind(&node) {
+                return Ok(Some(BETWEEN_WRITES));
+            }
             let seen = self.observer.look(&node).await;
             let namespace = node.namespace().unwrap_or_default();
             let id = self.context.alias_id(&namespace);
@@ -61,7 +74,8 @@ impl Reconciler for Nodes {
             }
             if node.status.as_ref() != Some(&status) {
                 let api = cluster::api(&self.context.client, Some(&namespace));
-                cluster::apply_status(&api, &*node, &status, Precondition::None).await?;
+                let version = cluster::apply_status(&api, &*node, &status, Precondition::None).await?;
+                self.written.note(key, version.as_deref());
             }
             orphans::remove(&self.context, &node, &status, &id).await;
             orphans::remove_transits(&self.context, &node, &left).await;
@@ -71,9 +85,15 @@ impl Reconciler for Nodes {
         .boxed()
     }
 
+    /// Its status is what the last look found: no reason for another one.
+    fn is_woken_by(change: &Changed<OllamaNode>) -> bool {
+        !change.is_of_status_only()
+    }
+
     fn forget(&self, node: &ObjectRef<OllamaNode>) {
         self.observer.forget(node);
         self.context.looked.send_if_modified(|looked| looked.remove(node));
+        self.written.forget(node);
         self.context.pulling.take_put(node, |_| true);
     }
 }
@@ -89,10 +109,9 @@ impl Nodes {
     }
 
     fn is_wanted(&self, node: &OllamaNode, name: &str) -> bool {
-        let wants = |pull: &ModelPull| {
+        pull::of_node(&self.context.pulls, node).any(|pull| {
             let lives = pull.metadata.deletion_timestamp.is_none();
-            lives && ModelName::same(&pull.spec.model, name) && is_wanted(pull, node)
-        };
-        !self.context.pulls.find(&node.namespace().unwrap_or_default(), wants).is_empty()
+            lives && ModelName::same(&pull.spec.model, name) && is_wanted(&pull, node)
+        })
     }
 }

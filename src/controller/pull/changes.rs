@@ -1,78 +1,88 @@
-//! Which pulls a change of a node concerns: most changes are about one model, and a fleet has many nodes and many pulls.
+//! Which nodes a pull is for, and which pulls a change of a node concerns: most changes are about one model, and a fleet
+//! has many nodes and many pulls.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
 
+use super::observe::is_wanted;
 use crate::{
-    api::{ModelPull, OllamaNode},
-    cluster::Watched,
-    domain::model_name::ModelName,
+    api::{ModelPull, OllamaNode, OllamaNodeStatus},
+    cluster::{Changed, Watched},
+    domain::{labels, model_name::ModelName},
 };
 
-/// What changed about a node.
+/// What nodes are found by.
+pub fn words_of_node(node: &OllamaNode) -> Vec<String> {
+    labels::words(node.labels())
+}
+
+/// What pulls are found by.
+pub fn words_of_pull(pull: &ModelPull) -> Vec<String> {
+    vec![pull.spec.node_selector.word()]
+}
+
+/// The nodes that must hold a pull's model, by name.
+pub fn nodes(nodes: &Watched<OllamaNode>, pull: &ModelPull) -> Vec<Arc<OllamaNode>> {
+    let mut nodes = nodes.having(&pull.namespace().unwrap_or_default(), &pull.spec.node_selector.word());
+    nodes.retain(|node| is_wanted(pull, node));
+    nodes
+}
+
+/// The pulls whose selector picks a node.
+pub fn of_node(pulls: &Watched<ModelPull>, node: &OllamaNode) -> impl Iterator<Item = Arc<ModelPull>> {
+    let namespace = node.namespace().unwrap_or_default();
+    let found = words_of_node(node).into_iter().flat_map(move |word| pulls.having(&namespace, &word));
+    found.filter(|pull| pull.spec.node_selector.matches(node.labels()))
+}
+
+/// The pulls that a change of a node concerns.
+pub fn concerned(pulls: &Watched<ModelPull>, change: &Changed<OllamaNode>) -> Vec<ObjectRef<ModelPull>> {
+    let difference = Difference::of(change);
+    let states = change.states().flat_map(|node| of_node(pulls, node));
+    let found: HashSet<_> =
+        states.filter(|pull| difference.concerns(&pull.spec.model)).map(|pull| ObjectRef::from_obj(&*pull)).collect();
+    found.into_iter().collect()
+}
+
+/// What changed on a node, as far as pulls care.
 enum Difference {
-    /// Everything may have.
-    All,
-    /// What it holds under these names.
+    /// Nothing but the models with these names.
     Models(Vec<String>),
+    /// More than models.
+    More,
 }
 
-/// Finds the pulls, from what is remembered of each node.
-pub fn concerned(
-    nodes: &Watched<OllamaNode>,
-    pulls: &Watched<ModelPull>,
-) -> impl Fn(&OllamaNode) -> Vec<ObjectRef<ModelPull>> + Send + Sync + 'static {
-    let (store, pulls) = (nodes.store(), pulls.clone());
-    let seen: Mutex<HashMap<ObjectRef<OllamaNode>, Arc<OllamaNode>>> = Mutex::default();
-    move |node| {
-        let key = ObjectRef::from_obj(node);
-        let earlier = {
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            match store.get(&key) {
-                Some(_) => seen.insert(key, Arc::new(node.clone())),
-                None => {
-                    seen.remove(&key);
-                    None
-                }
-            }
+impl Difference {
+    fn of(change: &Changed<OllamaNode>) -> Self {
+        let (Some(before), Some(after)) = (change.before.as_deref(), change.after.as_deref()) else {
+            return Self::More;
         };
-        let difference = earlier.as_ref().map_or(Difference::All, |earlier| difference(earlier, node));
-        let selects = |pull: &ModelPull, node: &OllamaNode| pull.spec.node_selector.matches(node.labels());
-        let found = pulls.find(&node.namespace().unwrap_or_default(), |pull| match &difference {
-            // A label that is gone concerns those that it picked.
-            Difference::All => selects(pull, node) || earlier.as_ref().is_some_and(|earlier| selects(pull, earlier)),
-            Difference::Models(names) => names.iter().any(|name| ModelName::same(name, &pull.spec.model)),
-        });
-        found.iter().map(|pull| ObjectRef::from_obj(&**pull)).collect()
+        if !change.is_of_status_only() || without_models(before) != without_models(after) {
+            return Self::More;
+        }
+        let (before, after) = (names(before), names(after));
+        Self::Models(before.symmetric_difference(&after).map(|(name, ..)| (*name).to_owned()).collect())
     }
-}
 
-fn difference(before: &OllamaNode, after: &OllamaNode) -> Difference {
-    let is_same = before.spec == after.spec
-        && before.labels() == after.labels()
-        && before.metadata.deletion_timestamp == after.metadata.deletion_timestamp
-        && before.usable() == after.usable();
-    if !is_same {
-        return Difference::All;
+    fn concerns(&self, model: &str) -> bool {
+        match self {
+            Self::More => true,
+            Self::Models(names) => names.iter().any(|name| ModelName::same(name, model)),
+        }
     }
-    let (one, other) = (names(before), names(after));
-    let changed = one.iter().filter(|(name, digest)| other.get(*name) != Some(*digest));
-    let added = other.iter().filter(|(name, _)| !one.contains_key(*name));
-    Difference::Models(changed.chain(added).map(|(name, _)| (*name).to_owned()).collect())
 }
 
 /// What a node holds by name, and what is on record as pulled there.
-fn names(node: &OllamaNode) -> HashMap<&str, (&str, bool)> {
-    let Some(status) = &node.status else { return HashMap::new() };
-    let mut names: HashMap<&str, (&str, bool)> =
-        status.models.iter().map(|model| (model.name.as_str(), (model.digest.as_str(), false))).collect();
-    for name in &status.pulled {
-        names.entry(name).or_insert(("", false)).1 = true;
-    }
-    names
+fn names(node: &OllamaNode) -> HashSet<(&str, &str, i64)> {
+    let Some(status) = &node.status else { return HashSet::new() };
+    let held = status.models.iter().map(|model| (model.name.as_str(), model.digest.as_str(), model.size_bytes));
+    held.chain(status.pulled.iter().map(|name| (name.as_str(), "", 0))).collect()
+}
+
+/// The status without what changes with its models alone.
+fn without_models(node: &OllamaNode) -> Option<OllamaNodeStatus> {
+    let status = node.status.clone()?;
+    Some(OllamaNodeStatus { models: Vec::new(), model_count: 0, loaded: Vec::new(), pulled: Vec::new(), ..status })
 }

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
 use tracing::{info, warn};
 
-use super::{super::Context, observe::is_wanted};
+use super::{super::Context, changes, observe::is_wanted};
 use crate::{
     api::{ModelPull, OllamaNode},
     domain::{model_name::ModelName, pull::elapsed},
@@ -56,12 +56,12 @@ async fn tell(context: &Context, pull: &ModelPull, nodes: &[String], why: &str) 
 }
 
 fn is_wanted_by_others(context: &Context, pull: &ModelPull, node: &OllamaNode) -> bool {
-    let others = context.pulls.find(&pull.namespace().unwrap_or_default(), |other| {
+    let mut others = changes::of_node(&context.pulls, node);
+    others.any(|other| {
         other.metadata.deletion_timestamp.is_none()
             && ModelName::same(&other.spec.model, &pull.spec.model)
-            && is_wanted(other, node)
-    });
-    !others.is_empty()
+            && is_wanted(&other, node)
+    })
 }
 
 /// The node's name, if the model is still there.

@@ -8,6 +8,7 @@ use kube_runtime::reflector::ObjectRef;
 
 use super::{
     super::Context,
+    changes,
     grants::{Grant, Request},
     pulling,
 };
@@ -62,7 +63,7 @@ pub fn observe(context: &Context, pull: &ModelPull, now: Timestamp) -> Observed 
         (request, grant)
     });
     let rivals = rivals(context, pull, &namespace);
-    let picked = context.nodes.find(&namespace, |node| is_wanted(pull, node));
+    let picked = changes::nodes(&context.nodes, pull);
     let nodes = picked.into_iter().map(|node| {
         let is_direct = mirror.is_none() || node.spec.mirror.as_ref().is_some_and(|mirror| mirror.disabled);
         let follows = is_direct && pull.spec.update_policy == UpdatePolicy::Always;
