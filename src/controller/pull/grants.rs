@@ -247,6 +247,11 @@ impl Grants {
         }
     }
 
+    /// What the model stood for when it was last asked.
+    pub fn known(&self, request: &Request) -> Option<GrantedModel> {
+        self.states().by_token.get(&request.token)?.known.as_ref().map(|(model, _)| model.clone())
+    }
+
     /// Asks what the model stands for, and has nodes pull exactly that.
     pub async fn renew(&self, context: &Context, request: &Request) -> Result<GrantedModel, Trouble> {
         let result = self.question(context, request).await;

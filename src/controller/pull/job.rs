@@ -194,7 +194,7 @@ impl Job<'_> {
         self.turn.announce(granted.size_bytes);
         let (host, insecure) = address(&way.url);
         let transit = transit(host, &way.request.token, model);
-        let mut again = self.turn.is_doubtful();
+        let (mut is_doubtful, mut is_renewed) = (self.turn.is_doubtful(), false);
         loop {
             if let Err((ended, doubtful)) = self.lines(&transit, insecure, MANIFEST_WITHIN).await {
                 let message = match ended {
@@ -203,19 +203,22 @@ impl Job<'_> {
                 };
                 let trouble = self.explain(way, message).await;
                 // The mirror had lost the grant, which was renewed by asking.
-                if trouble.fault == Fault::NoSuchModel && !again {
-                    again = true;
+                if trouble.fault == Fault::NoSuchModel && !is_renewed {
+                    is_renewed = true;
                     continue;
                 }
                 return Err((trouble, doubtful));
             }
-            if !std::mem::take(&mut again) {
+            if !std::mem::take(&mut is_doubtful) {
                 break;
             }
             debug!(model, "pulled once more, because an earlier attempt was broken off while it was verified");
             self.delete(&transit).await.map_err(sure)?;
         }
-        self.take_name(&transit, &way.request.token, plain.is_some(), granted).await.map_err(sure)
+        // The tag may have been looked up again meanwhile, and stand for something else.
+        let now = way.grants.known(&way.request).map(|granted| granted.digest);
+        let promised = [Some(&granted.digest), now.as_ref()];
+        self.take_name(&transit, &way.request.token, plain.is_some(), promised).await.map_err(sure)
     }
 
     /// Gives what was pulled its plain name, if it is what was granted.
@@ -224,13 +227,14 @@ impl Job<'_> {
         transit: &str,
         token: &str,
         replaces: bool,
-        granted: &GrantedModel,
+        promised: [Option<&String>; 2],
     ) -> Result<NodeModel, Trouble> {
         let model = &self.terms.spec.model;
         let pulled = self.find(transit).await?;
-        if pulled.digest != granted.digest {
+        if !promised.contains(&Some(&pulled.digest)) {
             self.delete(transit).await?;
-            let message = format!("the node got {}, the mirror promised {}", pulled.digest, granted.digest);
+            let promised = promised[0].map_or("nothing", String::as_str);
+            let message = format!("the node got {}, the mirror promised {promised}", pulled.digest);
             return Err(Trouble::new(Fault::DigestMismatch, message));
         }
         // A name that is copied over leaves its bytes behind until Ollama starts again; one that is deleted does not.
