@@ -32,8 +32,11 @@ pub struct Push {
 pub async fn run(command: Push) -> Result<(), String> {
     let Push { file, name, adapter, mirror, ssh_key } = command;
     let standard = env::home_dir().map(|home| home.join(OLLAMA_KEY)).filter(|path| path.is_file());
-    let path = ssh_key.or(standard.filter(|_| !mirror.has_key()));
-    let key = path.as_deref().map(publish::key_pair).transpose()?;
+    let key = match ssh_key {
+        Some(path) => Some(publish::key_pair(&path)?),
+        // Most mirrors don't ask for it, so one that can't be used is no fault yet.
+        None => standard.filter(|_| !mirror.has_key()).and_then(|path| publish::key_pair(&path).ok()),
+    };
     let registry = Registry::new(mirror.client()?, key);
     let say = |line: &str| eprintln!("{line}");
     let pushed = publish::publish(&registry, &publish::Push { file, adapters: adapter, name }, &say).await?;

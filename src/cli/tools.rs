@@ -127,7 +127,10 @@ pub async fn models(command: Models) -> Result<(), String> {
     print_entries(&entries, output, &available_columns())
 }
 
-fn matcher(filter: &str) -> Result<Box<dyn Fn(&str) -> bool>, String> {
+/// Whether a name is wanted.
+type Matcher = Box<dyn Fn(&str) -> bool>;
+
+fn matcher(filter: &str) -> Result<Matcher, String> {
     let filter = filter.to_lowercase();
     if !filter.contains(['*', '?', '[', '{']) {
         return Ok(Box::new(move |name| name.to_lowercase().contains(&filter)));
