@@ -46,7 +46,7 @@ fn a_node_that_cannot_reach_the_mirror_pulls_directly_and_says_so() {
         let _mirror = Drover::mirror_at(&network.second(), port, &own, &["--mirror-key-file", &key]).await;
         let url = format!("http://{}:{port}", network.second());
         let more = ["--mirror-url", &url, "--mirror-key-file", &key];
-        let _controller = Drover::controller_with(&api.kubeconfig(), NAMESPACE, &more, scratch.path()).await;
+        let _controller = Drover::controller_with(&api.kubeconfig(), NAMESPACE, &[], scratch.path(), &more).await;
         for (name, node) in [("near", &near), ("far", &far)] {
             apply(&api, &node_manifest(name, &node.url())).await;
         }
@@ -194,7 +194,7 @@ impl Parts {
         let port = free_port();
         let mirror = Drover::mirror(port, &scratch.join("mirror"), &[]).await;
         let more = ["--mirror-url", &format!("http://127.0.0.1:{port}")];
-        let controller = Drover::controller_with(&api.kubeconfig(), NAMESPACE, &more, scratch.path()).await;
+        let controller = Drover::controller_with(&api.kubeconfig(), NAMESPACE, &[], scratch.path(), &more).await;
         Self { _controller: controller, _mirror: mirror, front, registry, api, scratch }
     }
 

@@ -155,14 +155,15 @@ proptest! {
             Action::Start => {
                 prop_assert!(!wanted.suspended && (!wanted.yields || met));
                 prop_assert!(open || !unusable, "an attempt begins on a node that can't be used");
-                prop_assert!(wanted.is_mirrored || wanted.pin.is_none(), "a pinned pull without a mirror");
+                let needs_mirror = wanted.pin.is_some() || wanted.has_login;
+                prop_assert!(met || wanted.is_mirrored || !needs_mirror, "begun though it needs a mirror");
                 prop_assert!(open || !wanted.is_mirrored || wanted.is_granted, "begun without a grant");
                 prop_assert!(!met || open || (wanted.is_due && wanted.follow && !wanted.is_mirrored), "begun without need");
             }
             Action::Ask => prop_assert!(wanted.is_mirrored && !wanted.is_granted && !met && !unusable && !open),
             Action::Cancel => {
-                let unpinnable = wanted.pin.is_some() && !wanted.is_mirrored;
-                prop_assert!(open && (wanted.suspended || unusable || wanted.yields || unpinnable));
+                let refused = (wanted.pin.is_some() || wanted.has_login) && !wanted.is_mirrored;
+                prop_assert!(open && (wanted.suspended || unusable || wanted.yields || refused));
             }
             Action::WaitUntil(then) => prop_assert!(then > now && !open),
             Action::Keep => {}
@@ -181,7 +182,8 @@ proptest! {
             prop_assert_eq!(decision.phase, NodePhase::Ready);
         }
         let has_failed = attempt.as_ref().is_some_and(|attempt| attempt.failure.is_some()) || (wanted.is_mirrored && wanted.has_failed);
-        let possible = !unusable && !wanted.suspended && !wanted.yields && (wanted.is_mirrored || wanted.pin.is_none());
+        let direct = wanted.pin.is_none() && !wanted.has_login;
+        let possible = !unusable && !wanted.suspended && !wanted.yields && (wanted.is_mirrored || direct);
         if !met && !open && possible && !has_failed {
             let expected = if wanted.is_mirrored && !wanted.is_granted { Action::Ask } else { Action::Start };
             prop_assert_eq!(decision.action, expected, "it is wanted, possible and due");
@@ -269,6 +271,7 @@ struct Wanted {
     follow: bool,
     suspended: bool,
     yields: bool,
+    has_login: bool,
     is_mirrored: bool,
     is_due: bool,
     has_target: bool,
@@ -293,15 +296,28 @@ impl Wanted {
             follow: self.follow,
             suspended: self.suspended,
             yields: self.yields.then_some("ModelPull other pins y"),
+            has_login: self.has_login,
             source,
         }
     }
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
-    (prop::option::of("[xyu]"), any::<[bool; 8]>(), failure()).prop_map(|(pin, flags, failure)| {
-        let [follow, suspended, yields, is_mirrored, is_due, has_target, is_granted, has_failed] = flags;
-        Wanted { pin, follow, suspended, yields, is_mirrored, is_due, has_target, is_granted, has_failed, failure }
+    (prop::option::of("[xyu]"), any::<[bool; 9]>(), failure()).prop_map(|(pin, flags, failure)| {
+        let [follow, suspended, yields, has_login, is_mirrored, is_due, has_target, is_granted, has_failed] = flags;
+        Wanted {
+            pin,
+            follow,
+            suspended,
+            yields,
+            has_login,
+            is_mirrored,
+            is_due,
+            has_target,
+            is_granted,
+            has_failed,
+            failure,
+        }
     })
 }
 

@@ -60,13 +60,6 @@ impl Drover {
         Self::start("mirror", &arguments, Path::new("/dev/null"), dir).await
     }
 
-    /// Starts a controller for one namespace with further arguments.
-    pub async fn controller_with(kubeconfig: &Path, namespace: &str, more: &[&str], dir: &Path) -> Self {
-        let mut arguments = vec!["controller", "--namespace", namespace, "--probe-interval", "1s"];
-        arguments.extend(more);
-        Self::start("controller", &arguments, kubeconfig, dir).await
-    }
-
     async fn start(name: &str, arguments: &[&str], kubeconfig: &Path, dir: &Path) -> Self {
         let health = free_port();
         let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();

@@ -169,6 +169,7 @@ fn decide(pull: &ModelPull, seen: &Seen, source: Source<'_>, now: Timestamp) -> 
         follow: spec.update_policy == UpdatePolicy::Always,
         suspended: spec.suspend,
         yields: seen.yields.as_deref(),
+        has_login: spec.pull_secret.is_some(),
         source,
     };
     let decision = pull::decide(&view, &wish, now);

@@ -146,6 +146,8 @@ pub struct Wish<'a> {
     pub suspended: bool,
     /// Why another object has the say over this model on this node.
     pub yields: Option<&'a str>,
+    /// Whether it comes with a login at the registry, which nodes can't use.
+    pub has_login: bool,
     /// From where it comes.
     pub source: Source<'a>,
 }
@@ -280,7 +282,15 @@ fn refusal(held: Option<&str>, wish: &Wish<'_>) -> Option<(Fault, String)> {
     if let Some(why) = wish.yields {
         return Some((Fault::Conflict, format!("{why}: {}", Fault::Conflict.advice())));
     }
-    let pin = wish.pin.filter(|_| matches!(wish.source, Source::Direct { .. }))?;
+    if matches!(wish.source, Source::Mirror { .. }) {
+        return None;
+    }
+    if wish.has_login {
+        let message = "spec.pullSecret needs a mirror, because nodes have no way to log in at a registry: run one, or pull \
+                       from where no login is needed";
+        return Some((Fault::NeedsMirror, message.into()));
+    }
+    let pin = wish.pin?;
     let message = match held {
         Some(held) => format!(
             "the node has {held}, the pin is {pin}: a pinned pull needs a mirror, or the tag would be overwritten unverified"

@@ -33,7 +33,7 @@ pub enum Fault {
     TimedOut,
     /// The Secret with the login can't be used.
     PullSecret,
-    /// A pin without a mirror.
+    /// A pin or a login without a mirror.
     NeedsMirror,
     /// Another object pins another digest.
     Conflict,
@@ -184,7 +184,7 @@ impl Fault {
             Self::PullSecret => {
                 "make it a Secret of type kubernetes.io/dockerconfigjson with a user name and password for the registry"
             }
-            Self::NeedsMirror => "run a mirror, or pull without digest",
+            Self::NeedsMirror => "run a mirror, or pull without digest and pullSecret",
             Self::Conflict => "give both objects the same digest, or delete one of them",
             Self::Stalled => "no byte moved for a minute: it is tried again",
             Self::Other => "see the node's log",
