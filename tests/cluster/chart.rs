@@ -270,6 +270,7 @@ fn the_mirror_of_the_chart_gets_what_the_values_say() {
             "mirror.authSecret=logins,mirror.ca.configMap=authority,mirror.advertise=http://10.0.0.5:31437",
             "mirror.cacheSize=80GiB,mirror.bandwidth=50MB,mirror.size=90Gi,mirror.storageClass=fast",
             "mirror.service.type=NodePort,networkPolicy.enabled=true",
+            "mirror.pushKeys[0]=ssh-ed25519 AAAA someone,mirror.offer={team/a:1,team/b:1},mirror.open=true",
         ];
         let set: Vec<&str> = values.iter().flat_map(|value| ["--set", value]).collect();
         let release = Release::install(api, namespace(api, "cached").await, &set).await;
@@ -282,12 +283,17 @@ fn the_mirror_of_the_chart_gets_what_the_values_say() {
             "--upstream-ca-file=/etc/drover/ca/ca.crt",
             "--mirror-cache-size=80GiB",
             "--mirror-bandwidth=50MB",
+            "--mirror-push-keys-file=/etc/drover/push-keys/keys",
+            "--mirror-offer=team/a:1,team/b:1",
+            "--mirror-open=true",
         ] {
             assert!(arguments.contains(argument), "{argument} is not in {arguments}");
         }
         let volumes: Vec<&str> =
             pod["volumes"].as_array().expect("volumes").iter().filter_map(|volume| volume["name"].as_str()).collect();
-        assert_eq!(volumes, ["data", "mirror-key", "auth", "ca"]);
+        assert_eq!(volumes, ["data", "mirror-key", "push-keys", "auth", "ca"]);
+        let keys = api.get_json("configmap", &release.namespace, "drover-mirror-push-keys").await;
+        assert_eq!(keys["data"]["keys"], "ssh-ed25519 AAAA someone\n");
         let claim = &api.get_json("pvc", &release.namespace, "drover-mirror").await["spec"];
         assert_eq!(
             (&claim["storageClassName"], &claim["resources"]["requests"]["storage"]),
