@@ -24,7 +24,7 @@ impl Ranges {
         let after = self.0.partition_point(|other| other.start <= range.end);
         let start = self.0.get(first).map_or(range.start, |other| other.start.min(range.start));
         let end = after.checked_sub(1).and_then(|last| self.0.get(last)).map_or(range.end, |o| o.end.max(range.end));
-        self.0.splice(first..after.max(first), [start..end]);
+        self.0.splice(first..after.max(first), std::iter::once(start..end));
     }
 
     /// How many bytes from `at` on are there without a gap.

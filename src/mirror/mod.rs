@@ -24,6 +24,7 @@ use std::{
 };
 
 use axum::{Router, serve::ListenerExt};
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,8 @@ use models::{Models, Provenance};
 use upstream::Upstream;
 
 const TIDY_EVERY: Duration = Duration::from_secs(600);
+/// What the name of a model stood for is kept so long after its last use, even if none of its bytes are left.
+const FORGET_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// A running mirror; cheap to clone.
 #[derive(Clone)]
@@ -56,6 +59,7 @@ pub struct Mirror(Arc<Shared>);
 struct Shared {
     upstreams: Upstreams,
     grants: Grants,
+    upstream: Arc<Upstream>,
     manifests: Manifests,
     models: Models,
     blobs: Blobs,
@@ -82,9 +86,10 @@ impl Mirror {
         let bandwidth = Bandwidth::new(bandwidth.0);
         let (jobs, dir) = (supervisor.jobs(), data_dir.join("blobs"));
         let blobs = Blobs::open(&dir, cache_size, upstream.clone(), bandwidth, jobs, meters.clone()).map_err(fault)?;
-        let manifests = Manifests::new(upstream);
+        let manifests = Manifests::new(upstream.clone());
         let stop = supervisor.stop_token();
-        let shared = Arc::new(Shared { upstreams, grants, manifests, models, blobs, meters, open, key, stop });
+        let shared =
+            Arc::new(Shared { upstreams, grants, upstream, manifests, models, blobs, meters, open, key, stop });
         let pinned = Arc::downgrade(&shared);
         shared.blobs.pin(move || pinned.upgrade().map(|shared| shared.pinned()).unwrap_or_default());
         Ok(Self(shared))
@@ -113,12 +118,27 @@ impl Mirror {
     async fn tidy(self, stop: CancellationToken) -> io::Result<()> {
         while stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_some() {
             self.0.grants.expire().await;
+            self.0.forget_models().await;
         }
         Ok(())
     }
 }
 
 impl Shared {
+    /// Forgets what names stood for long ago, if nothing of it is left.
+    async fn forget_models(&self) {
+        let now = Timestamp::now();
+        for model in self.models.list() {
+            let blobs = model.manifest.blobs().unwrap_or_default();
+            let is_gone = blobs.keys().all(|digest| self.blobs.progress(digest).is_none());
+            let is_old = now.duration_since(model.used).unsigned_abs() > FORGET_AFTER;
+            if model.provenance == Provenance::Cached && is_gone && is_old {
+                let removed = self.models.remove(&model.name).await;
+                removed.unwrap_or_else(|error| tracing::warn!(%error, "an old model can't be removed"));
+            }
+        }
+    }
+
     fn pinned(&self) -> std::collections::HashSet<Digest> {
         let mut pinned = self.grants.in_use();
         for model in self.models.list().iter().filter(|model| model.provenance == Provenance::Own) {

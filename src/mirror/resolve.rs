@@ -149,11 +149,23 @@ impl Shared {
         let found = known.map(|model| found_of(&model)).filter(|found| fits(found, pin));
         let is_whole = |found: &Found| {
             let blobs = found.manifest.blobs().unwrap_or_default();
-            blobs.keys().all(|digest| self.blobs.complete(digest).is_some())
+            blobs.iter().all(|(digest, size)| *size == 0 || self.blobs.complete(digest).is_some())
         };
         match found.filter(is_whole) {
             Some(found) => Ok(Resolved { found, origin: Some(origin.clone()), stale: Some(refusal.message) }),
             None => Err(refusal),
+        }
+    }
+
+    /// Whether the registry gives the first blob that is missing here. A node learns it with the manifest: what goes
+    /// wrong with a blob itself, Ollama shows to people as a number at best.
+    pub(super) async fn look(&self, grant: &Grant) -> Result<(), Refusal> {
+        let manifest = &grant.found.manifest;
+        let digests = manifest.layers.iter().chain([&manifest.config]).filter_map(|layer| layer.digest.parse().ok());
+        let mut missing = digests.filter(|digest| self.blobs.progress(digest).is_none());
+        match (missing.next(), &grant.origin) {
+            (Some(digest), Some(origin)) => self.upstream.look(origin, &digest).await,
+            _ => Ok(()),
         }
     }
 

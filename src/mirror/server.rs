@@ -120,7 +120,11 @@ async fn manifest(
 async fn found(mirror: &Mirror, namespace: &str, model: &str, reference: &str) -> Result<Found, Refusal> {
     if let Some(grant) = granted(mirror, namespace, model).await {
         let is_meant = grant.name.tag.eq_ignore_ascii_case(reference) || grant.found.digest.as_str() == reference;
-        return if is_meant { Ok(grant.found.clone()) } else { Err(unknown()) };
+        if !is_meant {
+            return Err(unknown());
+        }
+        mirror.0.look(&grant).await?;
+        return Ok(grant.found.clone());
     }
     let name = name(namespace, model, reference)?;
     if let Some(own) = mirror.models().own(&name) {

@@ -238,9 +238,14 @@ fn no_right_is_wider_than_its_use() {
             (true, &["get", "namespaces/kube-system"]),
             (false, &["get", "namespaces/default"]),
             (false, &["list", "namespaces"]),
-            (false, &["get", "secrets", "-n", &models]),
+            // Logins for `spec.pullSecret`, by their names only.
+            (true, &["get", "secrets", "-n", &models]),
+            (false, &["list", "secrets", "-n", &models]),
+            (false, &["watch", "secrets", "-n", &models]),
+            (false, &["get", "secrets", "-n", &other]),
+            // For the finalizer.
+            (true, &["patch", "modelpulls.drover.dev", "-n", &models]),
             (false, &["update", "modelpulls.drover.dev", "-n", &models]),
-            (false, &["patch", "modelpulls.drover.dev", "-n", &models]),
             (false, &["patch", "modeldeployments.drover.dev", "-n", &models]),
             (false, &["create", "modelpulls.drover.dev", "-n", &models]),
             (false, &["delete", "modelversions.drover.dev", "-n", &models]),

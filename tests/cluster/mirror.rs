@@ -1,6 +1,6 @@
 //! Pulls through a real mirror onto real nodes: one fetch for all of them, pins, moved tags, deletion, turns, faults.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -13,6 +13,8 @@ use crate::{
 
 const MIB: u64 = 1 << 20;
 const BIG: u64 = 24 * MIB;
+/// A field of a pull's spec: on `node-1` only.
+const ON_FIRST: &str = "nodeSelector: {matchLabels: {node: node-1}}, insecure";
 
 #[test]
 fn every_byte_is_fetched_once_whatever_dies_meanwhile() {
@@ -265,6 +267,89 @@ fn logins_turns_and_a_node_that_does_not_reach_the_mirror() {
         for node in &fleet.nodes {
             assert!(names(node).await.iter().all(|name| !name.contains("drover-")));
         }
+    });
+}
+
+#[test]
+fn what_is_absent_slow_or_not_mirrored_holds_up_nobody() {
+    scenario(|| async {
+        let models = [
+            ("drover/big", "1", TinyLlama::new(52).size(BIG)),
+            ("drover/small", "1", TinyLlama::new(53)),
+            ("drover/bot", "1", TinyLlama::new(54)),
+        ];
+        let fleet = Fleet::with_mirror(&models).await;
+        fleet.patch("onode", "node-2", r#"{"spec": {"mirror": {"disabled": true}}}"#).await;
+
+        // Tried again and again, told ever more rarely.
+        const ABSENT: usize = 20;
+        let absent =
+            (0..ABSENT).map(|n| pull_manifest(&format!("absent-{n}"), &fleet.model(&format!("drover/absent-{n}:1"))));
+        fleet.apply(&absent.collect::<Vec<_>>().join("---\n")).await;
+        for n in 0..ABSENT {
+            fleet
+                .until("mpull", &format!("absent-{n}"), "failed", |s| {
+                    has_reason(s, "NoSuchModel") && nodes(s).iter().all(|n| n["phase"] == "Failed")
+                })
+                .await;
+        }
+        let marker = fleet.api.marker();
+        let asked = manifests(&fleet, "absent-0");
+        eventually("it is tried some more times", SOON, async || {
+            let more = manifests(&fleet, "absent-0") - asked;
+            if more >= 6 { Ok(()) } else { Err(format!("{more} times more")) }
+        })
+        .await;
+        let writes = fleet.api.writes_since(marker).len();
+        assert!(writes <= 5 * ABSENT, "{writes} writes for {ABSENT} objects that fail as before");
+
+        // Whoever asks to come back later is not asked before, though the object would.
+        fleet.front.retry_after("5");
+        fleet.front.fail_with(Some(http::StatusCode::TOO_MANY_REQUESTS));
+        fleet.apply(&pull_manifest("limited", &fleet.model("drover/bot:1")).replace("insecure", ON_FIRST)).await;
+        fleet.until("mpull", "limited", "is told to wait", |s| has_reason(s, "RateLimited")).await;
+        let told = Instant::now();
+        fleet.front.fail_with(None);
+        fleet.wait_ready("mpull", "limited").await;
+        assert!(told.elapsed() > Duration::from_secs(3), "asked again after {:?}", told.elapsed());
+
+        // A pull past its timeout lets the others go first, and goes on afterwards.
+        fleet.front.limit_bandwidth(Some(2 * MIB));
+        fleet
+            .apply(&pull_manifest("big", &fleet.model("drover/big:1")).replace("insecure", "timeout: 1s, insecure"))
+            .await;
+        fleet.until("mpull", "big", "under way", |s| s["phase"] == "Pulling" && s["progress"].as_i64() > Some(0)).await;
+        fleet.apply(&pull_manifest("small", &fleet.model("drover/small:1"))).await;
+        fleet.wait_ready("mpull", "small").await;
+        let big = fleet.get("mpull", "big").await;
+        assert!(big["status"]["phase"] != "Ready" && condition(&big["status"], "Stalled", "True"), "{}", big["status"]);
+        fleet.front.limit_bandwidth(None);
+        fleet.wait_ready("mpull", "big").await;
+
+        let metrics = fleet.controller.metrics().await;
+        for line in [
+            "drover_pull_attempts_total{outcome=\"success\",reason=\"\"}",
+            "drover_pull_attempts_total{outcome=\"failure\",reason=\"TimedOut\"}",
+            "drover_pull_duration_seconds_count",
+            "drover_pull_bytes_total",
+            "drover_pull_running",
+            "drover_pull_waiting",
+        ] {
+            assert!(metrics.contains(line), "no {line} in {metrics}");
+        }
+
+        // Without a mirror too a moved tag is followed.
+        let bot = fleet.model("drover/bot:1");
+        fleet
+            .apply(
+                &pull_manifest("bot", &bot).replace("insecure", "updatePolicy: Always, checkInterval: 10s, insecure"),
+            )
+            .await;
+        fleet.wait_ready("mpull", "bot").await;
+        publish(&fleet.registry, &fleet.nodes[0], &[("drover/bot", "1", TinyLlama::new(55))]).await;
+        let moved = fleet.registry.manifest_digest("drover/bot", "1").await;
+        fleet.until("mpull", "bot", "follows on both nodes", |s| holds(s, &moved)).await;
+        assert!(fleet.events("ModelPull", "bot").await.iter().any(|reason| reason == "TagMoved"));
     });
 }
 

@@ -71,7 +71,8 @@ async fn a_registry_that_ignores_ranges_works() {
     let (path, bytes) = (blob("token", "foo", &image.layer()), &image.blobs[1]);
     let (middle, whole) = tokio::join!(mirror.range(&path, 3 * MB..7 * MB), mirror.get(&path));
     assert!(middle.expect("the middle") == bytes[3 * MB..] && whole.body == bytes[..]);
-    assert_eq!(fake.sent(&image.layer()).0, 1);
+    let requests = fake.requests(&image.layer()).len();
+    assert!(requests <= 2, "{requests} requests, each of which brings everything");
 }
 
 #[tokio::test(flavor = "multi_thread")]

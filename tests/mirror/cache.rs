@@ -98,6 +98,19 @@ async fn models_that_share_layers_share_the_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_somebody_deleted_is_fetched_again() {
+    let scratch = Scratch::new();
+    let (fake, image) = (Fake::start().await, Image::of_size(41, MB));
+    fake.put("team/foo", "1", &image);
+    let mirror = Mirror::over(&fake.url(), scratch.path()).await;
+    assert_eq!(pull(&mirror, "a", "team/foo:1", &image).await, StatusCode::OK);
+    let file = image.layer().replace(':', "-");
+    std::fs::remove_file(scratch.join("mirror-data/blobs").join(file)).expect("the blob's file");
+    assert_eq!(pull(&mirror, "b", "team/foo:1", &image).await, StatusCode::OK);
+    assert_eq!(fake.sent(&image.layer()), (2, 2, 2 * MB as u64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_registry_is_asked_no_faster_than_allowed() {
     let scratch = Scratch::new();
     let (fake, image) = (Fake::start().await, Image::of_size(50, 2 * MB));

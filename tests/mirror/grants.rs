@@ -1,6 +1,6 @@
 //! What a grant stands for, and who may make one.
 
-use std::process::Command;
+use std::{os::unix::fs::PermissionsExt, process::Command};
 
 use futures::future::join_all;
 use http::{Method, StatusCode};
@@ -135,6 +135,10 @@ async fn what_is_here_is_granted_while_the_registry_is_away() {
     mirror.granted("half", "team/half:1").await;
     drop(fake);
     mirror.drover.restart().await;
+    for grant in std::fs::read_dir(scratch.join("mirror-data/grants")).expect("grants") {
+        let mode = grant.expect("a file").metadata().expect("its mode").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "others can read a token");
+    }
     let stale = mirror.granted("b", "team/foo:1").await;
     assert_eq!((&stale["digest"], stale["stale"].is_string()), (&fresh["digest"], true), "{stale}");
     assert_eq!(mirror.get(&blob("b", "foo", &image.layer())).await.body, image.blobs[1]);

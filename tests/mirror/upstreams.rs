@@ -41,6 +41,20 @@ async fn a_name_with_a_host_is_asked_for_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_stands_between_where_the_environment_says_so() {
+    let scratch = Scratch::new();
+    let (proxy, image) = (Fake::start().await, Image::of_size(8, 1000));
+    proxy.put("team/foo", "1", &image);
+    let mut mirror = Mirror::over("http://registry.invalid", scratch.path()).await;
+    assert_eq!(mirror.grant("a", "team/foo:1", json!({})).await.error().0, "RegistryUnreachable");
+    mirror.drover.restart_with(&[("HTTP_PROXY", &proxy.url())]).await;
+    mirror.granted("a", "team/foo:1").await;
+    assert_eq!(mirror.get(&blob("a", "foo", &image.layer())).await.body, image.blobs[1]);
+    mirror.drover.restart_with(&[("HTTP_PROXY", &proxy.url()), ("NO_PROXY", "registry.invalid")]).await;
+    assert_eq!(mirror.grant("b", "team/bar:1", json!({})).await.error().0, "RegistryUnreachable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_model_is_said_to_be_none() {
     let scratch = Scratch::new();
     let fake = Fake::start().await;

@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 
 const NOTHING: Layer = Layer::new();
 /// Settings that not every text is good enough for, each with a bad value.
-const BAD: [(&str, &str); 10] = [
+const BAD: [(&str, &str); 15] = [
     ("log-format", "xml"),
     ("health-listen", "localhost"),
     ("drain-timeout", "soon"),
@@ -18,6 +18,11 @@ const BAD: [(&str, &str); 10] = [
     ("max-pulls", "0"),
     ("mirror-url", "mirror:11437"),
     ("mirror-advertise", "http://mirror:11437/v2"),
+    ("mirror-listen", "11437"),
+    ("mirror-cache-size", "much"),
+    ("mirror-bandwidth", "1 MB/s"),
+    ("mirror-open", "yes"),
+    ("upstream", "team=registry.example"),
 ];
 
 fn variable(name: &str) -> String {
@@ -62,7 +67,7 @@ proptest! {
     }
 
     #[test]
-    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 10]>()) {
+    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 15]>()) {
         let mut layers = [Layer::new(), Layer::new(), Layer::new()];
         let mut expected = Vec::new();
         for ((name, value), choice) in BAD.iter().zip(chosen) {

@@ -62,6 +62,15 @@ impl Drover {
         Self::with_arguments(name, arguments, health, kubeconfig, dir).await
     }
 
+    /// Starts again with these variables in its environment as well.
+    pub async fn restart_with(&mut self, variables: &[(&str, &str)]) {
+        self.process.kill9();
+        let mut command = command(&self.arguments, &self.kubeconfig);
+        command.envs(variables.iter().copied());
+        self.process = Process::spawn(&self.name, command, &self.dir);
+        self.wait_until_ready().await;
+    }
+
     /// Starts with exactly these arguments, which make it listen for /readyz on 127.0.0.1 and the port `health`.
     pub async fn with_arguments(
         name: &str,
@@ -97,6 +106,12 @@ impl Drover {
     pub fn restart_without_waiting(&mut self) {
         self.process.kill9();
         self.process = Process::spawn(&self.name, command(&self.arguments, &self.kubeconfig), &self.dir);
+    }
+
+    /// What it shows at `/metrics`.
+    pub async fn metrics(&self) -> String {
+        let answer = http_client().get(format!("http://127.0.0.1:{}/metrics", self.health)).send().await;
+        answer.expect("drover answers").text().await.expect("text")
     }
 
     async fn wait_until_ready(&mut self) {

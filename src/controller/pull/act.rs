@@ -6,15 +6,18 @@ use kube_runtime::reflector::ObjectRef;
 
 use super::{
     super::Context,
-    job::{Route, Terms},
+    job::{Route, Terms, Through},
     observe::{Observed, Seen},
     plan::{Plan, Step},
     pulling::{Key, key},
 };
-use crate::{api::ModelPull, domain::pull::Want};
+use crate::{
+    api::ModelPull,
+    domain::pull::{NodePhase, Want},
+};
 
-/// Starts, breaks off, asks, puts on record.
-pub fn act(context: &Arc<Context>, pull: &ModelPull, plan: &Plan, observed: &Observed) {
+/// Starts, breaks off, asks, puts on record. An attempt that begins to wait says in the plan for what.
+pub fn act(context: &Arc<Context>, pull: &ModelPull, plan: &mut Plan, observed: &Observed) {
     let object = ObjectRef::from_obj(pull);
     let keys: HashSet<Key> = observed.nodes.iter().map(|seen| key(&seen.node.spec.url, &pull.spec.model)).collect();
     context.pulling.keep_only(&object, &keys);
@@ -22,14 +25,17 @@ pub fn act(context: &Arc<Context>, pull: &ModelPull, plan: &Plan, observed: &Obs
         grants.ask(context, request.clone());
     }
     let want = Want { priority: pull.spec.priority, parallelism: pull.spec.parallelism };
-    for (seen, step) in observed.nodes.iter().zip(&plan.steps) {
+    for ((seen, step), node) in observed.nodes.iter().zip(&plan.steps).zip(&mut plan.nodes) {
         let key = key(&seen.node.spec.url, &pull.spec.model);
         match step {
             Step::Keep => {}
             Step::Release => context.pulling.release_one(&key, &object),
             Step::Start => {
                 let terms = || Terms::new(pull, &seen.node, route(context, observed, seen));
-                context.pulling.want(&key, &object, want, terms);
+                let hold = context.pulling.want(&key, &object, want, terms);
+                if node.phase == NodePhase::Pending {
+                    node.message = hold.message();
+                }
             }
             Step::Record => {
                 let node = ObjectRef::from_obj(&*seen.node);
@@ -45,7 +51,7 @@ fn route(context: &Context, observed: &Observed, seen: &Seen) -> Route {
         (Some(grants), Some((request, _))) if !seen.is_direct => {
             let own = seen.node.spec.mirror.as_ref().and_then(|mirror| mirror.url.clone());
             let url = own.unwrap_or_else(|| grants.advertised.clone());
-            Route::Mirror { grants: grants.clone(), request: request.clone(), url }
+            Route::Mirror(Box::new(Through { grants: grants.clone(), request: request.clone(), url }))
         }
         _ => Route::Direct,
     }

@@ -163,20 +163,18 @@ impl Grants {
         states.tokens.insert(pull.clone(), request.token.clone());
         let state = states.by_token.entry(request.token.clone()).or_default();
         state.wanted_by.insert(pull.clone());
-        match request.interval {
+        if let Some(interval) = request.interval {
             // At the start many objects would ask at once.
-            Some(interval) if state.next_check.is_none() => {
-                let wait = if was_checked { interval.mul_f64(rand::random()) } else { Duration::ZERO };
-                state.next_check = Some(now.saturating_add(wait).unwrap_or(Timestamp::MAX));
-            }
-            Some(_) => {}
-            None => state.next_check = None,
+            let first = if was_checked { interval.mul_f64(rand::random()) } else { Duration::ZERO };
+            let latest = if state.next_check.is_none() { first } else { interval.mul_f64(1.0 + JITTER) };
+            let latest = now.saturating_add(latest).unwrap_or(Timestamp::MAX);
+            state.next_check = Some(state.next_check.map_or(latest, |at| at.min(latest)));
         }
         Grant {
             known: state.known.as_ref().map(|(model, _)| model.clone()),
             is_fresh: state.known.as_ref().is_some_and(|(_, at)| elapsed(*at, now) < FRESH),
             failure: state.failure.clone(),
-            next_check: state.next_check,
+            next_check: request.interval.and(state.next_check),
         }
     }
 
@@ -249,6 +247,11 @@ impl Grants {
         }
     }
 
+    /// What the model stood for when it was last asked.
+    pub fn known(&self, request: &Request) -> Option<GrantedModel> {
+        self.states().by_token.get(&request.token)?.known.as_ref().map(|(model, _)| model.clone())
+    }
+
     /// Asks what the model stands for, and has nodes pull exactly that.
     pub async fn renew(&self, context: &Context, request: &Request) -> Result<GrantedModel, Trouble> {
         let result = self.question(context, request).await;
@@ -271,10 +274,10 @@ impl Grants {
                 state.failure = Some(Failure::after(state.failure.as_ref(), trouble.fault, message, retry_at));
             }
         }
-        state.next_check = request.interval.and_then(|interval| {
+        if let Some(interval) = request.interval {
             let spread = 1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0);
-            now.saturating_add(interval.mul_f64(spread)).ok()
-        });
+            state.next_check = now.saturating_add(interval.mul_f64(spread)).ok();
+        }
         result
     }
 

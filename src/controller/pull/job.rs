@@ -56,14 +56,17 @@ pub enum Route {
     /// From the registry.
     Direct,
     /// Through the mirror.
-    Mirror {
-        /// What was granted.
-        grants: Arc<Grants>,
-        /// To whom.
-        request: Request,
-        /// The mirror as the node reaches it.
-        url: String,
-    },
+    Mirror(Box<Through>),
+}
+
+/// The way through the mirror.
+pub struct Through {
+    /// The mirror, and what it said.
+    pub grants: Arc<Grants>,
+    /// What it is asked for.
+    pub request: Request,
+    /// The mirror as the node reaches it.
+    pub url: String,
 }
 
 /// Runs an attempt to its end.
@@ -134,9 +137,10 @@ impl Job<'_> {
     }
 
     async fn attempt(&self) -> Result<NodeModel, Failed> {
-        let Route::Mirror { grants, request, url } = &self.terms.route else { return self.direct().await };
+        let Route::Mirror(way) = &self.terms.route else { return self.direct().await };
+        let Through { grants, request, url } = &**way;
         let granted = grants.fresh(self.context, request).await.map_err(sure)?;
-        match self.through(grants, request, url, &granted).await {
+        match self.through(way, &granted).await {
             Ok(held) => {
                 self.turn.bypass(None);
                 Ok(held)
@@ -180,44 +184,41 @@ impl Job<'_> {
     }
 
     /// Through the mirror, to a name that nobody sees, which then becomes the plain one.
-    async fn through(
-        &self,
-        grants: &Arc<Grants>,
-        request: &Request,
-        url: &str,
-        granted: &GrantedModel,
-    ) -> Result<NodeModel, Failed> {
+    async fn through(&self, way: &Through, granted: &GrantedModel) -> Result<NodeModel, Failed> {
         let model = &self.terms.spec.model;
         let held = self.held().await.map_err(sure)?;
         let plain = held.into_iter().find(|held| ModelName::same(&held.name, model));
         if let Some(plain) = plain.as_ref().filter(|plain| plain.digest == granted.digest) {
             return Ok(plain.clone());
         }
-        self.turn.expect(granted.size_bytes);
-        let (host, insecure) = address(url);
-        let transit = transit(host, &request.token, model);
-        let mut again = self.turn.is_doubtful();
+        self.turn.announce(granted.size_bytes);
+        let (host, insecure) = address(&way.url);
+        let transit = transit(host, &way.request.token, model);
+        let (mut is_doubtful, mut is_renewed) = (self.turn.is_doubtful(), false);
         loop {
             if let Err((ended, doubtful)) = self.lines(&transit, insecure, MANIFEST_WITHIN).await {
                 let message = match ended {
                     Ended::Trouble(trouble) => return Err((trouble, doubtful)),
                     Ended::Said(message) => message,
                 };
-                let trouble = self.explain(grants, request, message).await;
+                let trouble = self.explain(way, message).await;
                 // The mirror had lost the grant, which was renewed by asking.
-                if trouble.fault == Fault::NoSuchModel && !again {
-                    again = true;
+                if trouble.fault == Fault::NoSuchModel && !is_renewed {
+                    is_renewed = true;
                     continue;
                 }
                 return Err((trouble, doubtful));
             }
-            if !std::mem::take(&mut again) {
+            if !std::mem::take(&mut is_doubtful) {
                 break;
             }
             debug!(model, "pulled once more, because an earlier attempt was broken off while it was verified");
             self.delete(&transit).await.map_err(sure)?;
         }
-        self.take_name(&transit, &request.token, plain.is_some(), granted).await.map_err(sure)
+        // The tag may have been looked up again meanwhile, and stand for something else.
+        let now = way.grants.known(&way.request).map(|granted| granted.digest);
+        let promised = [Some(&granted.digest), now.as_ref()];
+        self.take_name(&transit, &way.request.token, plain.is_some(), promised).await.map_err(sure)
     }
 
     /// Gives what was pulled its plain name, if it is what was granted.
@@ -226,13 +227,14 @@ impl Job<'_> {
         transit: &str,
         token: &str,
         replaces: bool,
-        granted: &GrantedModel,
+        promised: [Option<&String>; 2],
     ) -> Result<NodeModel, Trouble> {
         let model = &self.terms.spec.model;
         let pulled = self.find(transit).await?;
-        if pulled.digest != granted.digest {
+        if !promised.contains(&Some(&pulled.digest)) {
             self.delete(transit).await?;
-            let message = format!("the node got {}, the mirror promised {}", pulled.digest, granted.digest);
+            let promised = promised[0].map_or("nothing", String::as_str);
+            let message = format!("the node got {}, the mirror promised {promised}", pulled.digest);
             return Err(Trouble::new(Fault::DigestMismatch, message));
         }
         // A name that is copied over leaves its bytes behind until Ollama starts again; one that is deleted does not.
@@ -249,13 +251,13 @@ impl Job<'_> {
     }
 
     /// What Ollama's words mean when it pulls through a mirror: the mirror knows best why it refused.
-    async fn explain(&self, grants: &Arc<Grants>, request: &Request, message: String) -> Trouble {
-        let message = message.replace(&request.token, "…");
+    async fn explain(&self, way: &Through, message: String) -> Trouble {
+        let message = message.replace(&way.request.token, "…");
         let fault = Fault::through_mirror(&message);
         if matches!(fault, Fault::NoSpace | Fault::NeedsNewerOllama | Fault::MirrorUnreachable) {
             return Trouble::new(fault, message);
         }
-        match grants.renew(self.context, request).await {
+        match way.grants.renew(self.context, &way.request).await {
             Err(trouble) => trouble,
             Ok(_) => Trouble::new(fault, message),
         }

@@ -173,9 +173,9 @@ impl Pulls {
             self.context.grants.iter().for_each(|grants| grants.retry_now(key, now));
         }
         let observed = observe::observe(&self.context, pull, now);
-        let plan = plan::plan(pull, &observed, now);
+        let mut plan = plan::plan(pull, &observed, now);
+        act::act(&self.context, pull, &mut plan, &observed);
         let status = status::status(pull, &plan, &observed, now);
-        act::act(&self.context, pull, &plan, &observed);
         let times_out_after = status::times_out_after(pull, &status, now);
         Look { wake_after: [plan.wake_after, times_out_after].into_iter().flatten().min(), status }
     }

@@ -10,7 +10,7 @@ use crate::{
     api::{DeletionPolicy, ModelPull, NodePull, UpdatePolicy},
     domain::{
         model_name::ModelName,
-        pull::{self, Action, Attempt, Decision, Failure, NodePhase, NodeView, Source, Stage, Target, Wish, elapsed},
+        pull::{self, Action, Attempt, Decision, NodePhase, NodeView, Source, Stage, Target, Wish, elapsed},
     },
 };
 
@@ -28,8 +28,8 @@ pub struct Plan {
     pub nodes: Vec<NodePull>,
     /// What the tag stands for, as far as the mirror said.
     pub target: Option<Known>,
-    /// Why the mirror did not say, the last time.
-    pub failure: Option<Failure>,
+    /// Why the mirror did not say, the last time, or why what it said may be outdated.
+    pub unchecked: Option<String>,
     /// Whether the mirror is to be asked.
     pub ask: bool,
     /// When to look again.
@@ -66,6 +66,7 @@ pub fn plan(pull: &ModelPull, observed: &Observed, now: Timestamp) -> Plan {
     let target = target(pull, observed);
     let grant = observed.mirror.as_ref().map(|(_, grant)| grant);
     let failure = grant.and_then(|grant| grant.failure.clone());
+    let stale = grant.and_then(|grant| grant.known.as_ref()).and_then(|known| known.stale.clone());
     let decide = |seen: &Seen| {
         let source = if seen.is_direct {
             Source::Direct { due: seen.next_check.is_some_and(|at| at <= now) }
@@ -90,6 +91,7 @@ pub fn plan(pull: &ModelPull, observed: &Observed, now: Timestamp) -> Plan {
         _ => seen.next_check.map(|at| elapsed(now, at)),
     });
     let next_check = grant.and_then(|grant| grant.next_check).filter(|_| !pull.spec.suspend);
+    let next_check = next_check.max(next_check.and(failure.as_ref().map(|failure| failure.retry_at)));
     let may_ask = failure.as_ref().is_none_or(|failure| failure.retry_at <= now);
     let check_is_due = next_check.is_some_and(|at| at <= now);
     let needed = decided.iter().any(|(decision, _)| decision.action == Action::Ask);
@@ -99,7 +101,7 @@ pub fn plan(pull: &ModelPull, observed: &Observed, now: Timestamp) -> Plan {
         ask: may_ask && (needed || check_is_due),
         steps: observed.nodes.iter().zip(&decided).map(|(seen, (d, _))| step(pull, seen, d)).collect(),
         nodes: decided.into_iter().map(|(_, node)| node).collect(),
-        failure,
+        unchecked: failure.map(|failure| failure.sentence()).or(stale),
         target,
     }
 }

@@ -162,19 +162,20 @@ impl Pulling {
         }
     }
 
-    /// Takes part in the attempt that waits or runs, or lets one wait for its turn.
-    pub fn want(&self, key: &Key, pull: &ObjectRef<ModelPull>, want: Want, terms: impl FnOnce() -> Terms) {
+    /// Takes part in the attempt that waits or runs, or lets one wait for its turn. What it waits for.
+    pub fn want(&self, key: &Key, pull: &ObjectRef<ModelPull>, want: Want, terms: impl FnOnce() -> Terms) -> Hold {
         let mut state = self.state();
         let State { attempts, wants, queue, next_number, .. } = &mut *state;
         wants.entry(pull.clone()).or_default().insert(key.clone());
         match attempts.get_mut(key) {
             Some(entry) if matches!(entry.attempt.stage, Stage::Running(_)) => {
                 entry.wanted_by.insert(pull.clone());
-                return;
+                return Hold::Turn;
             }
             Some(entry) => {
                 entry.wanted_by.insert(pull.clone());
-                if !entry.attempt.is_open() {
+                // While it waits, its object's spec may change.
+                if !entry.attempt.is_open() || entry.terms.pull == *pull {
                     entry.attempt.stage = Stage::Queued(Hold::Turn);
                     entry.terms = Arc::new(terms());
                 }
@@ -194,9 +195,11 @@ impl Pulling {
             }
         }
         queue.wait(key.clone(), &key.0, pull.clone(), want);
+        let hold = queue.hold(key);
         drop(state);
         self.count();
         self.changed.notify_one();
+        hold
     }
 
     /// The next attempt whose turn it is; waits until there is one.
@@ -291,7 +294,7 @@ impl Turn {
     }
 
     /// How many bytes will come altogether.
-    pub fn expect(&self, bytes: i64) {
+    pub fn announce(&self, bytes: i64) {
         self.with(|entry| entry.attempt.stage = Stage::Running(Progress::of(bytes)));
     }
 
@@ -358,7 +361,9 @@ impl Turn {
     /// The node pulls directly, and why; `None` when it reached the mirror.
     pub fn bypass(&self, why: Option<String>) {
         self.with(|entry| {
-            entry.unreached = 0;
+            if why.is_none() {
+                entry.unreached = 0;
+            }
             entry.attempt.bypass = why;
         });
     }

@@ -127,9 +127,9 @@ fn findings(object: &ModelPull, status: &ModelPullStatus, plan: &Plan, overdue: 
 
 /// That a tag which is followed could not be looked up, though every node has what it stood for.
 fn unchecked(object: &ModelPull, plan: &Plan) -> String {
-    match &plan.failure {
-        Some(failure) if object.spec.update_policy == UpdatePolicy::Always => {
-            format!("; looking the tag up again failed: {}", failure.sentence())
+    match &plan.unchecked {
+        Some(why) if object.spec.update_policy == UpdatePolicy::Always => {
+            format!("; the tag could not be looked up again: {why}")
         }
         _ => String::new(),
     }

@@ -113,7 +113,7 @@ impl Blob {
     ) -> Self {
         let (stage, have) = match content {
             Some((file, have)) => (Stage::Partial(Arc::new(file)), have),
-            None => (Stage::Complete, Ranges::of([0..size])),
+            None => (Stage::Complete, Ranges::of(std::iter::once(0..size))),
         };
         let state = State {
             stage,
@@ -165,8 +165,17 @@ impl Blob {
 
     /// Whether somebody reads or fetches it.
     pub fn is_busy(&self) -> bool {
-        let state = self.state();
-        !state.readers.is_empty() || !state.fetches.is_empty() || state.kept
+        self.state().is_busy()
+    }
+
+    /// Lets nobody read it any more, unless somebody does.
+    pub fn retire(&self, why: Refusal) -> bool {
+        let mut state = self.state();
+        let is_free = !state.is_busy();
+        if is_free {
+            state.stage = Stage::Gone(why);
+        }
+        is_free
     }
 
     /// When it was last used.
@@ -182,14 +191,17 @@ impl Blob {
         }
     }
 
-    /// Counts as a reader of `range` until it is dropped.
-    pub fn enter(self: &Arc<Self>, range: Range<u64>) -> Reading {
+    /// Counts as a reader of `range` until it is dropped; none when the blob was dropped just now.
+    pub fn enter(self: &Arc<Self>, range: Range<u64>) -> Option<Reading> {
         let mut state = self.state();
+        if matches!(state.stage, Stage::Gone(_)) {
+            return None;
+        }
         state.next_id += 1;
         state.used = Timestamp::now();
         let id = state.next_id;
         state.readers.insert(id, range);
-        Reading { blob: self.clone(), id }
+        Some(Reading { blob: self.clone(), id })
     }
 
     /// What the reader of `at..end` does next; `waited` is the fetch that it waited for.
@@ -208,14 +220,13 @@ impl Blob {
         let missing = if run > 0 { state.have.gap(0, self.size).map(|gap| gap.start) } else { Some(at) };
         let Some(missing) = missing else { return Step::Wait(None) }; // for the verification
         let Some(origin) = origin else { return Step::Fail(super::not_here(&self.digest)) };
-        match waited {
-            Some(awaited) => match awaited.outcome.get() {
+        if let Some(awaited) = waited {
+            match awaited.outcome.get() {
                 None => return Step::Wait(Some(awaited)),
                 // Another's login or repository may have been the reason.
                 Some(Err(refusal)) if awaited.origin == *origin => return Step::Fail(refusal.clone()),
                 Some(_) => {}
-            },
-            None => {}
+            }
         }
         state.supply(missing, self.size, origin)
     }
@@ -324,6 +335,10 @@ impl Blob {
 }
 
 impl State {
+    fn is_busy(&self) -> bool {
+        !self.readers.is_empty() || !self.fetches.is_empty() || self.kept
+    }
+
     fn supply(&mut self, at: u64, size: u64, origin: &Arc<Origin>) -> Step {
         let running: Vec<Running> = self.fetches.iter().map(|fetch| fetch.running.clone()).collect();
         let choice = match (self.whole_only, running.first()) {

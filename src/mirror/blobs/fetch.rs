@@ -46,7 +46,9 @@ async fn bring(store: &Store, blob: &Arc<Blob>, id: u64, origin: &Origin) -> Res
         let before = range.start;
         match one_request(store, blob, id, origin, range).await {
             Ok(()) => {}
-            Err(refusal) if refusal.fault != Fault::RegistryUnreachable => return Err(refusal),
+            Err(refusal) if refusal.fault != Fault::RegistryUnreachable || origin.is_forgotten() => {
+                return Err(refusal);
+            }
             Err(refusal) => {
                 let came = blob.rest(id).is_none_or(|rest| rest.start > before);
                 failures = if came { 1 } else { failures + 1 };
@@ -69,7 +71,7 @@ async fn one_request(
     range: std::ops::Range<u64>,
 ) -> Result<(), Refusal> {
     let opened = store.upstream.blob(origin, &blob.digest, blob.size, range.clone()).await?;
-    if opened.start < range.start && !blob.take_whole(id) {
+    if opened.ignores_ranges && !blob.take_whole(id) {
         return Ok(()); // another fetch takes all of it; whoever waited here joins that one
     }
     let (mut at, from) = (opened.start, range.start);

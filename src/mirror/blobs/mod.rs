@@ -4,6 +4,7 @@ mod blob;
 mod fetch;
 mod partial;
 mod read;
+mod room;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,7 +19,6 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
 
 pub use blob::Blob;
 pub use partial::write_whole;
@@ -193,7 +193,7 @@ impl Blobs {
     pub async fn remove(&self, digest: &Digest) -> Result<u64, Refusal> {
         let _changing = self.0.changing.lock().await;
         let Some(blob) = self.0.known(digest) else { return Ok(0) };
-        if blob.is_busy() {
+        if !blob.retire(not_here(digest)) {
             return Err(Refusal::new(Fault::Other, format!("blob {digest} is being read or fetched: try again later")));
         }
         self.0.discard(&blob, not_here(digest)).await
@@ -222,13 +222,17 @@ impl Blobs {
         range: Range<u64>,
         origin: Option<Arc<Origin>>,
     ) -> Result<Reader, Refusal> {
-        let blob = self.0.blob(digest, size).await?;
-        let reading = blob.enter(range.clone());
-        let file = match blob.partial_file() {
-            Some(file) => file,
-            None => self.0.open_whole(&blob).await?,
-        };
-        Ok(Reader::new(self.clone(), reading, origin, file, range))
+        loop {
+            let blob = self.0.blob(digest, size).await?;
+            let Some(reading) = blob.enter(range.clone()) else { continue };
+            let file = match blob.partial_file() {
+                Some(file) => Some(file),
+                None => self.0.open_whole(&blob).await?,
+            };
+            if let Some(file) = file {
+                return Ok(Reader::new(self.clone(), reading, origin, file, range));
+            }
+        }
     }
 
     fn fetch(&self, blob: &Arc<Blob>, id: u64, origin: Arc<Origin>) {
@@ -282,21 +286,22 @@ impl Store {
         Ok(blob)
     }
 
-    async fn open_whole(&self, blob: &Arc<Blob>) -> Result<Arc<File>, Refusal> {
+    /// The file of a complete blob; none when somebody removed it, and the blob is forgotten, too.
+    async fn open_whole(&self, blob: &Arc<Blob>) -> Result<Option<Arc<File>>, Refusal> {
         let path = blob.files.whole.clone();
         let opened = blocking(move || {
             let file = File::open(path)?;
             note_use(&file)?;
-            Ok(Arc::new(file))
+            Ok(Some(Arc::new(file)))
         });
         match opened.await {
-            Ok(file) => Ok(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let refusal = not_here(&blob.digest);
-                self.forget(blob, refusal.clone()).await;
-                Err(refusal)
+                self.forget(blob, not_here(&blob.digest)).await;
+                Ok(None)
             }
-            Err(error) => Err(Refusal::new(Fault::Other, format!("{}: {error}", blob.files.whole.display()))),
+            opened => {
+                opened.map_err(|error| Refusal::new(Fault::Other, format!("{}: {error}", blob.files.whole.display())))
+            }
         }
     }
 
@@ -327,83 +332,6 @@ impl Store {
             true => disk_full(&self.dir),
             false => Refusal::new(Fault::Other, format!("{}: {error}", self.dir.display())),
         })
-    }
-
-    /// Evicts what was not used for longest until `size` more bytes fit.
-    async fn make_room(&self, size: u64) -> Result<(), Refusal> {
-        let limit = self.limit;
-        let full = |why: &str| {
-            let message = format!(
-                "the mirror is full: {size} bytes are needed of the {limit} that mirror-cache-size allows, {why}"
-            );
-            Err(Refusal::new(Fault::MirrorFull, message))
-        };
-        if size > limit {
-            return full("which is too little for this model");
-        }
-        while self.reserved() > limit - size {
-            let Some(oldest) = self.oldest() else {
-                return full("and all else there is in use: make it bigger, or try again later");
-            };
-            self.evict(&oldest).await?;
-        }
-        Ok(())
-    }
-
-    /// Evicts one blob; whether there was one to evict.
-    async fn drop_oldest(&self) -> bool {
-        let _changing = self.changing.lock().await;
-        match self.oldest() {
-            Some(oldest) => self.evict(&oldest).await.is_ok(),
-            None => false,
-        }
-    }
-
-    async fn evict(&self, blob: &Arc<Blob>) -> Result<(), Refusal> {
-        let bytes = self.discard(blob, not_here(&blob.digest)).await?;
-        self.meters.evicted();
-        info!(blob = %blob.digest, bytes, "evicted to make room");
-        Ok(())
-    }
-
-    /// Bytes of all blobs once each is complete.
-    fn reserved(&self) -> u64 {
-        locked(&self.blobs).values().map(|blob| blob.size).sum()
-    }
-
-    /// What was not used for longest and may go.
-    fn oldest(&self) -> Option<Arc<Blob>> {
-        let pinned = self.pins.get().map(|pins| pins()).unwrap_or_default();
-        let blobs = locked(&self.blobs);
-        let idle = blobs.values().filter(|blob| !pinned.contains(&blob.digest) && !blob.is_busy());
-        idle.min_by_key(|blob| blob.used()).cloned()
-    }
-
-    /// Drops a blob that can't be completed, and tells its readers why.
-    async fn forget(&self, blob: &Arc<Blob>, why: Refusal) {
-        let _changing = self.changing.lock().await;
-        if let Err(error) = self.discard(blob, why).await {
-            debug!(blob = %blob.digest, "{error}");
-        }
-    }
-
-    /// Removes a blob with its files; how many bytes it had.
-    async fn discard(&self, blob: &Arc<Blob>, why: Refusal) -> Result<u64, Refusal> {
-        let bytes = blob.bytes();
-        let is_current = |known: Arc<Blob>| Arc::ptr_eq(&known, blob);
-        if self.known(&blob.digest).is_some_and(is_current) {
-            locked(&self.blobs).remove(&blob.digest);
-            let files = blob.files.clone();
-            self.work(move || files.remove()).await?;
-        }
-        blob.gone(why);
-        self.measure();
-        Ok(bytes)
-    }
-
-    fn measure(&self) {
-        let blobs: Vec<Arc<Blob>> = locked(&self.blobs).values().cloned().collect();
-        self.meters.cached(blobs.iter().map(|blob| blob.bytes()).sum());
     }
 
     fn mark_damaged(&self, digest: &Digest) {

@@ -15,7 +15,7 @@ use http::{
     },
 };
 use jiff::Timestamp;
-use reqwest::{Client, Method, Response};
+use reqwest::{Client, Method, Response, redirect::Policy};
 use tokio::time::Instant;
 
 pub use logins::Logins;
@@ -35,7 +35,7 @@ use crate::{
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// A registry that sends nothing for so long is given up; a fetch goes on with another request.
 const SILENT_AT_MOST: Duration = Duration::from_secs(30);
-const MANIFEST_WITHIN: Duration = Duration::from_secs(60);
+const MANIFEST_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where a model's bytes come from, and as whom they are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +59,13 @@ pub enum Access {
     Forgotten,
 }
 
+impl Origin {
+    /// Whether it takes another grant until the registry can be asked again.
+    pub fn is_forgotten(&self) -> bool {
+        self.access == Access::Forgotten
+    }
+}
+
 impl std::hash::Hash for Access {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         std::mem::discriminant(self).hash(state);
@@ -68,6 +75,8 @@ impl std::hash::Hash for Access {
 /// A client to every registry.
 pub struct Upstream {
     http: Client,
+    /// The same, which goes nowhere else than it is sent.
+    direct: Client,
     logins: Logins,
     tokens: auth::Tokens,
     /// Until when registries asked to be left alone, by host.
@@ -85,8 +94,10 @@ pub struct Fetched {
 
 /// A part of a blob on its way.
 pub struct Opened {
-    /// Where it begins: 0 when the registry ignores ranges.
+    /// Where it begins.
     pub start: u64,
+    /// Whether the registry sends all of it though a part was asked for.
+    pub ignores_ranges: bool,
     /// The bytes.
     pub body: BoxStream<'static, io::Result<Bytes>>,
 }
@@ -97,18 +108,21 @@ impl Upstream {
     /// # Errors
     /// When the TLS library can't be set up.
     pub fn new(logins: Logins, roots: Vec<reqwest::Certificate>, meters: Meters) -> Result<Self, reqwest::Error> {
-        let mut builder = Client::builder()
-            .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_WITHIN)
-            .read_timeout(SILENT_AT_MOST)
-            // Many downloads over one connection would share its window.
-            .http1_only()
-            .tcp_nodelay(true);
-        if !roots.is_empty() {
-            builder = builder.tls_certs_merge(roots);
-        }
-        let http = builder.build()?;
-        Ok(Self { http, logins, tokens: auth::Tokens::default(), limited: Mutex::default(), meters })
+        let builder = || {
+            let builder = Client::builder()
+                .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_WITHIN)
+                .read_timeout(SILENT_AT_MOST)
+                // Many downloads over one connection would share its window.
+                .http1_only()
+                .tcp_nodelay(true);
+            match roots.is_empty() {
+                true => builder,
+                false => builder.tls_certs_merge(roots.clone()),
+            }
+        };
+        let (http, direct) = (builder().build()?, builder().redirect(Policy::none()).build()?);
+        Ok(Self { http, direct, logins, tokens: auth::Tokens::default(), limited: Mutex::default(), meters })
     }
 
     /// The manifest under a tag or digest.
@@ -120,7 +134,7 @@ impl Upstream {
         let headers = [(ACCEPT, accept)];
         let url = origin.source.manifest_url(reference);
         let ask = async {
-            let answer = self.send(origin, &url, &headers).await?;
+            let answer = self.send(origin, Method::GET, &url, &headers).await?;
             let media_type = header(answer.headers(), CONTENT_TYPE).unwrap_or_default().to_owned();
             let bytes = self.limited_body(origin, answer).await?;
             Ok(Fetched { bytes, media_type })
@@ -156,7 +170,7 @@ impl Upstream {
         let asked = (range.start > 0 || range.end < size)
             .then(|| (RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1))));
         let url = origin.source.blob_url(digest.as_str());
-        let answer = self.send(origin, &url, asked.as_slice()).await?;
+        let answer = self.send(origin, Method::GET, &url, asked.as_slice()).await?;
         let (start, total) = match (answer.status(), header(answer.headers(), CONTENT_RANGE).and_then(content_range)) {
             (StatusCode::PARTIAL_CONTENT, Some((got, total))) => (got.start, Some(total)),
             (StatusCode::PARTIAL_CONTENT, None) => (range.start, None),
@@ -170,22 +184,38 @@ impl Upstream {
             );
             return Err(self.count(Refusal::new(Fault::DigestMismatch, message)));
         }
+        let ignores_ranges = asked.is_some() && answer.status() != StatusCode::PARTIAL_CONTENT;
         let body = answer.bytes_stream().map_err(io::Error::other).boxed();
-        Ok(Opened { start, body })
+        Ok(Opened { start, ignores_ranges, body })
+    }
+
+    /// Whether a blob is to be had, as far as the registry says without sending it.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub async fn look(&self, origin: &Origin, digest: &Digest) -> Result<(), Refusal> {
+        let url = origin.source.blob_url(digest.as_str());
+        match self.send(origin, Method::HEAD, &url, &[]).await {
+            // Some registries answer nothing but GET.
+            Err(refusal) if refusal.fault == Fault::Other => Ok(()),
+            answer => answer.map(drop),
+        }
     }
 
     async fn send(
         &self,
         origin: &Origin,
+        method: Method,
         url: &str,
         headers: &[(http::HeaderName, String)],
     ) -> Result<Response, Refusal> {
-        self.try_send(origin, url, headers).await.map_err(|refusal| self.count(refusal))
+        self.try_send(origin, method, url, headers).await.map_err(|refusal| self.count(refusal))
     }
 
     async fn try_send(
         &self,
         origin: &Origin,
+        method: Method,
         url: &str,
         headers: &[(http::HeaderName, String)],
     ) -> Result<Response, Refusal> {
@@ -202,12 +232,17 @@ impl Upstream {
         let key = auth::Key { host: source.url.clone(), repository: source.repository.clone(), login };
         let mut authorization = self.tokens.known(&key);
         for attempt in 0..2 {
-            let mut request = self.http.request(Method::GET, url);
+            // An address to which a registry leads may be good for GET only.
+            let http = if method == Method::HEAD { &self.direct } else { &self.http };
+            let mut request = http.request(method.clone(), url);
             request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
             if let Some(value) = authorization.take() {
                 request = request.header(AUTHORIZATION, value);
             }
             let answer = request.send().await.map_err(|error| faults::of(source, &error))?;
+            if method == Method::HEAD && answer.status().is_redirection() {
+                return Ok(answer);
+            }
             if answer.status() != StatusCode::UNAUTHORIZED || attempt > 0 {
                 return self.accepted(source, answer, key.login.is_some()).await;
             }
