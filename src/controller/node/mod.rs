@@ -20,7 +20,7 @@ use super::{
     written::Written,
 };
 use crate::{
-    api::OllamaNode,
+    api::{OllamaNode, OllamaNodeStatus},
     cluster::{self, Changed, Precondition},
     domain::model_name::ModelName,
 };
@@ -30,6 +30,9 @@ const JITTER: f64 = 0.1;
 
 /// A node that changed a moment ago is looked at after this again, however much goes on there meanwhile.
 const BETWEEN_WRITES: Duration = Duration::from_secs(1);
+
+/// So often a node's new models are written while pulls follow each other there.
+const WHILE_PULLS_FOLLOW: Duration = Duration::from_secs(10);
 
 struct Nodes {
     context: Arc<Context>,
@@ -72,7 +75,7 @@ impl Reconciler for Nodes {
                 let key = ObjectRef::from_obj(&*node);
                 self.context.looked.send_if_modified(|looked| looked.insert(key));
             }
-            if node.status.as_ref() != Some(&status) {
+            if node.status.as_ref() != Some(&status) && !self.can_wait(&node, &status) {
                 let api = cluster::api(&self.context.client, Some(&namespace));
                 let version = cluster::apply_status(&api, &*node, &status, Precondition::None).await?;
                 self.written.note(key, version.as_deref());
@@ -99,6 +102,15 @@ impl Reconciler for Nodes {
 }
 
 impl Nodes {
+    /// Whether more of the same is to come soon: other pulls wait for the node.
+    fn can_wait(&self, node: &OllamaNode, next: &OllamaNodeStatus) -> bool {
+        let is_soon = self.written.since(&ObjectRef::from_obj(node)) < WHILE_PULLS_FOLLOW;
+        // What is on record before it is there is what a pull waits for.
+        let is_listed = |name: &String| next.models.iter().any(|model| ModelName::same(&model.name, name));
+        let earlier = node.status.as_ref().is_some_and(|status| pull::is_of_models_only(status, next));
+        is_soon && earlier && next.pulled.iter().all(is_listed) && self.context.pulling.is_awaited(&node.spec.url)
+    }
+
     /// The models that Drover put on a node: those on record, unless nobody wants them any more, and the new ones.
     fn put(&self, node: &OllamaNode) -> status::Put {
         let new = self.context.pulling.take_put(&ObjectRef::from_obj(node), |name| node.is_pulled(name));

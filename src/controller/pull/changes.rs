@@ -59,7 +59,8 @@ impl Difference {
         let (Some(before), Some(after)) = (change.before.as_deref(), change.after.as_deref()) else {
             return Self::More;
         };
-        if !change.is_of_status_only() || without_models(before) != without_models(after) {
+        let [status_before, status_after] = [before, after].map(|node| node.status.clone().unwrap_or_default());
+        if !change.is_of_status_only() || !is_of_models_only(&status_before, &status_after) {
             return Self::More;
         }
         let (before, after) = (names(before), names(after));
@@ -81,8 +82,14 @@ fn names(node: &OllamaNode) -> HashSet<(&str, &str, i64)> {
     held.chain(status.pulled.iter().map(|name| (name.as_str(), "", 0))).collect()
 }
 
-/// The status without what changes with its models alone.
-fn without_models(node: &OllamaNode) -> Option<OllamaNodeStatus> {
-    let status = node.status.clone()?;
-    Some(OllamaNodeStatus { models: Vec::new(), model_count: 0, loaded: Vec::new(), pulled: Vec::new(), ..status })
+/// Whether two statuses of a node say the same but for its models.
+pub fn is_of_models_only(before: &OllamaNodeStatus, after: &OllamaNodeStatus) -> bool {
+    let [before, after] = [before, after].map(|status| OllamaNodeStatus {
+        models: Vec::new(),
+        model_count: 0,
+        loaded: Vec::new(),
+        pulled: Vec::new(),
+        ..status.clone()
+    });
+    before == after
 }

@@ -12,7 +12,7 @@ mod pulling;
 mod status;
 mod transitions;
 
-pub use changes::{of_node, words_of_node, words_of_pull};
+pub use changes::{is_of_models_only, of_node, words_of_node, words_of_pull};
 pub use grants::Grants;
 pub use metrics::Metrics;
 pub use observe::is_wanted;
@@ -37,6 +37,7 @@ use super::{
 use crate::{
     api::{DeletionPolicy, ModelPull, ModelPullStatus, OllamaNode},
     cluster::{self, Changed, Precondition},
+    domain::pull::Phase,
 };
 
 /// On every pull whose model goes with it.
@@ -46,11 +47,16 @@ const FINALIZER: &str = "drover.dev/pull";
 const UNTIL_SEEN: Duration = Duration::from_secs(1);
 /// Enough to keep an API server busy, and few enough that nodes, which pulls wait for, are not held up.
 const WRITES_AT_ONCE: usize = 16;
+/// Of statuses on the way to Ready: when the API server is what limits, most of them need not be written at all.
+const INTERIM_WRITES_AT_ONCE: usize = 4;
+/// An interim status that found no turn is decided again after about this time.
+const UNTIL_NEXT_TRY: Duration = Duration::from_secs(2);
 
 struct Pulls {
     context: Arc<Context>,
     written: Written<ModelPull>,
     turns: Semaphore,
+    interim_turns: Semaphore,
 }
 
 /// Runs until `stop`.
@@ -68,7 +74,12 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     context.nodes.ready().await?;
     let meter = context.meters.of::<ModelPull>();
     let queue = job::run_queue(context.clone(), stop.clone());
-    let reconciler = Arc::new(Pulls { context, written: Written::default(), turns: Semaphore::new(WRITES_AT_ONCE) });
+    let reconciler = Arc::new(Pulls {
+        context,
+        written: Written::default(),
+        turns: Semaphore::new(WRITES_AT_ONCE),
+        interim_turns: Semaphore::new(INTERIM_WRITES_AT_ONCE),
+    });
     let (ended, ()) = tokio::join!(driver::run(reconciler, pulls, vec![nodes, pokes], meter, stop), queue);
     ended
 }
@@ -130,19 +141,24 @@ impl Pulls {
             let wait = match self.due(key, &pull, &look.status) {
                 Due::Never => None,
                 Due::After(wait) => Some(wait),
-                Due::Now => {
-                    turn = turn.or_else(|| self.turns.try_acquire().ok());
-                    if turn.is_none() {
-                        // While it waits for its turn things go on: what is written is what is true then.
-                        turn = self.turns.acquire().await.ok();
-                        match self.context.pulls.store().get(key) {
-                            Some(latest) if latest.metadata.deletion_timestamp.is_none() => pull = latest,
-                            _ => return Ok(Some(Duration::ZERO)),
-                        }
-                        continue;
+                Due::Now if turn.is_none() && look.status.phase == Phase::Ready => {
+                    turn = self.turns.acquire().await.ok();
+                    // While it waited things went on: what is written is what is true now.
+                    match self.context.pulls.store().get(key) {
+                        Some(latest) if latest.metadata.deletion_timestamp.is_none() => pull = latest,
+                        _ => return Ok(Some(Duration::ZERO)),
                     }
-                    self.write(key, &pull, &look.status).await?;
-                    None
+                    continue;
+                }
+                Due::Now => {
+                    let interim = turn.is_none().then(|| self.interim_turns.try_acquire());
+                    match interim {
+                        Some(Err(_)) => Some(UNTIL_NEXT_TRY.mul_f64(0.5 + rand::random::<f64>())),
+                        Some(Ok(_)) | None => {
+                            self.write(key, &pull, &look.status).await?;
+                            None
+                        }
+                    }
                 }
             };
             return Ok([wait, look.wake_after].into_iter().flatten().min());

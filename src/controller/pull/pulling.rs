@@ -251,6 +251,11 @@ impl Pulling {
         left
     }
 
+    /// Whether an attempt waits for a node.
+    pub fn is_awaited(&self, url: &str) -> bool {
+        self.state().queue.waits_for(url.trim_end_matches('/'))
+    }
+
     /// Whether Drover put it there just now.
     pub fn is_put(&self, node: &ObjectRef<OllamaNode>, model: &str) -> bool {
         self.state().put.get(node).is_some_and(|names| names.iter().any(|name| ModelName::same(name, model)))
@@ -280,7 +285,7 @@ impl Turn {
 
     /// Whether another attempt on the node follows it.
     pub fn is_followed(&self) -> bool {
-        self.pulling.state().queue.waits_for(&self.key.0)
+        self.pulling.is_awaited(&self.key.0)
     }
 
     /// The objects that want it.
