@@ -64,7 +64,7 @@ fn a_node_that_cannot_reach_the_mirror_pulls_directly_and_says_so() {
         let digest = registry.manifest_digest("drover/alpha", "1").await;
         for node in [&near, &far] {
             assert_eq!(node.digest_of(&model).await.as_ref(), Some(&digest));
-            assert_eq!(names(node).await, [model.clone()], "the plain name and no other");
+            assert_eq!(names(node).await, std::slice::from_ref(&model), "the plain name and no other");
         }
         let events = api.kubectl_ok(&["get", "events", "-n", NAMESPACE], None).await;
         assert_eq!(events.matches("MirrorBypassed").count(), 1, "{events}");

@@ -242,6 +242,7 @@ impl Blob {
             return None;
         }
         let State { fetches, readers, whole_only, have, .. } = &mut *state;
+        let first = fetches.iter().map(|fetch| fetch.running.id).min();
         let fetch = fetches.iter_mut().find(|fetch| fetch.running.id == id)?;
         let (at, end) = (fetch.running.at, fetch.running.end);
         let held_back = self.size.saturating_sub(HELD_BACK);
@@ -250,7 +251,8 @@ impl Blob {
         if readers.values().any(wants) {
             fetch.wanted = Instant::now();
         }
-        if at >= end || fetch.wanted.elapsed() > GRACE {
+        // Where everything is sent to whoever asks, one fetch brings it.
+        if at >= end || fetch.wanted.elapsed() > GRACE || (*whole_only && first != Some(id)) {
             return None;
         }
         if *whole_only {
