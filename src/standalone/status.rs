@@ -214,6 +214,18 @@ impl Failure {
         Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
     }
 
+    /// 500 without a reason, in the server's own words.
+    pub fn plain(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
+    }
+
+    /// 504: the revision that was asked for is yet to come.
+    pub fn too_new(wanted: u64, current: u64) -> Self {
+        let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
+        let cause = json!({ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" });
+        Self { details: json!({ "causes": [cause], "retryAfterSeconds": 1 }), ..Self::new(504, "Timeout", message) }
+    }
+
     /// 507: the state can't be written to disk; reads go on.
     pub fn not_stored(why: &str) -> Self {
         Self::new(507, "InsufficientStorage", format!("the change was not stored: {why}; free space on the disk"))
@@ -231,10 +243,8 @@ impl Failure {
             "details": self.details,
             "code": self.code,
         });
-        if self.details.is_null()
-            && let Some(fields) = status.as_object_mut()
-        {
-            fields.shift_remove("details");
+        if let Some(fields) = status.as_object_mut() {
+            fields.retain(|name, value| !(name == "details" && value.is_null() || name == "reason" && *value == ""));
         }
         status
     }

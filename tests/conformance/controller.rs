@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     sides::{Embedded, Side, scenario},
-    support::{Scratch, eventually, gguf::TinyLlama, models::publish, ollama::Ollama, registry::Registry},
+    support::{Scratch, eventually, gguf::TinyLlama, models::publish, ollama::Ollama, registry::{Registry, RegistryFront}},
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -29,7 +29,8 @@ fn the_controller_works_on_it_and_leaves_it_alone_when_idle() {
         let node = Ollama::start("node", &scratch.join("node")).await;
         let registry = Registry::start(&scratch.join("registry")).await;
         publish(&registry, &node, &[("drover/tiny", "1", TinyLlama::new(3))]).await;
-        let model = format!("{}/drover/tiny:1", registry.address());
+        let front = RegistryFront::start(&registry).await;
+        let model = format!("{}/drover/tiny:1", front.address());
 
         let mut supervisor = Supervisor::new(Duration::from_secs(5));
         let options = Options { namespace: None, probe_interval: Duration::from_millis(500) };

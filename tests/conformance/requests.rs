@@ -80,7 +80,7 @@ fn what_is_wrong_is_said_in_the_same_words() {
             ("POST", PULLS, pull("A_b", json!({}))),
             ("POST", PULLS, json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelPull", "metadata": { "name": "a" } })),
             ("POST", PULLS, json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelPull", "metadata": {}, "spec": { "model": "a" } })),
-            ("POST", PULLS, json!({ "apiVersion": "drover.dev/v1", "kind": "ModelPull", "metadata": { "name": "a" }, "spec": { "model": "a" } })),
+            ("POST", PULLS, json!({ "apiVersion": "drover.dev/v1", "kind": "ModelPull", "metadata": { "name": "a" } })),
             ("POST", PULLS, json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "OllamaNode", "metadata": { "name": "a" } })),
             ("POST", PULLS, json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelPull", "metadata": { "name": "a", "namespace": "other" }, "spec": { "model": "a" } })),
             ("POST", PULLS, json!({ "kind": "ModelPull", "metadata": { "name": "a" }, "spec": { "model": "a" } })),

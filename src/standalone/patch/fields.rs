@@ -230,10 +230,11 @@ pub struct Difference {
     pub removed: Set,
 }
 
-/// Compares two values of one schema.
+/// Compares two values of one schema; the first is null where there was nothing.
 pub fn compare(before: &Value, after: &Value, schema: Schema<'_>) -> Difference {
     let mut difference = Difference::default();
-    walk(Some(before), Some(after), schema, &mut Vec::new(), &mut difference);
+    let before = Some(before).filter(|before| !before.is_null());
+    walk(before, Some(after), schema, &mut Vec::new(), &mut difference);
     difference
 }
 

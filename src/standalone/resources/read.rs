@@ -89,7 +89,7 @@ impl Core {
         let exact = (request.parameter("resourceVersionMatch") == "Exact").then_some(wanted);
         let current = self.store.revision();
         if wanted > current {
-            return Err(too_new(wanted, current));
+            return Err(Failure::too_new(wanted, current));
         }
         match start.map(|start| start.revision).or(exact) {
             None => Ok(self.store.list(resource, &prefix)),
@@ -115,19 +115,6 @@ impl Core {
             Form::Object => raw_list(request, entries, metadata),
         }
     }
-}
-
-/// 504, as the API server says it, for a revision that is yet to come.
-pub fn too_new(wanted: u64, current: u64) -> Failure {
-    let mut failure = Failure::internal("");
-    failure.code = 504;
-    failure.reason = "Timeout";
-    failure.message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
-    failure.details = json!({
-        "causes": [{ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" }],
-        "retryAfterSeconds": 1,
-    });
-    failure
 }
 
 /// The list, put together from what is stored without reading it.

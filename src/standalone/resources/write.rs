@@ -65,9 +65,7 @@ impl Core {
         let mut object = decoded(object, request)?;
         let warnings = admit(&mut object, request)?;
         if !text(&object["metadata"], "resourceVersion").is_empty() {
-            let mut failure = Failure::internal("");
-            failure.message = "resourceVersion should not be set on objects to be created".into();
-            return Err(failure);
+            return Err(Failure::plain("resourceVersion should not be set on objects to be created"));
         }
         reset_status(&mut object, None, kind);
         let mut managers = Managers::default();
@@ -211,15 +209,13 @@ impl Core {
         }
         let unknown = schema::prune(&mut config, Schema::new(&kind.schema));
         if let Some(field) = unknown.first() {
-            let mut failure = Failure::internal("");
             let place = request.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
-            failure.message = format!(
+            return Err(Failure::plain(format!(
                 "failed to create typed patch object ({place}{}; {}, Kind={}): .{field}: field not declared in schema",
                 request.name(),
                 kind.api_version(),
                 kind.kind
-            );
-            return Err(failure);
+            )));
         }
         let exists = self.store.get(&kind.stored_as, &request.path()).is_some();
         if !exists && request.subresource.is_empty() {
