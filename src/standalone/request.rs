@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     kinds::{Kind, Kinds},
-    status::Failure,
+    status::{Cause, Failure},
 };
 
 /// What is to be done.
@@ -165,9 +165,17 @@ impl Request {
         match self.parameter("dryRun") {
             "" => Ok(false),
             "All" => Ok(true),
-            other => Err(Failure::unprocessable(format!(
-                "dryRun: Unsupported value: [\"{other}\"]: supported values: \"All\""
-            ))),
+            other => {
+                let message = format!("Unsupported value: [\"{other}\"]: supported values: \"All\"");
+                let cause = Cause { reason: "FieldValueNotSupported", field: "dryRun".into(), message };
+                let options = match self.verb {
+                    Verb::Create => "CreateOptions",
+                    Verb::Update => "UpdateOptions",
+                    Verb::Patch => "PatchOptions",
+                    _ => "DeleteOptions",
+                };
+                Err(Failure::bad_options(options, &cause))
+            }
         }
     }
 
@@ -186,7 +194,7 @@ impl Request {
     pub fn value(&self) -> Result<Value, Failure> {
         match self.content_type.as_str() {
             "application/vnd.kubernetes.protobuf" => {
-                Err(Failure::unsupported_media(&self.content_type, &["application/json", "application/yaml"]))
+                Err(Failure::unsupported_media(&["application/json", "application/yaml"]))
             }
             "application/yaml" | "application/apply-patch+yaml" => self.yaml(),
             _ => serde_json::from_slice(&self.body).map_err(|error| {

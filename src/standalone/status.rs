@@ -99,6 +99,15 @@ impl Failure {
         Self::conflict(kind, name, why)
     }
 
+    /// 409: the object is not the one that was to be removed.
+    pub fn precondition(kind: &Kind, name: &str, why: &str) -> Self {
+        let label = label(&kind.kind, &kind.group);
+        let message = format!("Operation cannot be fulfilled on {label} \"{name}\": {why}");
+        let mut failure = Self::new(409, "Conflict", message).about(kind, name);
+        failure.details["kind"] = json!(kind.kind);
+        failure
+    }
+
     /// 409: fields that other managers own, each with its owner and path.
     pub fn field_conflicts(message: String, causes: &[(String, String)]) -> Self {
         let causes: Vec<_> = causes
@@ -155,7 +164,17 @@ impl Failure {
 
     /// 422 for a patch that can't be carried out.
     pub fn unprocessable(message: impl Into<String>) -> Self {
-        Self::new(422, "Invalid", message)
+        Self { details: json!({}), ..Self::new(422, "Invalid", message) }
+    }
+
+    /// 422 for options that can't be meant: the group and kind of the options, and what is wrong.
+    pub fn bad_options(options: &str, cause: &Cause) -> Self {
+        let label = if options.is_empty() { String::new() } else { format!("{options}.meta.k8s.io") };
+        let mut details = json!({ "group": "meta.k8s.io", "kind": options, "causes": [cause.as_json()] });
+        if options.is_empty() {
+            details = json!({ "causes": [cause.as_json()] });
+        }
+        Self { details, ..Self::new(422, "Invalid", format!("{label} \"\" is invalid: {}", cause.line())) }
     }
 
     /// 400: the request makes no sense.
@@ -201,11 +220,10 @@ impl Failure {
     }
 
     /// 415: the body is of a kind that is not understood.
-    pub fn unsupported_media(given: &str, accepted: &[&str]) -> Self {
+    pub fn unsupported_media(accepted: &[&str]) -> Self {
         let accepted = accepted.join(", ");
-        let message = format!(
-            "the body of the request was in an unknown format - accepted media types include: {accepted} (it was {given:?})"
-        );
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
         Self::new(415, "UnsupportedMediaType", message)
     }
 

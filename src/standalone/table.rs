@@ -17,7 +17,7 @@ pub fn table(kind: &Kind, objects: &[Value], metadata: Value, include: &str) -> 
             "name": column.name,
             "type": column.kind,
             "format": if column.name == "Name" { "name" } else { "" },
-            "description": column.description,
+            "description": description(kind, column),
             "priority": column.priority,
         })
     });
@@ -36,6 +36,19 @@ pub fn table(kind: &Kind, objects: &[Value], metadata: Value, include: &str) -> 
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": heads, "rows": rows
     })
+}
+
+fn description(kind: &Kind, column: &Column) -> Value {
+    let metadata = &kind.schema["properties"]["metadata"]["properties"];
+    match column.name.as_str() {
+        "Name" => metadata["name"]["description"].clone(),
+        "Age" if !kind.custom => metadata["creationTimestamp"]["description"].clone(),
+        _ if !column.description.is_empty() => json!(column.description),
+        _ if kind.custom => {
+            json!(format!("Custom resource definition column (in JSONPath format): {}", column.path))
+        }
+        _ => json!(""),
+    }
 }
 
 /// A column of a built-in kind; those whose path begins with `=` are computed.

@@ -19,7 +19,7 @@ use super::{
     request::{Form, Request},
     resources::{Core, in_form, shown_entry},
     selector::Selector,
-    status::Failure,
+    status::{Cause, Failure},
     storage::{Change, Entry, Store},
 };
 
@@ -53,9 +53,8 @@ pub fn start(store: &Store, request: &Request) -> Result<Response<Body>, Failure
     let revisions = store.revisions();
     let initial = request.flag("sendInitialEvents");
     if initial && request.parameter("resourceVersionMatch") != "NotOlderThan" {
-        return Err(Failure::unprocessable(
-            "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ));
+        let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        return Err(Failure::bad_options("ListOptions", &Cause::forbidden("resourceVersionMatch", why)));
     }
     let given = request.number("resourceVersion")?.unwrap_or(0);
     let seconds = request.number("timeoutSeconds")?.unwrap_or(DEFAULT_SECONDS);

@@ -161,15 +161,16 @@ fn objects_live_the_same_life() {
 fn appliers_share_an_object_in_the_same_way() {
     scenario(|| async {
         let apply = |manager: &str, more: &str| format!("apply:{DEPLOYMENTS}/one?fieldManager={manager}{more}");
-        let spec = |spec: Value| json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment", "spec": spec });
-        let labels = |labels: Value| json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "labels": labels } });
+        let spec = |spec: Value| json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": "one" }, "spec": spec });
+        let labels = |labels: Value| json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": "one", "labels": labels } });
         let status = |manager: &str| format!("apply:{DEPLOYMENTS}/one/status?fieldManager={manager}&force=true");
         let condition = |kind: &str, status: &str| json!({ "type": kind, "status": status, "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z" });
-        let conditions = |conditions: Value| json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment", "status": { "conditions": conditions } });
+        let conditions = |conditions: Value| json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": "one" }, "status": { "conditions": conditions } });
         let steps = |steps: Value| json!({ "model": "m", "version": "v1.0.0", "strategy": { "canary": { "steps": steps } } });
         same(&[
             ("PATCH", &format!("apply:{DEPLOYMENTS}/one"), spec(json!({ "model": "m", "version": "v1.0.0" }))),
             ("PATCH", &apply("a", ""), spec(json!({ "model": "m" }))),
+            ("PATCH", &apply("a", ""), json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment" })),
             ("PATCH", &apply("a", ""), spec(json!({ "model": "m", "version": "v1.0.0", "foo": 1 }))),
             ("PATCH", &apply("a", ""), spec(steps(json!([{ "weight": 10 }])))),
             ("PATCH", &apply("a", ""), spec(steps(json!([{ "weight": 10 }])))),
@@ -179,7 +180,7 @@ fn appliers_share_an_object_in_the_same_way() {
             ("PATCH", &apply("c", "&force=true"), labels(json!({ "x": "3" }))),
             ("PATCH", &apply("b", ""), labels(json!({ "y": "2" }))),
             ("PATCH", &apply("c", ""), labels(json!({}))),
-            ("PATCH", &apply("b", ""), json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment" })),
+            ("PATCH", &apply("b", ""), json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": "one" } })),
             ("PATCH", &apply("b", ""), spec(json!({ "version": "v2.0.0", "paused": true }))),
             ("PATCH", &apply("b", ""), spec(json!({ "paused": true }))),
             ("PATCH", &apply("b", "&force=true"), spec(json!({ "paused": true }))),
@@ -210,7 +211,7 @@ fn kubernetes_own_kinds_are_the_same() {
         same(&[
             ("POST", CONFIGMAPS, config("c", json!({ "a": "1" }))),
             ("PATCH", &format!("strategic:{CONFIGMAPS}/c"), json!({ "data": { "a": null, "b": "2" } })),
-            ("PATCH", &format!("apply:{CONFIGMAPS}/c?fieldManager=x"), json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "c": "3" } })),
+            ("PATCH", &format!("apply:{CONFIGMAPS}/c?fieldManager=x"), json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "c" }, "data": { "c": "3" } })),
             ("PUT", &of(CONFIGMAPS, "/c"), config("c", json!({ "z": "1" }))),
             ("PATCH", &format!("merge:{CONFIGMAPS}/c"), json!({ "immutable": true })),
             ("PATCH", &format!("merge:{CONFIGMAPS}/c"), json!({ "data": { "z": "2" } })),

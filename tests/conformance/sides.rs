@@ -13,7 +13,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 use tokio::{process::Command, runtime::Runtime, sync::OnceCell, task::JoinHandle};
 
-use crate::support::{Scratch, kube_api::KubeApi, stack::program};
+use crate::support::{Scratch, eventually, kube_api::KubeApi, stack::program};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 static SCRATCH: LazyLock<Scratch> = LazyLock::new(Scratch::new);
@@ -167,6 +167,13 @@ pub async fn real() -> Side {
         api.kubectl_ok(&["apply", "--server-side", "-f", crds], None).await;
         api.kubectl_ok(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None).await;
         let side = Side::new("real", api.kubeconfig());
+        for plural in ["modelpulls", "modeldeployments", "modelversions", "ollamanodes"] {
+            eventually("the kind is served", Duration::from_secs(30), async || {
+                let answer = side.ask("GET", &format!("/apis/drover.dev/v1alpha1/{plural}"), &Value::Null).await;
+                if answer.code == 200 { Ok(()) } else { Err(answer.body.to_string()) }
+            })
+            .await;
+        }
         (api, side)
     };
     REAL.get_or_init(start).await.1.clone()
@@ -199,6 +206,14 @@ pub fn clean(value: &mut Value) {
     static TIME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d").expect("a pattern"));
     match value {
         Value::Object(fields) => {
+            // What a column of Kubernetes' own means is said in other words.
+            if fields.contains_key("priority") && fields.contains_key("format") {
+                fields.remove("description");
+            }
+            // Lists of fields tell which addresses a service has.
+            for name in ["f:clusterIP", "f:clusterIPs", "f:ipFamilies", "f:ipFamilyPolicy"] {
+                fields.remove(name);
+            }
             for name in ["uid", "resourceVersion", "selfLink", "storageVersionHash", "continue"] {
                 fields.remove(name);
             }
@@ -214,13 +229,25 @@ pub fn clean(value: &mut Value) {
     }
 }
 
+/// A refused patch repeats the whole object.
+fn without_object(message: &str) -> String {
+    match (message.find("Invalid value: \"{"), message.find("}\": strict")) {
+        (Some(from), Some(to)) => format!("{}OBJECT{}", &message[..from], &message[to..]),
+        _ => message.to_owned(),
+    }
+}
+
 fn clean_status(status: &mut Value) {
     static NUMBERS: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT[0-9:]+Z|\(\d+\)|: \d+").expect("a pattern"));
     if let Some(causes) = status.pointer_mut("/details/causes").and_then(Value::as_array_mut) {
         causes.sort_by_key(ToString::to_string);
+        causes.dedup();
+        for cause in causes.iter_mut() {
+            cause["message"] = json!(without_object(cause["message"].as_str().unwrap_or_default()));
+        }
     }
-    let message = status["message"].as_str().unwrap_or_default();
+    let message = without_object(status["message"].as_str().unwrap_or_default());
     // The causes say the rest, and in no certain order.
     let message = message.split(" is invalid: [").next().unwrap_or_default();
     status["message"] = json!(NUMBERS.replace_all(message, "#"));

@@ -23,7 +23,8 @@ pub async fn prepare(core: &Core) -> Result<(), String> {
     for name in NAMESPACES_FROM_THE_START {
         let mut namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         stamp(&mut namespace);
-        fill_in_namespace(&mut namespace);
+        label_namespace(&mut namespace);
+        begin_namespace(&mut namespace);
         put(core, NAMESPACES, name, namespace).await?;
     }
     for definition in core.kinds.definitions() {
@@ -73,38 +74,55 @@ async fn put(core: &Core, resource: &str, name: &str, mut object: Value) -> Resu
     }
 }
 
-/// Fills in what a new or changed object of a built-in kind has without its writer saying so.
+/// Fills in what an object of a built-in kind has without its writer saying so; its writer owns it.
 pub fn fill_in(object: &mut Value, kind: &Kind) {
     if kind.custom {
         return;
     }
     match kind.plural.as_str() {
-        NAMESPACES => fill_in_namespace(object),
+        NAMESPACES => label_namespace(object),
         "secrets" => fill_in_secret(object),
         "services" => fill_in_service(object),
-        "endpointslices" => {
-            for endpoint in object["endpoints"].as_array_mut().into_iter().flatten() {
-                drop_null(endpoint, "conditions");
-            }
-        }
+        "endpointslices" => fill_in_slice(object),
         _ => {}
     }
 }
 
-fn drop_null(object: &mut Value, field: &str) {
-    if let Some(fields) = object.as_object_mut().filter(|fields| fields.get(field).is_some_and(Value::is_null)) {
-        fields.shift_remove(field);
+/// Fills in what the server itself begins an object with.
+pub fn begin(object: &mut Value, kind: &Kind) {
+    match (kind.custom, kind.plural.as_str()) {
+        (false, NAMESPACES) => begin_namespace(object),
+        (false, "services") => object["status"] = json!({ "loadBalancer": {} }),
+        _ => {}
     }
 }
 
-fn fill_in_namespace(object: &mut Value) {
+fn label_namespace(object: &mut Value) {
     let name = object["metadata"]["name"].clone();
-    object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
+    if name.is_string() {
+        object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
+    }
+}
+
+fn begin_namespace(object: &mut Value) {
     if object["spec"]["finalizers"].is_null() {
         object["spec"]["finalizers"] = json!(["kubernetes"]);
     }
-    if object["status"]["phase"].is_null() {
-        object["status"]["phase"] = json!("Active");
+    object["status"] = json!({ "phase": "Active" });
+}
+
+fn fill_in_slice(object: &mut Value) {
+    for endpoint in object["endpoints"].as_array_mut().into_iter().flatten() {
+        if endpoint["conditions"].is_null() {
+            endpoint["conditions"] = json!({});
+        }
+    }
+    for port in object["ports"].as_array_mut().into_iter().flatten() {
+        for (field, value) in [("name", ""), ("protocol", "TCP")] {
+            if port[field].is_null() {
+                port[field] = json!(value);
+            }
+        }
     }
 }
 
@@ -140,9 +158,6 @@ fn fill_in_service(object: &mut Value) {
         if port["targetPort"].is_null() {
             port["targetPort"] = port["port"].clone();
         }
-    }
-    if object["status"].is_null() {
-        object["status"] = json!({ "loadBalancer": {} });
     }
 }
 

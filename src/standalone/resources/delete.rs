@@ -63,12 +63,12 @@ impl Removal {
         let known = text(&object["metadata"], "uid");
         if let Some(uid) = self.uid.as_deref().filter(|uid| *uid != known) {
             let why = format!("the UID in the precondition ({uid}) does not match the UID in record ({known}). The object might have been deleted and then recreated");
-            return Err(Failure::conflict(kind, name, &why));
+            return Err(Failure::precondition(kind, name, &why));
         }
         let known = text(&object["metadata"], "resourceVersion");
         if let Some(revision) = self.revision.as_deref().filter(|revision| *revision != known) {
             let why = format!("the ResourceVersion in the precondition ({revision}) does not match the ResourceVersion in record ({known}). The object might have been modified");
-            return Err(Failure::conflict(kind, name, &why));
+            return Err(Failure::precondition(kind, name, &why));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::{Core, Reply, builtin, events, names};
 use crate::standalone::{
     kinds::{Kind, NAMESPACES},
     patch::{Manager, Managers, apply, json_patch, merge_patch, strategic_merge},
-    request::Request,
+    request::{Request, Verb},
     schema::{self, Schema},
     status::{Cause, Failure},
     storage::{Entry, Expected, Refused, Write},
@@ -70,14 +70,14 @@ impl Core {
         reset_status(&mut object, None, kind);
         let mut managers = Managers::default();
         let schema = Schema::new(&kind.schema);
-        managers.note_update(&Value::Null, &object, schema, &manager(request, false), &now());
+        managers.note_update(&nothing(kind), &object, schema, &manager(request, false), &now());
         Ok(Wanted { object, managers, warnings })
     }
 
     async fn create_wanted(&self, request: &Request, wanted: Wanted) -> Result<Reply, Failure> {
         let (kind, Wanted { mut object, managers, warnings }) = (&request.kind, wanted);
         self.check_namespace(request, text(&object["metadata"], "name"))?;
-        builtin::fill_in(&mut object, kind);
+        builtin::begin(&mut object, kind);
         let metadata = &mut object["metadata"];
         let generated = text(metadata, "name").is_empty().then(|| text(metadata, "generateName").to_owned());
         let generated = generated.filter(|prefix| !prefix.is_empty());
@@ -137,12 +137,8 @@ impl Core {
     pub async fn update(&self, request: &Request) -> Result<Reply, Failure> {
         let kind = &request.kind;
         let mut given = decoded(request.value()?, request)?;
-        let name = text(&given["metadata"], "name");
-        if name != request.name() {
-            return Err(Failure::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                request.name()
-            )));
+        if given["metadata"]["name"] != request.name() {
+            return Err(wrong_name(&given, request));
         }
         let warnings = admit(&mut given, request)?;
         let unconditional = kind.unconditional || request.subresource == "finalize";
@@ -169,7 +165,7 @@ impl Core {
             ],
         };
         if !accepted.contains(&request.content_type.as_str()) {
-            return Err(Failure::unsupported_media(&request.content_type, accepted));
+            return Err(Failure::unsupported_media(accepted));
         }
         if request.content_type == "application/apply-patch+yaml" {
             return self.apply(request).await;
@@ -196,32 +192,33 @@ impl Core {
     async fn apply(&self, request: &Request) -> Result<Reply, Failure> {
         let kind = &request.kind;
         if request.parameter("fieldManager").is_empty() {
-            return Err(Failure::unprocessable(
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-            ));
+            let cause = Cause::required("fieldManager", "is required for apply patch");
+            return Err(Failure::bad_options("PatchOptions", &cause));
         }
         let mut config = decoded(request.value()?, request)?;
         if config["metadata"]["managedFields"].is_array() {
             return Err(Failure::bad_request("metadata.managedFields must be nil"));
         }
-        if config["metadata"]["name"].is_null() {
-            config["metadata"]["name"] = json!(request.name());
-        }
         let unknown = schema::prune(&mut config, Schema::new(&kind.schema));
         if let Some(field) = unknown.first() {
-            let place = request.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+            let metadata = &config["metadata"];
             return Err(Failure::plain(format!(
-                "failed to create typed patch object ({place}{}; {}, Kind={}): .{field}: field not declared in schema",
-                request.name(),
+                "failed to create typed patch object ({}/{}; {}, Kind={}): .{field}: field not declared in schema",
+                text(metadata, "namespace"),
+                text(metadata, "name"),
                 kind.api_version(),
                 kind.kind
             )));
+        }
+        if config["metadata"]["name"] != request.name() {
+            return Err(wrong_name(&config, request));
         }
         let exists = self.store.get(&kind.stored_as, &request.path()).is_some();
         if !exists && request.subresource.is_empty() {
             let applied = applied(&Value::Null, &config, Managers::default(), request)?;
             let mut object = applied.object;
             schema::fill_in(&mut object, Schema::new(&kind.schema));
+            builtin::fill_in(&mut object, kind);
             reset_status(&mut object, None, kind);
             let wanted = Wanted { object, managers: applied.managers, warnings: Vec::new() };
             match self.create_wanted(request, wanted).await {
@@ -234,6 +231,7 @@ impl Core {
             remove(&mut plain["metadata"], "managedFields");
             let mut applied = applied(&plain, &config, Managers::of(live), request)?;
             schema::fill_in(&mut applied.object, Schema::new(&kind.schema));
+            builtin::fill_in(&mut applied.object, kind);
             Ok(Wanted { object: applied.object, managers: applied.managers, warnings: Vec::new() })
         })
         .await
@@ -275,6 +273,14 @@ impl Core {
     }
 }
 
+fn wrong_name(object: &Value, request: &Request) -> Failure {
+    let wanted = request.name();
+    Failure::bad_request(match text(&object["metadata"], "name") {
+        "" => format!("the name of the object ({wanted} based on URL) was undeterminable: name must be provided"),
+        name => format!("the name of the object ({name}) does not match the name on the URL ({wanted})"),
+    })
+}
+
 fn remove(object: &mut Value, field: &str) {
     if let Some(fields) = object.as_object_mut() {
         fields.shift_remove(field);
@@ -313,6 +319,15 @@ fn applied(live: &Value, config: &Value, managers: Managers, request: &Request) 
     }
     let request = apply::Apply { config: &config, manager: &manager(request, true), force, reset, now: &now() };
     apply::apply(live, managers, &request, Schema::new(&kind.schema))
+}
+
+/// What a new object is compared with: for a built-in kind, its parts are there and empty.
+fn nothing(kind: &Kind) -> Value {
+    if kind.custom {
+        return Value::Null;
+    }
+    let parts = ["metadata", "spec", "status"].into_iter().filter(|part| kind.schema["properties"][part].is_object());
+    Value::Object(parts.map(|part| (part.to_owned(), json!({}))).collect())
 }
 
 /// The object of a request, in the form that is stored, if it is one of its kind.
@@ -378,8 +393,13 @@ fn admit(object: &mut Value, request: &Request) -> Result<Vec<String>, Failure> 
         })
         .collect();
     schema::fill_in(object, schema);
+    builtin::fill_in(object, kind);
     match request.parameter("fieldValidation") {
         _ if faults.is_empty() => Ok(faults),
+        "Strict" if request.verb == Verb::Patch => {
+            let detail = format!("strict decoding error: {}", faults.join(", "));
+            Err(Failure::bad_options("", &Cause::invalid("patch", &json!("{}"), &detail)))
+        }
         "Strict" => {
             let (name, version, faults) = (&kind.kind, &kind.version, faults.join(", "));
             Err(Failure::bad_request(format!(
@@ -417,6 +437,10 @@ fn updated(live: &Value, given: Value, request: &Request, warnings: Vec<String>)
         return Err(Failure::modified(kind, request.name()));
     }
     let (uid, known) = (text(&given["metadata"], "uid"), text(&live["metadata"], "uid"));
+    if uid != known && request.verb == Verb::Patch {
+        let cause = Cause::invalid("metadata.uid", &given["metadata"]["uid"], "field is immutable");
+        return Err(Failure::invalid(kind, request.name(), &[cause]));
+    }
     if !uid.is_empty() && uid != known {
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {known}");
         return Err(Failure::conflict(kind, request.name(), &why));
@@ -478,9 +502,6 @@ fn settled(live: &Value, object: Value, managers: Managers, request: &Request) -
         }
     }
     object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
-    if request.subresource != "finalize" {
-        builtin::fill_in(&mut object, kind);
-    }
     if kind.has_generation && spec_differs(live, &object) {
         let generation = live["metadata"]["generation"].as_i64().unwrap_or_default();
         object["metadata"]["generation"] = json!(generation + 1);

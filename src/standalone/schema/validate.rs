@@ -15,7 +15,14 @@ pub const BLOCKED: &str = "some validation rules were not checked because the ob
 
 /// Whether rules in CEL can't be evaluated with such a fault about.
 pub fn blocks_rules(cause: &Cause) -> bool {
-    ["FieldValueRequired", "FieldValueTypeInvalid", "FieldValueTooLong", "FieldValueTooMany"].contains(&cause.reason)
+    [
+        "FieldValueRequired",
+        "FieldValueNotSupported",
+        "FieldValueTypeInvalid",
+        "FieldValueTooLong",
+        "FieldValueTooMany",
+    ]
+    .contains(&cause.reason)
 }
 
 /// Everything that is wrong with a value at `path`.
