@@ -8,6 +8,7 @@ mod jsonpath;
 mod kinds;
 mod openapi;
 pub mod patch;
+mod protobuf;
 mod request;
 mod resources;
 pub mod schema;

@@ -2,7 +2,7 @@
 
 use axum::{
     body::Body,
-    http::{Response, request::Parts},
+    http::{HeaderValue, Response, header, request::Parts},
 };
 use serde_json::{Map, Value, json};
 
@@ -16,11 +16,27 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// The answer, if the path is one of OpenAPI.
 pub fn answer(kinds: &Kinds, parts: &Parts) -> Option<Result<Response<Body>, Failure>> {
     let path = parts.uri.path().strip_prefix("/openapi/")?;
+    if path.trim_matches('/') == "v2" {
+        return Some(Ok(version_2(parts)));
+    }
     let document = match path.trim_matches('/') {
         "v3" => Some(index(kinds)),
         path => path.strip_prefix("v3/").and_then(|place| document(kinds, place)),
     };
     Some(document.map(|document| json_response(200, &document)).ok_or_else(Failure::no_such_path))
+}
+
+/// Version 2, which newer clients ask only when version 3 lacks a kind, is empty: so no protobuf has to be made.
+fn version_2(parts: &Parts) -> Response<Body> {
+    let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if !accept.contains("protobuf") {
+        let info = json!({ "title": "Kubernetes", "version": env!("CARGO_PKG_VERSION") });
+        return json_response(200, &json!({ "swagger": "2.0", "info": info, "paths": {}, "definitions": {} }));
+    }
+    let mut response = Response::new(Body::empty());
+    let kind = HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 fn place(group: &str, version: &str) -> String {
@@ -76,7 +92,8 @@ fn add_schema(schemas: &mut Map<String, Value>, kind: &Kind) {
 fn add_references(schemas: &mut Map<String, Value>, schema: &Value) {
     match schema {
         Value::Object(fields) => {
-            let reference = fields.get("$ref").and_then(Value::as_str).and_then(|reference| reference.rsplit('/').next());
+            let reference =
+                fields.get("$ref").and_then(Value::as_str).and_then(|reference| reference.rsplit('/').next());
             let new = reference.filter(|name| !schemas.contains_key(*name) && components().contains_key(*name));
             if let Some(name) = new {
                 let target = component(name);
@@ -99,7 +116,8 @@ fn add_paths(paths: &mut Map<String, Value>, kind: &Kind, place: &str) {
         let described = served.map(|(_, method, action)| ((*method).to_owned(), operation(kind, action)));
         Value::Object(described.collect())
     };
-    let one = [("get", "get", "get"), ("update", "put", "put"), ("patch", "patch", "patch"), ("delete", "delete", "delete")];
+    let one =
+        [("get", "get", "get"), ("update", "put", "put"), ("patch", "patch", "patch"), ("delete", "delete", "delete")];
     paths.insert(format!("{collection}/{{name}}"), operations(&one));
     for (subresource, _) in kind.subresources() {
         paths.insert(format!("{collection}/{{name}}/{subresource}"), operations(&one[..3]));

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{
     kinds::{Kind, Kinds},
+    protobuf,
     status::{Cause, Failure},
 };
 
@@ -92,7 +93,7 @@ impl Request {
         };
         let (namespace, rest) = match rest {
             ["namespaces", namespace, rest @ ..]
-                if !rest.is_empty() && !(group.is_empty() && matches!(rest, ["status" | "finalize"])) =>
+                if !(rest.is_empty() || group.is_empty() && matches!(rest, ["status" | "finalize"])) =>
             {
                 (Some((*namespace).to_owned()), rest)
             }
@@ -141,9 +142,10 @@ impl Request {
     pub fn number(&self, name: &str) -> Result<Option<u64>, Failure> {
         match self.parameter(name) {
             "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
-                Failure::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
-            }),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Failure::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))),
         }
     }
 
@@ -193,9 +195,11 @@ impl Request {
     /// 400 when it is neither, 415 when it says so.
     pub fn value(&self) -> Result<Value, Failure> {
         match self.content_type.as_str() {
-            "application/vnd.kubernetes.protobuf" => {
+            "application/vnd.kubernetes.protobuf" if self.kind.custom && self.verb != Verb::Delete => {
                 Err(Failure::unsupported_media(&["application/json", "application/yaml"]))
             }
+            "application/vnd.kubernetes.protobuf" => protobuf::decode(&self.body)
+                .ok_or_else(|| Failure::bad_request("the object provided can't be read as protobuf")),
             "application/yaml" | "application/apply-patch+yaml" => self.yaml(),
             _ => serde_json::from_slice(&self.body).map_err(|error| {
                 let kind = &self.kind.kind;

@@ -99,11 +99,10 @@ fn parse_requirement(text: &str) -> Result<Requirement, Failure> {
     if let Some(key) = text.strip_prefix('!') {
         return Ok(Requirement::Missing(label_key(key.trim())?));
     }
-    let operators: [(&str, fn(String, Vec<String>) -> Requirement); 3] =
-        [("!=", Requirement::NotIn), ("==", Requirement::In), ("=", Requirement::In)];
-    for (operator, make) in operators {
+    for (operator, equal) in [("!=", false), ("==", true), ("=", true)] {
         if let Some((key, value)) = text.split_once(operator) {
-            return Ok(make(label_key(key.trim())?, vec![value.trim().to_owned()]));
+            let (key, values) = (label_key(key.trim())?, vec![value.trim().to_owned()]);
+            return Ok(if equal { Requirement::In(key, values) } else { Requirement::NotIn(key, values) });
         }
     }
     let mut words = text.splitn(2, char::is_whitespace);
@@ -149,9 +148,8 @@ fn parse_field(part: &str, kind: &Kind) -> Result<(String, bool, String), Failur
     let found = [("!=", false), ("==", true), ("=", true)]
         .into_iter()
         .find_map(|(operator, equal)| part.split_once(operator).map(|(field, value)| (field, equal, value)));
-    let (field, equal, value) = found.ok_or_else(|| {
-        Failure::bad_request(format!("invalid selector: '{part}'; can't understand '{part}'"))
-    })?;
+    let (field, equal, value) =
+        found.ok_or_else(|| Failure::bad_request(format!("invalid selector: '{part}'; can't understand '{part}'")))?;
     let known = match field {
         "metadata.name" => true,
         "metadata.namespace" => kind.namespaced,

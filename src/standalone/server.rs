@@ -141,11 +141,13 @@ fn acceptor(identity: &Identity) -> Result<TlsAcceptor, String> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+type Connection = (TlsStream<TcpStream>, SocketAddr);
+
 /// Accepts connections; a client that is slow to shake hands holds up nobody.
 struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    handshakes: FuturesUnordered<BoxFuture<'static, Option<(TlsStream<TcpStream>, SocketAddr)>>>,
+    handshakes: FuturesUnordered<BoxFuture<'static, Option<Connection>>>,
 }
 
 impl TlsListener {

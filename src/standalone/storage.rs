@@ -67,7 +67,8 @@ impl Entry {
     fn new(resource: Arc<str>, path: String, revision: u64, written: i64, body: Bytes, value: &Value) -> Self {
         let metadata = &value["metadata"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let labels = metadata["labels"].as_object().into_iter().flatten().map(|(key, value)| (key.clone(), text(value)));
+        let labels =
+            metadata["labels"].as_object().into_iter().flatten().map(|(key, value)| (key.clone(), text(value)));
         let owners = metadata["ownerReferences"].as_array().into_iter().flatten().map(|owner| text(&owner["uid"]));
         let (labels, owners) = (labels.collect(), owners.collect());
         Self { resource, path, revision, body, labels, uid: text(&metadata["uid"]), owners, written }
@@ -202,7 +203,8 @@ impl Store {
             let now = under(state, resource, prefix).into_iter().map(|entry| (entry.path.clone(), entry));
             let mut entries: BTreeMap<_, _> = now.collect();
             let newer = state.history.iter().rev().take_while(|change| change.entry.revision > revision);
-            let concerned = |change: &&Change| &*change.entry.resource == resource && change.entry.path.starts_with(prefix);
+            let concerned =
+                |change: &&Change| &*change.entry.resource == resource && change.entry.path.starts_with(prefix);
             for change in newer.filter(concerned) {
                 match &change.before {
                     Some(before) => entries.insert(before.path.clone(), before.clone()),
@@ -401,21 +403,15 @@ async fn load(connection: &mut SqliteConnection) -> Result<State, sqlx::Error> {
     let forgotten: i64 = sqlx::query_scalar("SELECT revision FROM compaction").fetch_one(&mut *connection).await?;
     let newest = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0)";
     let revision: i64 = sqlx::query_scalar(newest).fetch_one(&mut *connection).await?;
-    let mut state = State {
-        revision: revision.cast_unsigned(),
-        forgotten: forgotten.cast_unsigned(),
-        ..State::default()
-    };
+    let mut state =
+        State { revision: revision.cast_unsigned(), forgotten: forgotten.cast_unsigned(), ..State::default() };
     let rows = "SELECT revision, resource, path, deleted, written, body FROM changes ORDER BY revision";
     for row in sqlx::query(rows).fetch_all(connection).await? {
         let (entry, deleted) = read_row(&row)?;
         let (entry, forgotten) = (Arc::new(entry), state.forgotten);
         let objects = state.resources.entry(entry.resource.clone()).or_default();
-        let before = if deleted {
-            objects.remove(&entry.path)
-        } else {
-            objects.insert(entry.path.clone(), entry.clone())
-        };
+        let before =
+            if deleted { objects.remove(&entry.path) } else { objects.insert(entry.path.clone(), entry.clone()) };
         if entry.revision > forgotten {
             state.history.push_back(Change { entry, deleted, before });
         }

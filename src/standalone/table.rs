@@ -109,7 +109,8 @@ fn columns(kind: &Kind) -> Vec<Column> {
 
 fn cell(kind: &Kind, column: &Column, object: &Value, now: i64) -> Value {
     if let Some(computed) = column.path.strip_prefix('=') {
-        return json!(computed_cell(computed, object, now));
+        let text = computed_cell(computed, object, now);
+        return text.parse::<i64>().ok().filter(|_| computed == "data").map_or(json!(text), |count| json!(count));
     }
     let found = jsonpath::find(object, &column.path);
     let Some(first) = found.first() else { return if kind.custom { Value::Null } else { json!("<none>") } };
@@ -124,12 +125,16 @@ fn cell(kind: &Kind, column: &Column, object: &Value, now: i64) -> Value {
 }
 
 fn computed_cell(what: &str, object: &Value, now: i64) -> String {
-    let text = |path: &str| jsonpath::find(object, path).first().and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+    let text =
+        |path: &str| jsonpath::find(object, path).first().and_then(|v| v.as_str()).unwrap_or_default().to_owned();
     let either = |paths: &[&str]| paths.iter().map(|path| text(path)).find(|text| !text.is_empty()).unwrap_or_default();
     let or_none = |text: String| if text.is_empty() { "<none>".to_owned() } else { text };
     match what {
         "age" => age(&object["metadata"]["creationTimestamp"], now),
-        "seen" => age(&json!(either(&[".series.lastObservedTime", ".lastTimestamp", ".deprecatedLastTimestamp", ".eventTime"])), now),
+        "seen" => age(
+            &json!(either(&[".series.lastObservedTime", ".lastTimestamp", ".deprecatedLastTimestamp", ".eventTime"])),
+            now,
+        ),
         "first" => age(&json!(either(&[".firstTimestamp", ".deprecatedFirstTimestamp", ".eventTime"])), now),
         "object" => {
             let kind = either(&[".involvedObject.kind", ".regarding.kind"]).to_lowercase();
@@ -138,7 +143,8 @@ fn computed_cell(what: &str, object: &Value, now: i64) -> String {
         }
         "subobject" => either(&[".involvedObject.fieldPath", ".regarding.fieldPath"]),
         "source" => {
-            let parts = [".source.component", ".deprecatedSource.component", ".reportingComponent", ".reportingController"];
+            let parts =
+                [".source.component", ".deprecatedSource.component", ".reportingComponent", ".reportingController"];
             let host = either(&[".source.host", ".deprecatedSource.host", ".reportingInstance"]);
             [either(&parts), host].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
         }

@@ -190,9 +190,15 @@ impl Watcher {
         }
         metadata["creationTimestamp"] = Value::Null;
         let object = match self.form {
-            Form::Metadata => json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata }),
-            Form::Table => json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": { "resourceVersion": self.cursor.to_string() }, "columnDefinitions": null, "rows": [] }),
-            Form::Object => json!({ "kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata }),
+            Form::Metadata => {
+                json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
+            }
+            Form::Table => {
+                json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": { "resourceVersion": self.cursor.to_string() }, "columnDefinitions": null, "rows": [] })
+            }
+            Form::Object => {
+                json!({ "kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata })
+            }
         };
         self.write(&json!({ "type": "BOOKMARK", "object": object }));
     }

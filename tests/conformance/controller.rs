@@ -14,7 +14,13 @@ use serde_json::{Value, json};
 
 use crate::{
     sides::{Embedded, Side, scenario},
-    support::{Scratch, eventually, gguf::TinyLlama, models::publish, ollama::Ollama, registry::{Registry, RegistryFront}},
+    support::{
+        Scratch, eventually,
+        gguf::TinyLlama,
+        models::publish,
+        ollama::Ollama,
+        registry::{Registry, RegistryFront},
+    },
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -66,7 +72,9 @@ fn the_controller_works_on_it_and_leaves_it_alone_when_idle() {
         assert_eq!(deployment["status"]["stable"]["version"], "v1.0.0");
 
         // Long enough for several probes of the node: nothing is written.
-        let revision = async || side.ask("GET", "/api/v1/namespaces", &Value::Null).await.body["metadata"]["resourceVersion"].clone();
+        let revision = async || {
+            side.ask("GET", "/api/v1/namespaces", &Value::Null).await.body["metadata"]["resourceVersion"].clone()
+        };
         let settled = eventually("nothing is written for two seconds", SOON, async || {
             let before = revision().await;
             tokio::time::sleep(Duration::from_secs(2)).await;

@@ -36,7 +36,8 @@ fn a_watcher_goes_on_after_a_restart_and_revisions_grow() {
         assert_eq!(list["items"][0], made);
         let path = format!("{CONFIGMAPS}?watch=true&resourceVersion={}", revision(&made));
         let events = side.watch(&path, 2).await;
-        let seen: Vec<_> = events.iter().map(|event| (event["type"].clone(), event["object"]["metadata"]["name"].clone())).collect();
+        let seen: Vec<_> =
+            events.iter().map(|event| (event["type"].clone(), event["object"]["metadata"]["name"].clone())).collect();
         assert_eq!(seen, [(json!("ADDED"), json!("b")), (json!("DELETED"), json!("b"))]);
         let after = side.ask("POST", CONFIGMAPS, &config("c")).await.body;
         assert!(revision(&after) > last);
@@ -58,7 +59,10 @@ fn a_namespace_that_goes_takes_everything_with_it() {
         let deleted = side.ask("DELETE", "/api/v1/namespaces/n", &Value::Null).await.body;
         assert_eq!(deleted["status"]["phase"], "Terminating");
         let refused = side.ask("POST", inside, &config("late")).await;
-        assert_eq!((refused.code, &refused.body["details"]["causes"][0]["reason"]), (403, &json!("NamespaceTerminating")));
+        assert_eq!(
+            (refused.code, &refused.body["details"]["causes"][0]["reason"]),
+            (403, &json!("NamespaceTerminating"))
+        );
         crate::support::eventually("only what is held is left", std::time::Duration::from_secs(10), async || {
             let list = side.ask("GET", inside, &Value::Null).await.body;
             if list["items"].as_array().map(Vec::len) == Some(1) { Ok(()) } else { Err(list.to_string()) }
@@ -90,7 +94,8 @@ fn what_is_owned_goes_with_its_owner() {
             assert_eq!(answer.code, 200, "{}", answer.body);
             crate::support::eventually(policy, std::time::Duration::from_secs(10), async || {
                 let items = side.ask("GET", CONFIGMAPS, &Value::Null).await.body["items"].clone();
-                let names: Vec<_> = items.as_array().expect("a list").iter().map(|item| item["metadata"]["name"].clone()).collect();
+                let names: Vec<_> =
+                    items.as_array().expect("a list").iter().map(|item| item["metadata"]["name"].clone()).collect();
                 let wanted = if policy == "Orphan" { vec![json!("owned")] } else { vec![] };
                 if names == wanted { Ok(()) } else { Err(items.to_string()) }
             })
@@ -108,7 +113,8 @@ fn without_the_token_nothing_is_answered() {
         let scratch = Scratch::new();
         let embedded = Embedded::start(&scratch.join("state")).await;
         let url = format!("https://{}/api/v1/namespaces", embedded.server.address);
-        let http = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build().expect("a client");
+        let http =
+            reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build().expect("a client");
         for request in [http.get(&url), http.get(&url).bearer_auth("wrong")] {
             let answer = request.send().await.expect("an answer");
             assert_eq!(answer.status(), 401);

@@ -191,7 +191,8 @@ fn an_editor_changes_an_object() {
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)).expect("it can be run");
         let editor = editor.to_string_lossy().into_owned();
-        let commands = [("apply -f -", PULL), ("edit mpull llama", ""), ("get mpull llama -o jsonpath={.spec.model}", "")];
+        let commands =
+            [("apply -f -", PULL), ("edit mpull llama", ""), ("get mpull llama -o jsonpath={.spec.model}", "")];
         same(&commands, &[("KUBE_EDITOR", &editor)]).await;
     });
 }

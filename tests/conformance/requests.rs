@@ -33,7 +33,11 @@ async fn same(requests: &[(&str, &str, Value)]) {
             answers.push(normal(&side.ask(method, &path, body).await));
         }
         if answers[0] != answers[1] {
-            differences.push(format!("{method} {path} {body}\n  real     {:?}\n  embedded {:?}", Short(&answers[0]), Short(&answers[1])));
+            differences.push(format!(
+                "{method} {path} {body}\n  real     {:?}\n  embedded {:?}",
+                Short(&answers[0]),
+                Short(&answers[1])
+            ));
         }
     }
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
@@ -45,7 +49,11 @@ impl std::fmt::Debug for Short<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sorted: std::collections::BTreeMap<String, Value> =
             self.0.body.as_object().map(|body| body.clone().into_iter().collect()).unwrap_or_default();
-        let body = if sorted.is_empty() { self.0.body.to_string() } else { serde_json::to_string(&sorted).unwrap_or_default() };
+        let body = if sorted.is_empty() {
+            self.0.body.to_string()
+        } else {
+            serde_json::to_string(&sorted).unwrap_or_default()
+        };
         write!(formatter, "{} {body} {:?}", self.0.code, self.0.warnings)
     }
 }
@@ -112,7 +120,8 @@ fn objects_live_the_same_life() {
         let one = of(DEPLOYMENTS, "/one");
         let status = of(DEPLOYMENTS, "/one/status");
         let spec = json!({ "model": "m", "version": "v1.0.0" });
-        let condition = json!({ "type": "Ready", "status": "True", "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+        let condition =
+            json!({ "type": "Ready", "status": "True", "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z" });
         same(&[
             ("POST", &of(DEPLOYMENTS, "?dryRun=All"), deployment("one", spec.clone())),
             ("GET", &one, Value::Null),
@@ -166,7 +175,8 @@ fn appliers_share_an_object_in_the_same_way() {
         let status = |manager: &str| format!("apply:{DEPLOYMENTS}/one/status?fieldManager={manager}&force=true");
         let condition = |kind: &str, status: &str| json!({ "type": kind, "status": status, "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z" });
         let conditions = |conditions: Value| json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": "one" }, "status": { "conditions": conditions } });
-        let steps = |steps: Value| json!({ "model": "m", "version": "v1.0.0", "strategy": { "canary": { "steps": steps } } });
+        let steps =
+            |steps: Value| json!({ "model": "m", "version": "v1.0.0", "strategy": { "canary": { "steps": steps } } });
         same(&[
             ("PATCH", &format!("apply:{DEPLOYMENTS}/one"), spec(json!({ "model": "m", "version": "v1.0.0" }))),
             ("PATCH", &apply("a", ""), spec(json!({ "model": "m" }))),

@@ -238,8 +238,9 @@ fn without_object(message: &str) -> String {
 }
 
 fn clean_status(status: &mut Value) {
-    static NUMBERS: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT[0-9:]+Z|\(\d+\)|: \d+").expect("a pattern"));
+    static NUMBERS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT[0-9:]+Z|\(\d+\)|: \d+").expect("a pattern")
+    });
     if let Some(causes) = status.pointer_mut("/details/causes").and_then(Value::as_array_mut) {
         causes.sort_by_key(ToString::to_string);
         causes.dedup();

@@ -174,7 +174,8 @@ impl Kinds {
 fn defined(crd: &Value) -> Result<Vec<Kind>, String> {
     let spec = &crd["spec"];
     let name = crd["metadata"]["name"].as_str().unwrap_or_default();
-    let versions = spec["versions"].as_array().ok_or_else(|| format!("CustomResourceDefinition {name}: no versions"))?;
+    let versions =
+        spec["versions"].as_array().ok_or_else(|| format!("CustomResourceDefinition {name}: no versions"))?;
     let served = versions.iter().filter(|version| version["served"] == json!(true));
     Ok(served.map(|version| defined_version(spec, version)).collect())
 }

@@ -42,13 +42,18 @@ pub struct Apply<'a> {
 ///
 /// # Errors
 /// 409 when others own fields with other values, unless it is forced.
-pub fn apply(live: &Value, mut managers: Managers, request: &Apply<'_>, schema: Schema<'_>) -> Result<Applied, Failure> {
+pub fn apply(
+    live: &Value,
+    mut managers: Managers,
+    request: &Apply<'_>,
+    schema: Schema<'_>,
+) -> Result<Applied, Failure> {
     let Apply { config, manager, force, reset, now } = *request;
     let last = managers.fields_of(manager).cloned();
     let merged = merge(live, config, schema);
     let meant = reset.iter().fold(owned_part(&Set::of(config, schema)), |set, field| set.without(&[field]));
     let time = managers.0.iter().find(|owned| owned.manager == *manager).and_then(|owned| owned.time.clone());
-    managers.set(manager, meant, time.as_deref().unwrap_or(now));
+    managers.set(manager, meant, time);
     let mut object = merged;
     if let Some(last) = last {
         let kept = managers.0.iter().fold(Set::default(), |kept, owned| kept.union(&owned.fields));
@@ -60,7 +65,7 @@ pub fn apply(live: &Value, mut managers: Managers, request: &Apply<'_>, schema: 
         .0
         .iter()
         .filter(|owned| owned.manager != *manager)
-        .map(|owned| (owned.manager.label(owned.time.as_deref()), owned.fields.intersection(&changed)))
+        .map(|owned| (owned.manager.label(), owned.fields.intersection(&changed)))
         .filter(|(_, fields)| !fields.is_empty())
         .map(|(owner, fields)| (owner, fields.paths()))
         .collect();
@@ -72,7 +77,7 @@ pub fn apply(live: &Value, mut managers: Managers, request: &Apply<'_>, schema: 
     }
     if !(changed.is_empty() && difference.removed.is_empty()) {
         let mine = managers.fields_of(manager).cloned().unwrap_or_default();
-        managers.set(manager, mine, now);
+        managers.set(manager, mine, Some(now.to_owned()));
     }
     Ok(Applied { object, managers })
 }

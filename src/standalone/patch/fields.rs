@@ -166,9 +166,10 @@ impl Set {
     /// Each field as a path such as `.spec.ports[port=80].name`.
     pub fn paths(&self) -> Vec<String> {
         let own = self.members.iter().map(|step| readable(step));
-        let below = self.below.iter().flat_map(|(step, below)| {
-            below.paths().into_iter().map(move |path| format!("{}{path}", readable(step)))
-        });
+        let below = self
+            .below
+            .iter()
+            .flat_map(|(step, below)| below.paths().into_iter().map(move |path| format!("{}{path}", readable(step))));
         let mut paths: Vec<_> = own.chain(below).collect();
         paths.sort();
         paths
@@ -238,7 +239,13 @@ pub fn compare(before: &Value, after: &Value, schema: Schema<'_>) -> Difference 
     difference
 }
 
-fn walk(before: Option<&Value>, after: Option<&Value>, schema: Schema<'_>, path: &mut Vec<Step>, found: &mut Difference) {
+fn walk(
+    before: Option<&Value>,
+    after: Option<&Value>,
+    schema: Schema<'_>,
+    path: &mut Vec<Step>,
+    found: &mut Difference,
+) {
     let note = |set: &mut Set| set.insert(path);
     let shape = |value: Option<&Value>| value.map(|value| schema.shape(value));
     let is_granular = |value: Option<&Value>| value.is_none_or(|value| !is_leaf(value, schema));

@@ -12,8 +12,7 @@ pub fn json_patch(object: &Value, patch: Value) -> Result<Value, Failure> {
     let unreadable = |error: serde_json::Error| Failure::bad_request(format!("error decoding patch: {error}"));
     let patch: json_patch::Patch = serde_json::from_value(patch).map_err(unreadable)?;
     let mut patched = object.clone();
-    json_patch::patch(&mut patched, &patch).map_err(|_| {
-        Failure::unprocessable("the server rejected our request due to an error in our request")
-    })?;
+    json_patch::patch(&mut patched, &patch)
+        .map_err(|_| Failure::unprocessable("the server rejected our request due to an error in our request"))?;
     Ok(patched)
 }

@@ -33,16 +33,12 @@ pub struct Manager {
 
 impl Manager {
     /// How a conflict names it.
-    pub fn label(&self, time: Option<&str>) -> String {
+    pub fn label(&self) -> String {
         let name = match self.subresource.as_str() {
             "" => format!("\"{}\"", self.name),
             subresource => format!("\"{}\" with subresource \"{subresource}\"", self.name),
         };
-        match time.filter(|_| !self.applies) {
-            Some(time) => format!("{name} using {} at {time}", self.api_version),
-            None if !self.applies => format!("{name} using {}", self.api_version),
-            None => name,
-        }
+        if self.applies { name } else { format!("{name} using {}", self.api_version) }
     }
 }
 
@@ -110,12 +106,11 @@ impl Managers {
             owned.fields = if owned.manager == *manager { rest } else { rest.difference(&changed) };
         }
         let mine = self.fields_of(manager).cloned().unwrap_or_default();
-        self.set(manager, mine.union(&changed), now);
+        self.set(manager, mine.union(&changed), Some(now.to_owned()));
     }
 
     /// Sets what one of them owns.
-    pub fn set(&mut self, manager: &Manager, fields: Set, now: &str) {
-        let time = Some(now.to_owned());
+    pub fn set(&mut self, manager: &Manager, fields: Set, time: Option<String>) {
         match self.0.iter_mut().find(|owned| owned.manager == *manager) {
             Some(owned) => {
                 owned.fields = fields;
@@ -137,10 +132,12 @@ fn entry(owned: &Owned) -> Value {
         "manager": name,
         "operation": if *applies { "Apply" } else { "Update" },
         "apiVersion": api_version,
-        "time": owned.time,
         "fieldsType": "FieldsV1",
         "fieldsV1": owned.fields.to_json(),
     });
+    if let Some(time) = &owned.time {
+        entry["time"] = json!(time);
+    }
     if !subresource.is_empty() {
         entry["subresource"] = json!(subresource);
     }

@@ -17,11 +17,19 @@ pub fn strategic_merge(target: &Value, patch: &Value, schema: Schema<'_>) -> Res
     }
 }
 
-fn merge_maps(target: &Map<String, Value>, patch: &Map<String, Value>, schema: Schema<'_>) -> Result<Map<String, Value>, Failure> {
+fn merge_maps(
+    target: &Map<String, Value>,
+    patch: &Map<String, Value>,
+    schema: Schema<'_>,
+) -> Result<Map<String, Value>, Failure> {
     match patch.get("$patch").and_then(Value::as_str) {
         None | Some("merge") => {}
         Some("replace") => {
-            return Ok(patch.iter().filter(|(name, _)| *name != "$patch").map(|(n, v)| (n.clone(), v.clone())).collect());
+            return Ok(patch
+                .iter()
+                .filter(|(name, _)| *name != "$patch")
+                .map(|(n, v)| (n.clone(), v.clone()))
+                .collect());
         }
         Some("delete") => return Ok(Map::new()),
         Some(other) => return Err(Failure::bad_request(format!("invalid value for $patch: {other}"))),
@@ -92,9 +100,9 @@ fn merge_items(items: &mut Vec<Value>, patch: &[Value], key: &str, schema: Schem
         return Ok(());
     }
     for item in patch {
-        let id = item.get(key).ok_or_else(|| {
-            Failure::bad_request(format!("map: {item} does not contain declared merge key: {key}"))
-        })?;
+        let id = item
+            .get(key)
+            .ok_or_else(|| Failure::bad_request(format!("map: {item} does not contain declared merge key: {key}")))?;
         let at = items.iter().position(|known| known.get(key) == Some(id));
         match (at, item["$patch"].as_str()) {
             (Some(at), Some("delete")) => {

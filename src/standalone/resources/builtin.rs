@@ -31,9 +31,7 @@ pub async fn prepare(core: &Core) -> Result<(), String> {
         let mut definition = definition.clone();
         let name = definition["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         stamp(&mut definition);
-        let condition = |kind: &str, reason: &str| {
-            json!({ "type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": now() })
-        };
+        let condition = |kind: &str, reason: &str| json!({ "type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": now() });
         definition["apiVersion"] = json!("apiextensions.k8s.io/v1");
         definition["kind"] = json!("CustomResourceDefinition");
         definition["status"] = json!({

@@ -62,12 +62,16 @@ impl Removal {
     fn check(&self, object: &Value, kind: &Kind, name: &str) -> Result<(), Failure> {
         let known = text(&object["metadata"], "uid");
         if let Some(uid) = self.uid.as_deref().filter(|uid| *uid != known) {
-            let why = format!("the UID in the precondition ({uid}) does not match the UID in record ({known}). The object might have been deleted and then recreated");
+            let why = format!(
+                "the UID in the precondition ({uid}) does not match the UID in record ({known}). The object might have been deleted and then recreated"
+            );
             return Err(Failure::precondition(kind, name, &why));
         }
         let known = text(&object["metadata"], "resourceVersion");
         if let Some(revision) = self.revision.as_deref().filter(|revision| *revision != known) {
-            let why = format!("the ResourceVersion in the precondition ({revision}) does not match the ResourceVersion in record ({known}). The object might have been modified");
+            let why = format!(
+                "the ResourceVersion in the precondition ({revision}) does not match the ResourceVersion in record ({known}). The object might have been modified"
+            );
             return Err(Failure::precondition(kind, name, &why));
         }
         Ok(())
@@ -146,7 +150,12 @@ impl Core {
     ///
     /// # Errors
     /// When it changed meanwhile, or can't be stored.
-    pub async fn write_removal(&self, entry: &Entry, object: Value, delete: bool) -> Result<std::sync::Arc<Entry>, Refused> {
+    pub async fn write_removal(
+        &self,
+        entry: &Entry,
+        object: Value,
+        delete: bool,
+    ) -> Result<std::sync::Arc<Entry>, Refused> {
         let (resource, path) = (entry.resource.clone(), entry.path.clone());
         self.store.commit(Write { resource, path, expected: Expected::Revision(entry.revision), object, delete }).await
     }
@@ -184,7 +193,8 @@ fn marked(live: &Value, kind: &Kind, finalizer: Option<&str>) -> Value {
 
 fn success(kind: &Kind, object: &Value) -> Value {
     let metadata = &object["metadata"];
-    let mut details = json!({ "name": metadata["name"], "group": kind.group, "kind": kind.plural, "uid": metadata["uid"] });
+    let mut details =
+        json!({ "name": metadata["name"], "group": kind.group, "kind": kind.plural, "uid": metadata["uid"] });
     if kind.group.is_empty()
         && let Some(details) = details.as_object_mut()
     {

@@ -20,8 +20,7 @@ use super::{
     request::{Form, Request, Verb},
     status::{Failure, json_response},
     storage::{Entry, Store},
-    table,
-    watch,
+    table, watch,
 };
 
 pub use builtin::prepare;

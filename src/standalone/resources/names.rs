@@ -58,7 +58,9 @@ fn wrong_name(name: &str, kind: &Kind) -> Option<String> {
     let ends_well = name.starts_with(alphanumeric) && name.ends_with(alphanumeric);
     let is_label = ends_well && name.chars().all(|c| alphanumeric(c) || c == '-');
     let is_subdomain = name.split('.').all(|part| {
-        part.starts_with(alphanumeric) && part.ends_with(alphanumeric) && part.chars().all(|c| alphanumeric(c) || c == '-')
+        part.starts_with(alphanumeric)
+            && part.ends_with(alphanumeric)
+            && part.chars().all(|c| alphanumeric(c) || c == '-')
     });
     let (fits, words, limit) = match kind.plural.as_str() {
         "namespaces" => (is_label, LABEL, 63),
@@ -84,9 +86,9 @@ fn wrong_key(key: &str) -> Option<String> {
     }
     let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let fits = prefix.is_none_or(|prefix| {
-        prefix.split('.').all(|part| {
-            part.starts_with(lower) && part.ends_with(lower) && part.chars().all(|c| lower(c) || c == '-')
-        })
+        prefix
+            .split('.')
+            .all(|part| part.starts_with(lower) && part.ends_with(lower) && part.chars().all(|c| lower(c) || c == '-'))
     });
     (!fits).then(|| format!("prefix part {SUBDOMAIN}"))
 }

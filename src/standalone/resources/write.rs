@@ -93,6 +93,7 @@ impl Core {
             metadata["namespace"] = json!(namespace);
         }
         managers.write(&mut object);
+        drop_empty(&mut object);
         for _ in 0..NAME_ATTEMPTS {
             if let Some(prefix) = &generated {
                 object["metadata"]["name"] = json!(format!("{prefix}{}", random_letters()));
@@ -156,7 +157,9 @@ impl Core {
     pub async fn patch(&self, request: &Request) -> Result<Reply, Failure> {
         let kind = &request.kind;
         let accepted = match kind.custom {
-            true => &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"][..],
+            true => {
+                &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"][..]
+            }
             false => &[
                 "application/json-patch+json",
                 "application/merge-patch+json",
@@ -238,7 +241,11 @@ impl Core {
     }
 
     /// Changes what is there by a decision that is made again if it changed meanwhile.
-    async fn change(&self, request: &Request, decide: impl Fn(&Value) -> Result<Wanted, Failure>) -> Result<Reply, Failure> {
+    async fn change(
+        &self,
+        request: &Request,
+        decide: impl Fn(&Value) -> Result<Wanted, Failure>,
+    ) -> Result<Reply, Failure> {
         let (kind, name) = (&request.kind, request.name());
         for _ in 0..ATTEMPTS {
             let entry = self.store.get(&kind.stored_as, &request.path());
@@ -270,6 +277,16 @@ impl Core {
         let delete = metadata["deletionTimestamp"].is_string() && !waits && !is_namespace;
         let (resource, path) = (entry.resource.clone(), entry.path.clone());
         self.store.commit(Write { resource, path, expected: Expected::Revision(entry.revision), object, delete }).await
+    }
+}
+
+/// `metadata` keeps nothing that is empty.
+fn drop_empty(object: &mut Value) {
+    let is_empty = |value: &Value| {
+        value.is_null() || value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+    };
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|_, value| !is_empty(value));
     }
 }
 
@@ -414,7 +431,7 @@ fn admit(object: &mut Value, request: &Request) -> Result<Vec<String>, Failure> 
 /// The paths of fields that stand twice in one map of the body, each after `=`.
 fn duplicates(request: &Request) -> Vec<String> {
     let is_object = matches!(request.content_type.as_str(), "application/json" | "");
-    let found = is_object.then(|| schema::duplicates(&request.body)).unwrap_or_default();
+    let found = if is_object { schema::duplicates(&request.body) } else { Vec::new() };
     found.into_iter().map(|path| format!("={path}")).collect()
 }
 
@@ -507,6 +524,7 @@ fn settled(live: &Value, object: Value, managers: Managers, request: &Request) -
         object["metadata"]["generation"] = json!(generation + 1);
     }
     managers.write(&mut object);
+    drop_empty(&mut object);
     check_object(&object, Some(live), kind, request.name())?;
     Ok(object)
 }
@@ -549,6 +567,8 @@ fn new_finalizers(object: &Value, live: &Value) -> Option<Cause> {
     let given = object["metadata"]["finalizers"].as_array()?;
     let new: Vec<_> = given.iter().filter(|name| known.is_none_or(|known| !known.contains(name))).collect();
     let list = new.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}");
+    let detail = format!(
+        "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"
+    );
     (!new.is_empty()).then(|| Cause::forbidden("metadata.finalizers", &detail))
 }

@@ -15,14 +15,8 @@ pub const BLOCKED: &str = "some validation rules were not checked because the ob
 
 /// Whether rules in CEL can't be evaluated with such a fault about.
 pub fn blocks_rules(cause: &Cause) -> bool {
-    [
-        "FieldValueRequired",
-        "FieldValueNotSupported",
-        "FieldValueTypeInvalid",
-        "FieldValueTooLong",
-        "FieldValueTooMany",
-    ]
-    .contains(&cause.reason)
+    ["FieldValueRequired", "FieldValueNotSupported", "FieldValueTypeInvalid", "FieldValueTooLong", "FieldValueTooMany"]
+        .contains(&cause.reason)
 }
 
 /// Everything that is wrong with a value at `path`.
@@ -180,7 +174,8 @@ fn wrong_duplicate(items: &[Value], whole: &Value, schema: Schema<'_>, path: &st
         _ => None,
     };
     let identities: Vec<Option<Value>> = items.iter().map(identity).collect();
-    let repeated = identities.iter().enumerate().filter(|(index, id)| id.is_some() && identities[..*index].contains(id));
+    let repeated =
+        identities.iter().enumerate().filter(|(index, id)| id.is_some() && identities[..*index].contains(id));
     let causes = repeated.filter_map(|(index, id)| {
         let message = format!("Duplicate value: {}", id.as_ref()?);
         Some(Cause { reason: "FieldValueDuplicate", field: format!("{path}[{index}]"), message })
