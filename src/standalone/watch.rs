@@ -162,7 +162,14 @@ impl Watcher {
         match (was, is) {
             (Some(false), true) | (None, true) => self.say("ADDED", entry),
             (Some(true), true) => self.say("MODIFIED", entry),
-            (Some(true), false) => self.say("DELETED", entry),
+            (Some(true), false) if *deleted => self.say("DELETED", entry),
+            // It is there no more for this watcher: the last state that it knew, as of now.
+            (Some(true), false) => {
+                let mut object = before.as_ref().unwrap_or(entry).value();
+                object["metadata"]["resourceVersion"] = json!(entry.revision.to_string());
+                let object = in_form(object, &self.kind, self.form, &self.include);
+                self.write(&json!({ "type": "DELETED", "object": object }));
+            }
             (None, false) if *deleted => self.say("DELETED", entry),
             (Some(false) | None, false) => {}
         }

@@ -125,3 +125,85 @@ fn without_the_token_nothing_is_answered() {
         assert_eq!(rights & 0o777, 0o600);
     });
 }
+
+/// What a killed process does: it writes, and says what was acknowledged. Run by the test below only.
+#[test]
+#[ignore = "runs until it is killed"]
+fn writes_until_it_is_killed() {
+    scenario(|| async {
+        use std::io::Write;
+        let folder = std::env::var("DROVER_TEST_STATE").expect("the folder of the state");
+        let embedded = Embedded::start(std::path::Path::new(&folder)).await;
+        let side = Side::embedded(&embedded).await;
+        for number in 0.. {
+            let name = format!("{}-{number}", std::process::id());
+            let answer = side.ask("POST", CONFIGMAPS, &config(&name)).await;
+            assert_eq!(answer.code, 201, "{}", answer.body);
+            writeln!(std::io::stderr(), "acknowledged {name} {}", revision(&answer.body)).expect("a line");
+        }
+    });
+}
+
+#[test]
+fn what_was_acknowledged_outlives_a_kill() {
+    const ROUNDS: usize = 5;
+    scenario(|| async {
+        let scratch = Scratch::new();
+        let (mut acknowledged, mut newest) = (Vec::new(), 0);
+        for round in 0..ROUNDS {
+            let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
+            command.args(["--ignored", "--exact", "--nocapture", "durability::writes_until_it_is_killed"]);
+            command.env("DROVER_TEST_STATE", scratch.join("state"));
+            let mut process =
+                crate::support::process::Process::spawn(&format!("writer-{round}"), command, scratch.path());
+            let wanted = 20 + 13 * round;
+            crate::support::eventually("it writes", std::time::Duration::from_secs(60), async || {
+                let lines = process.log().lines().filter(|line| line.starts_with("acknowledged")).count();
+                if lines > wanted { Ok(()) } else { Err(process.diagnosis()) }
+            })
+            .await;
+            process.kill9();
+            for line in process.log().lines() {
+                if let [.., "acknowledged", name, revision] = line.split(' ').collect::<Vec<_>>()[..] {
+                    acknowledged.push(name.to_owned());
+                    newest = newest.max(revision.parse().expect("a number"));
+                }
+            }
+        }
+        let embedded = Embedded::start(&scratch.join("state")).await;
+        let list = Side::embedded(&embedded).await.ask("GET", CONFIGMAPS, &Value::Null).await.body;
+        let items = list["items"].as_array().expect("a list");
+        let names: std::collections::BTreeSet<_> = items.iter().map(|item| item["metadata"]["name"].as_str()).collect();
+        let lost: Vec<_> = acknowledged.iter().filter(|name| !names.contains(&Some(name.as_str()))).collect();
+        assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), acknowledged.len());
+        assert!(revision(&list) >= newest, "revisions went back from {newest}");
+    });
+}
+
+#[test]
+fn many_objects_are_written_and_listed_quickly() {
+    const OBJECTS: usize = 5_000;
+    scenario(|| async {
+        use futures::{StreamExt, stream};
+        let scratch = Scratch::new();
+        let embedded = Embedded::start(&scratch.join("state")).await;
+        let start = std::time::Instant::now();
+        let api = &embedded.api;
+        let create = |number: usize| async move {
+            let body = config(&format!("c-{number}")).to_string();
+            let request = http::Request::post(CONFIGMAPS).header("content-type", "application/json");
+            let answer = api.answer(request.body(axum::body::Body::from(body)).expect("a request")).await;
+            assert_eq!(answer.status(), 201);
+        };
+        stream::iter(0..OBJECTS).for_each_concurrent(64, create).await;
+        let writes = start.elapsed();
+        let start = std::time::Instant::now();
+        let request = http::Request::get(CONFIGMAPS).body(axum::body::Body::empty()).expect("a request");
+        let answer = api.answer(request).await;
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.expect("a body");
+        let list = start.elapsed();
+        let per_second = OBJECTS as f64 / writes.as_secs_f64();
+        println!("{per_second:.0} creates/s; {OBJECTS} objects listed in {list:?} ({} bytes)", body.len());
+        assert!(list < std::time::Duration::from_millis(200), "listing took {list:?}");
+    });
+}

@@ -204,6 +204,7 @@ pub fn normal(answer: &Answer) -> Answer {
 /// Takes out what differs from run to run.
 pub fn clean(value: &mut Value) {
     static TIME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d").expect("a pattern"));
+    static AGE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\d+s$").expect("a pattern"));
     match value {
         Value::Object(fields) => {
             // What a column of Kubernetes' own means is said in other words.
@@ -225,6 +226,7 @@ pub fn clean(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(clean),
         Value::String(text) if TIME.is_match(text) => *value = json!("TIME"),
+        Value::String(text) if AGE.is_match(text) => *value = json!("AGE"),
         _ => {}
     }
 }
