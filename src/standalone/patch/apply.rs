@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     fields::{Set, Step, children, compare, item_step},
@@ -56,7 +56,9 @@ pub fn apply(
     managers.set(manager, meant, time);
     let mut object = merged;
     if let Some(last) = last {
-        let kept = managers.0.iter().fold(Set::default(), |kept, owned| kept.union(&owned.fields));
+        // The name is in everything that is applied, though nobody is noted as its owner.
+        let named = Set::of(&json!({ "metadata": { "name": "" } }), schema);
+        let kept = managers.0.iter().fold(named, |kept, owned| kept.union(&owned.fields));
         remove(&mut object, &last, &kept, schema);
     }
     let difference = compare(live, &object, schema);

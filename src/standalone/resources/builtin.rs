@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Core,
-    write::{now, uid},
+    object::{now, uid},
 };
 use crate::standalone::{
     kinds::{Kind, NAMESPACES},

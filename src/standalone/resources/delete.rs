@@ -4,8 +4,9 @@ use axum::{body::Body, http::Response};
 use serde_json::{Value, json};
 
 use super::{
-    Core, Reply, shown_entry,
-    write::{now, text},
+    Core, Reply,
+    object::{now, text},
+    shown_entry,
 };
 use crate::standalone::{
     kinds::{Kind, NAMESPACES},

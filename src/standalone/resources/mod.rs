@@ -4,6 +4,7 @@ mod builtin;
 mod delete;
 mod events;
 mod names;
+mod object;
 mod read;
 mod write;
 
