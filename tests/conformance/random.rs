@@ -8,6 +8,7 @@ use crate::{
     sides::{clean, embedded, normal, real, scenario},
 };
 
+/// How many sequences are tried; `DROVER_CASES` asks for another number.
 const CASES: u32 = 40;
 
 /// One request about the one object.

@@ -5,6 +5,7 @@ mod conditions;
 mod labels;
 mod names;
 mod params;
+mod patches;
 mod pull;
 mod rollout;
 mod routing;
