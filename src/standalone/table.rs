@@ -110,7 +110,11 @@ fn columns(kind: &Kind) -> Vec<Column> {
 fn cell(kind: &Kind, column: &Column, object: &Value, now: i64) -> Value {
     if let Some(computed) = column.path.strip_prefix('=') {
         let text = computed_cell(computed, object, now);
-        return text.parse::<i64>().ok().filter(|_| computed == "data").map_or(json!(text), |count| json!(count));
+        return text
+            .parse::<i64>()
+            .ok()
+            .filter(|_| matches!(computed, "data" | "count"))
+            .map_or(json!(text), |count| json!(count));
     }
     let found = jsonpath::find(object, &column.path);
     let Some(first) = found.first() else { return if kind.custom { Value::Null } else { json!("<none>") } };

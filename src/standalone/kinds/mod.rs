@@ -177,7 +177,16 @@ fn defined(crd: &Value) -> Result<Vec<Kind>, String> {
     let versions =
         spec["versions"].as_array().ok_or_else(|| format!("CustomResourceDefinition {name}: no versions"))?;
     let served = versions.iter().filter(|version| version["served"] == json!(true));
-    Ok(served.map(|version| defined_version(spec, version)).collect())
+    let kinds: Vec<_> = served.map(|version| defined_version(spec, version)).collect();
+    let unreadable = kinds.iter().find_map(|kind| unreadable_rule(&kind.rules));
+    unreadable.map_or(Ok(kinds), |why| Err(format!("CustomResourceDefinition {name}: {why}")))
+}
+
+/// A rule that can't be evaluated: an object must not pass because of it.
+fn unreadable_rule(rules: &CompiledSchema) -> Option<String> {
+    let inner = rules.properties.values().chain(rules.items.as_deref()).chain(rules.additional_properties.as_deref());
+    let own = rules.compilation_errors().first().map(ToString::to_string);
+    own.or_else(|| inner.into_iter().find_map(unreadable_rule))
 }
 
 fn defined_version(spec: &Value, version: &Value) -> Kind {

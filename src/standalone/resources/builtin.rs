@@ -91,6 +91,7 @@ pub fn begin(object: &mut Value, kind: &Kind) {
     match (kind.custom, kind.plural.as_str()) {
         (false, NAMESPACES) => begin_namespace(object),
         (false, "services") => object["status"] = json!({ "loadBalancer": {} }),
+        (false, "events") => begin_event(object),
         _ => {}
     }
 }
@@ -107,6 +108,16 @@ fn begin_namespace(object: &mut Value) {
         object["spec"]["finalizers"] = json!(["kubernetes"]);
     }
     object["status"] = json!({ "phase": "Active" });
+}
+
+/// Fields of an event are there even when they say nothing.
+fn begin_event(object: &mut Value) {
+    let Some(fields) = object.as_object_mut() else { return };
+    let empty = [("source", json!({})), ("reportingComponent", json!("")), ("reportingInstance", json!(""))];
+    let unknown = ["firstTimestamp", "lastTimestamp", "eventTime"].map(|name| (name, Value::Null));
+    for (name, value) in empty.into_iter().chain(unknown) {
+        fields.entry(name).or_insert(value);
+    }
 }
 
 fn fill_in_slice(object: &mut Value) {

@@ -46,7 +46,13 @@ impl Core {
         reset_status(&mut object, None, kind);
         let mut managers = Managers::default();
         let schema = Schema::new(&kind.schema);
-        managers.note_update(&nothing(kind), &object, schema, &manager(request, false), &now());
+        managers.note_update(
+            &nothing(kind),
+            &events::shown(object.clone(), kind),
+            schema,
+            &manager(request, false),
+            &now(),
+        );
         Ok(Wanted { object, managers, warnings })
     }
 
@@ -323,7 +329,8 @@ fn updated(live: &Value, given: Value, request: &Request, warnings: Vec<String>)
 impl Wanted {
     /// Notes what the writer changed.
     fn noted(mut self, live: &Value, request: &Request) -> Self {
-        let (mut before, mut after) = (live.clone(), self.object.clone());
+        let shown = |object: &Value| events::shown(object.clone(), &request.kind);
+        let (mut before, mut after) = (shown(live), shown(&self.object));
         remove(&mut before["metadata"], "managedFields");
         remove(&mut after["metadata"], "managedFields");
         let schema = Schema::new(&request.kind.schema);
