@@ -27,10 +27,11 @@ use std::{
 };
 
 use axum::{
-    body::{Body, Bytes, HttpBody, to_bytes},
+    body::{Body, Bytes, HttpBody},
     http::{Request, Response},
 };
-use futures::{FutureExt, future::BoxFuture};
+use bytes::BytesMut;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use tower::Service;
 
@@ -41,6 +42,8 @@ use resources::Core;
 
 /// The longest body that is read, in bytes: what Kubernetes takes too.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
+/// How much of a body that is too long is read and forgotten, in bytes.
+const READ_LIMIT: usize = 128 * 1024 * 1024;
 const FILE: &str = "state.db";
 
 /// The API; cheap to clone.
@@ -80,17 +83,28 @@ impl Api {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        let body = match to_bytes(Body::new(body), BODY_LIMIT).await {
+        let body = match read(Body::new(body)).await {
             Ok(body) => body,
-            Err(error) if is_too_long(&error) => return Failure::too_large(BODY_LIMIT).response(),
-            Err(error) => return Failure::bad_request(format!("reading the body: {error}")).response(),
+            Err(failure) => return failure.response(),
         };
         resources::answer(&self.0, &parts, body).await.unwrap_or_else(|failure| failure.response())
     }
 }
 
-fn is_too_long(error: &axum::Error) -> bool {
-    error.to_string().contains("length limit")
+/// The whole body. One that is too long is read to its end, within reason: a client that is still sending would not see
+/// the answer.
+async fn read(body: Body) -> Result<Bytes, Failure> {
+    let (mut chunks, mut bytes, mut length) = (body.into_data_stream(), BytesMut::new(), 0);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| Failure::bad_request(format!("reading the body: {error}")))?;
+        length += chunk.len();
+        match length {
+            ..=BODY_LIMIT => bytes.extend_from_slice(&chunk),
+            ..=READ_LIMIT => bytes.clear(),
+            _ => break,
+        }
+    }
+    if length > BODY_LIMIT { Err(Failure::too_large(BODY_LIMIT)) } else { Ok(bytes.freeze()) }
 }
 
 impl<B> Service<Request<B>> for Api

@@ -183,6 +183,30 @@ fn faults_and_documentation_read_the_same() {
 }
 
 #[test]
+fn changes_are_watched() {
+    scenario(|| async {
+        let sides = [real().await, embedded().await];
+        let namespace = namespace(&sides).await;
+        let mut seen = Vec::new();
+        for side in &sides {
+            printed(side, &namespace, "apply -f -", PULL, &[]).await;
+            let change = async {
+                let patch = r#"patch mpull llama --type=merge -p {"spec":{"model":"other:1"}}"#;
+                printed(side, &namespace, patch, "", &[]).await;
+                printed(side, &namespace, "delete mpull llama", "", &[]).await;
+            };
+            let arguments = ["get", "mpull", "-w", "--output-watch-events", "-n", &namespace];
+            let lines = side.kubectl_lines(&arguments, 4, change).await;
+            let bare = |line: &String| {
+                line.split_whitespace().filter(|word| !word.ends_with('s')).collect::<Vec<_>>().join(" ")
+            };
+            seen.push(lines.iter().map(bare).collect::<Vec<_>>());
+        }
+        assert_eq!(seen[0], seen[1]);
+    });
+}
+
+#[test]
 fn an_editor_changes_an_object() {
     scenario(|| async {
         let scratch = Scratch::new();

@@ -75,7 +75,7 @@ fn config(name: &str, data: Value) -> Value {
     json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": data })
 }
 
-fn of<'a>(collection: &'a str, rest: &str) -> String {
+fn of(collection: &str, rest: &str) -> String {
     format!("{collection}{rest}")
 }
 

@@ -159,6 +159,35 @@ impl Side {
     }
 }
 
+impl Side {
+    /// The first lines that kubectl prints; `meanwhile` happens after the second one.
+    pub async fn kubectl_lines(
+        &self,
+        arguments: &[&str],
+        count: usize,
+        meanwhile: impl Future<Output = ()>,
+    ) -> Vec<String> {
+        use tokio::io::{AsyncBufReadExt, BufReader};
+        let mut command = Command::new(program("kubectl"));
+        let home = SCRATCH.join(&format!("home-{}", self.name));
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig).env("HOME", home).kill_on_drop(true);
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("kubectl starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output is a pipe")).lines();
+        let mut next = async || {
+            let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await;
+            let line = line.unwrap_or_else(|_| panic!("kubectl {arguments:?} is silent")).expect("it can be read");
+            line.expect("another line")
+        };
+        let mut seen = vec![next().await, next().await];
+        meanwhile.await;
+        while seen.len() < count {
+            seen.push(next().await);
+        }
+        seen
+    }
+}
+
 /// The real API server, with Drover's definitions.
 pub async fn real() -> Side {
     let start = async || {
@@ -210,6 +239,13 @@ pub fn clean(value: &mut Value) {
             // What a column of Kubernetes' own means is said in other words.
             if fields.contains_key("priority") && fields.contains_key("format") {
                 fields.remove("description");
+            }
+            // They are sorted by times, which differ.
+            if let Some(Value::Array(managers)) = fields.get_mut("managedFields") {
+                managers.sort_by_key(|owned| {
+                    let text = |name: &str| owned[name].as_str().unwrap_or_default().to_owned();
+                    (text("operation"), text("manager"), text("subresource"))
+                });
             }
             // Lists of fields tell which addresses a service has.
             for name in ["f:clusterIP", "f:clusterIPs", "f:ipFamilies", "f:ipFamilyPolicy"] {
