@@ -98,10 +98,10 @@ async fn read(body: Body) -> Result<Bytes, Failure> {
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| Failure::bad_request(format!("reading the body: {error}")))?;
         length += chunk.len();
-        match length {
-            ..=BODY_LIMIT => bytes.extend_from_slice(&chunk),
-            ..=READ_LIMIT => bytes.clear(),
-            _ => break,
+        if length <= BODY_LIMIT {
+            bytes.extend_from_slice(&chunk);
+        } else if length > READ_LIMIT {
+            break;
         }
     }
     if length > BODY_LIMIT { Err(Failure::too_large(BODY_LIMIT)) } else { Ok(bytes.freeze()) }
