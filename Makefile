@@ -1,6 +1,8 @@
 # make stack   the real parts that the tests run against (once; minutes)
 # make build   the drover program
 # make test    everything that must hold before a change is taken
+# make fuzz    feeds nonsense to whatever reads bytes from outside, for FUZZ_SECONDS (60) each
+# make bench   how Drover keeps to its goals of speed, in one table (10 min); BENCH="scale mirror" runs these parts only
 # make demo    a tour with real parts; DEMO_EXIT=1 ends it instead of leaving it running
 # make clean   removes what cargo built; the stack stays
 
@@ -12,7 +14,7 @@ export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CACHE)/target)
 STACK = source "$(CACHE)/stack/env" &&
 need = command -v $(1) >/dev/null || { echo "$(1) is missing; install $(2)"; exit 1; }
 
-.PHONY: stack build test demo clean compilers
+.PHONY: stack build test fuzz bench demo clean compilers
 
 stack: compilers
 	@$(call need,go,Go 1.26 or newer: https://go.dev/dl)
@@ -26,6 +28,13 @@ test: stack
 	cargo clippy --locked --all-targets -- -D warnings
 	$(STACK) "$$DROVER_STACK_BIN/cargo-deny" --locked check bans licenses sources
 	$(STACK) cargo test --locked
+
+fuzz: compilers
+	tests/fuzz/run.sh
+
+bench: stack
+	@tests/stack/build.sh nginx
+	$(STACK) cargo bench --locked --bench bench -- $(BENCH)
 
 demo: stack
 	@test -x "$$CARGO_TARGET_DIR/debug/examples/demo" || echo "demo: building Drover for the first time takes about 4 min on 2 cores"

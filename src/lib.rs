@@ -8,6 +8,8 @@ pub mod cluster;
 pub mod controller;
 pub mod domain;
 pub mod gateway;
+pub mod health;
+pub mod mirror;
 pub mod ollama;
 pub mod ports;
 pub mod routing_table;

@@ -3,9 +3,11 @@
 //! Each setting has one name. In the file it is a key (`log-format: json`), in the environment `DROVER_LOG_FORMAT`,
 //! as a flag `--log-format`.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration,
+};
 
-use crate::domain::duration::HumanDuration;
+use crate::domain::{duration::HumanDuration, model_name::ModelName, size::ByteSize, upstream::Upstreams};
 
 /// Where a value was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +74,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "The only namespace to look at; empty: all of them for the controller, `default` for the gateway",
         default: "",
     },
-    Setting { scope: ALL, name: "health-listen", help: "Address of /livez and /readyz", default: "127.0.0.1:11438" },
+    Setting {
+        scope: ALL,
+        name: "health-listen",
+        help: "Address of /livez, /readyz, /metrics and /health/models",
+        default: "127.0.0.1:11438",
+    },
     Setting {
         scope: ALL,
         name: "drain-timeout",
@@ -103,10 +110,79 @@ pub const SETTINGS: &[Setting] = &[
         help: "How often each node is looked at",
         default: "5s",
     },
+    Setting { scope: &[Scope::Controller], name: "max-pulls", help: "How many nodes may pull at once", default: "128" },
+    Setting {
+        scope: &[Scope::Controller],
+        name: "mirror-url",
+        help: "Where the controller reaches the mirror; empty: nodes pull from registries directly",
+        default: "",
+    },
+    Setting {
+        scope: &[Scope::Controller],
+        name: "mirror-advertise",
+        help: "Where nodes reach the mirror; empty: at mirror-url",
+        default: "",
+    },
     Setting {
         scope: &[Scope::Controller, Scope::Mirror],
         name: "mirror-key-file",
         help: "File with the key by which the controller and the mirror know each other",
+        default: "",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "mirror-listen",
+        help: "Address that nodes pull from",
+        default: "127.0.0.1:11437",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "mirror-cache-size",
+        help: "The most bytes of models that the mirror keeps, such as 500GiB; 0: as many as fit on the disk",
+        default: "0",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "mirror-bandwidth",
+        help: "Bytes per second that the mirror takes from registries, such as 50MB; 0: no limit",
+        default: "0",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "mirror-open",
+        help: "Whether anybody who reaches the mirror may pull public models by their names",
+        default: "false",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "upstream",
+        help: "Registries by the beginnings of models' names: PREFIX=URL, separated by commas; =URL is for names \
+               without a host. May be given several times",
+        default: "",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "upstream-auth-file",
+        help: "A docker config.json with the logins at registries",
+        default: "",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "upstream-ca-file",
+        help: "Certificates in PEM form to trust besides the system's",
+        default: "",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "mirror-push-keys-file",
+        help: "Public keys of the Ollama servers and people who may push, one a line as in id_ed25519.pub; empty: \
+               whoever has the mirror's key, or reaches the mirror on this machine",
+        default: "",
+    },
+    Setting {
+        scope: &[Scope::Mirror],
+        name: "mirror-offer",
+        help: "Names of models to list as available besides those that the mirror has and finds, separated by commas",
         default: "",
     },
     Setting {
@@ -116,6 +192,9 @@ pub const SETTINGS: &[Setting] = &[
         default: "60s",
     },
 ];
+
+/// Lists that may be given as several flags.
+pub const REPEATABLE: &[&str] = &["upstream"];
 
 /// The settings of a process, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,8 +217,32 @@ pub struct Settings {
     pub gateways: Vec<String>,
     /// How often each node is looked at.
     pub probe_interval: Duration,
+    /// How many nodes may pull at once.
+    pub max_pulls: usize,
+    /// The mirror as the controller reaches it.
+    pub mirror_url: Option<String>,
+    /// The mirror as nodes reach it.
+    pub mirror_advertise: Option<String>,
     /// File with the key that the controller and the mirror share.
     pub mirror_key_file: Option<PathBuf>,
+    /// Address of the mirror.
+    pub mirror_listen: SocketAddr,
+    /// The most bytes that the mirror keeps; 0: as many as fit.
+    pub mirror_cache_size: ByteSize,
+    /// Bytes per second that the mirror takes from registries; 0: no limit.
+    pub mirror_bandwidth: ByteSize,
+    /// Whether public models can be pulled from the mirror by name.
+    pub mirror_open: bool,
+    /// Registries by the beginnings of models' names.
+    pub upstream: Upstreams,
+    /// File with the logins at registries.
+    pub upstream_auth_file: Option<PathBuf>,
+    /// File with certificates to trust.
+    pub upstream_ca_file: Option<PathBuf>,
+    /// File with the keys of those who may push to the mirror.
+    pub mirror_push_keys_file: Option<PathBuf>,
+    /// Models that the mirror offers by name.
+    pub mirror_offer: Vec<ModelName>,
     /// How long a request may wait for a node.
     pub queue_timeout: Duration,
 }
@@ -225,7 +328,19 @@ impl Settings {
             data_dir: reader.path("data-dir"),
             gateways: reader.urls("gateways"),
             probe_interval: reader.read("probe-interval", DURATION, HumanDuration::default()).0,
+            max_pulls: reader.read("max-pulls", COUNT, NonZeroUsize::MIN).get(),
+            mirror_url: reader.server("mirror-url"),
+            mirror_advertise: reader.server("mirror-advertise"),
             mirror_key_file: reader.path("mirror-key-file"),
+            mirror_listen: reader.read("mirror-listen", ADDRESS, UNSET),
+            mirror_cache_size: reader.read("mirror-cache-size", SIZE, ByteSize::default()),
+            mirror_bandwidth: reader.read("mirror-bandwidth", SIZE, ByteSize::default()),
+            mirror_open: reader.read("mirror-open", "write true or false", false),
+            upstream: reader.read("upstream", UPSTREAM, Upstreams::default()),
+            upstream_auth_file: reader.path("upstream-auth-file"),
+            upstream_ca_file: reader.path("upstream-ca-file"),
+            mirror_push_keys_file: reader.path("mirror-push-keys-file"),
+            mirror_offer: reader.names("mirror-offer"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
         };
         if settings.probe_interval < Duration::from_millis(100) {
@@ -236,7 +351,11 @@ impl Settings {
 }
 
 const ADDRESS: &str = "write an IP address and a port, such as 127.0.0.1:8080";
+const COUNT: &str = "write a number from 1 on";
 const DURATION: &str = "write a duration such as 30s or 5m";
+const SIZE: &str = "write bytes, or a number and a unit, such as 500MB or 100GiB";
+const UPSTREAM: &str = "write PREFIX=URL pairs, separated by commas, each prefix once, the URLs with http:// or https:// \
+                        and nothing but host, port and path";
 const UNSET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 struct Reader<'a> {
@@ -260,6 +379,15 @@ impl Reader<'_> {
         })
     }
 
+    fn names(&mut self, name: &str) -> Vec<ModelName> {
+        let text = self.text(name);
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        names.map(str::parse).collect::<Result<_, _>>().unwrap_or_else(|_| {
+            self.fault(name, "write model names such as llama3.2:3b, separated by commas");
+            Vec::new()
+        })
+    }
+
     fn urls(&mut self, name: &str) -> Vec<String> {
         let text = self.text(name);
         let urls: Vec<String> = text.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
@@ -272,6 +400,19 @@ impl Reader<'_> {
             self.fault(name, "write http:// or https:// URLs without credentials, separated by commas");
         }
         urls
+    }
+
+    /// A server by scheme, host and port: no path, which a model's name has no place for.
+    fn server(&mut self, name: &str) -> Option<String> {
+        let text = self.text(name);
+        let bare = |url: &reqwest::Url| {
+            let has_more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+            matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.has_host() && !has_more
+        };
+        if !text.is_empty() && !reqwest::Url::parse(&text).is_ok_and(|url| bare(&url)) {
+            self.fault(name, "write http:// or https://, a host and a port, without a path or credentials");
+        }
+        Some(text.trim_end_matches('/').to_owned()).filter(|text| !text.is_empty())
     }
 
     fn fault(&mut self, name: &str, advice: &str) {

@@ -1,7 +1,7 @@
 //! Owns every task. A service that ends, for whatever reason, ends the process: a half-working process that looks
 //! alive is worse than a restart. On SIGTERM or SIGINT everything is asked to finish and given time to.
 
-use std::{collections::HashMap, fmt::Display, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt::Display, future::Future, io, sync::Arc, time::Duration};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -28,6 +28,14 @@ pub enum Ended {
     /// Not everything finished in time.
     #[error("not finished within {0:?}: {1}")]
     NotDrained(Duration, String),
+}
+
+/// Does file work, which would hold up everything else, on a thread that is there for it.
+///
+/// # Errors
+/// Those of the work; also when it panics.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Owns the services of a process.

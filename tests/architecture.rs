@@ -205,12 +205,14 @@ const PURE: &[&str] = &[
     "controller/node/status",
     "controller/pull/plan",
     "controller/pull/status",
+    "controller/pull/transitions",
     "controller/version/plan",
     "controller/version/status",
     "controller/deployment/status",
     "routing_table/compile",
     "standalone/patch",
     "standalone/schema",
+    "health/facts",
 ];
 
 #[test]
@@ -288,6 +290,16 @@ fn the_table_that_requests_read_knows_no_kubernetes() {
 }
 
 #[test]
+fn the_health_of_models_is_read_from_objects_alone() {
+    let all = sources();
+    let modules =
+        ["crate::api", "crate::cluster", "crate::domain", "crate::supervisor", "crate::telemetry", "crate::health"];
+    let crates = dependencies();
+    let allowed: Vec<&str> = modules.into_iter().chain(crates.iter().map(String::as_str)).collect();
+    must_be_empty("health may use api, cluster and domain", check_uses(&all, &["health"], &allowed));
+}
+
+#[test]
 fn nodes_are_spoken_to_without_knowing_kubernetes() {
     let all = sources();
     let words = ["kube", "kube_runtime", "k8s_openapi", "cluster", "api"];
@@ -317,7 +329,7 @@ fn only_cluster_makes_a_kubernetes_client_or_an_api_handle() {
     let imports = |source: &Source| {
         source.lines_with(|line| line.trim_start().starts_with("use kube::{") && has_word(line, "Client"))
     };
-    let others = all.iter().filter(|source| !source.is_in(&["cluster", "gateway", "ollama"]));
+    let others = all.iter().filter(|source| !source.is_in(&["cluster", "gateway", "mirror", "ollama"]));
     let breaches = others.flat_map(|source| [source.naming(&words), imports(source)].concat()).collect();
     must_be_empty("go through crate::cluster", breaches);
 }
@@ -344,13 +356,28 @@ fn only_the_embedded_api_and_the_records_speak_sql() {
 }
 
 #[test]
-fn only_ollama_and_gateway_call_http_servers() {
+fn the_mirror_never_touches_kubernetes() {
     let all = sources();
-    let others = all.iter().filter(|source| !source.is_in(&["ollama", "gateway"]));
+    let modules =
+        ["crate::ports", "crate::domain", "crate::mirror", "crate::settings", "crate::supervisor", "crate::telemetry"];
+    let crates = dependencies();
+    let crates =
+        crates.iter().map(String::as_str).filter(|name| !matches!(*name, "kube" | "kube_runtime" | "k8s_openapi"));
+    let allowed: Vec<&str> = modules.into_iter().chain(crates).collect();
+    must_be_empty(
+        "mirror may use ports, domain, settings, supervisor and telemetry, and no Kubernetes",
+        check_uses(&all, &["mirror"], &allowed),
+    );
+}
+
+#[test]
+fn only_ollama_gateway_and_mirror_call_http_servers() {
+    let all = sources();
+    let others = all.iter().filter(|source| !source.is_in(&["ollama", "gateway", "mirror"]));
     // settings.rs checks URLs with reqwest's parser, which calls nobody.
     let breaches = others
         .flat_map(|source| source.lines_with(|line| has_word(line, "reqwest") && !has_word(line, "reqwest::Url")));
-    must_be_empty("outgoing HTTP belongs to ollama and gateway", breaches.collect());
+    must_be_empty("outgoing HTTP belongs to ollama, gateway and mirror", breaches.collect());
 }
 
 #[test]
@@ -511,7 +538,7 @@ mod the_scanner {
     #[test]
     fn reads_all_of_src_and_the_dependencies() {
         let all = sources();
-        for place in ["domain", "gateway", "cluster", "supervisor", "routing_table/compile", "main"] {
+        for place in ["domain", "gateway", "mirror", "cluster", "supervisor", "routing_table/compile", "main"] {
             assert!(all.iter().any(|source| source.is_in(&[place])), "src/{place} is gone: correct the rules");
         }
         let crates = dependencies();

@@ -31,9 +31,10 @@ pub const DIGEST_PATTERN: &str = "^sha256:[0-9a-f]{64}$";
     printcolumn(name = "Progress", type_ = "integer", json_path = ".status.progress"),
     printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.readyNodes"),
     printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredNodes"),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.resolved.id"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Digest", type_ = "string", json_path = ".status.resolved.digest", priority = "1"),
+    printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority", priority = "1"),
     printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must have at most 63 characters")
 )]
@@ -51,10 +52,29 @@ pub struct ModelPullSpec {
     /// How failed attempts are repeated.
     #[serde(default)]
     pub retry: Retry,
-    /// When a node that has the model is asked to pull it again.
+    /// What happens when the tag moves.
     #[serde(default)]
     pub update_policy: UpdatePolicy,
-    /// The digest that nodes must hold; another one is a fault, not something to overwrite.
+    /// With `updatePolicy: Always`: how often the tag is looked up.
+    #[serde(default = "default_check_interval")]
+    #[x_kube(validation = ("duration(self) >= duration('10s')", "must be at least 10s"))]
+    pub check_interval: HumanDuration,
+    /// What becomes of the model on the nodes when this object is deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+    /// On how many nodes this pull may run at once; unset: on all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub parallelism: Option<u32>,
+    /// Where pulls wait for each other, the highest goes first, then the one that waits longest.
+    #[serde(default)]
+    #[schemars(range(min = -1000, max = 1000))]
+    pub priority: i32,
+    /// The Secret with the login at the model's registry; needs a mirror, because nodes can't log in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_secret: Option<PullSecret>,
+    /// The digest that nodes must hold, as nodes or the registry report it. With a mirror, a node that holds another
+    /// one pulls this; without, that is a fault, not something to overwrite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DIGEST_PATTERN))]
     pub digest: Option<String>,
@@ -87,12 +107,32 @@ impl Default for Retry {
     }
 }
 
-/// When a node that has the model is asked to pull it again.
+/// What happens when the tag moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UpdatePolicy {
-    /// Never: having the tag is enough.
+    /// Nothing: having the tag is enough.
     #[default]
     IfNotPresent,
+    /// Nodes pull what it stands for now. Until then they serve what they have.
+    Always,
+}
+
+/// What becomes of the model on the nodes when the object is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// It stays.
+    #[default]
+    Retain,
+    /// It is deleted where Drover put it, unless another object wants it there.
+    Delete,
+}
+
+/// A Secret of type `kubernetes.io/dockerconfigjson` in the object's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PullSecret {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// Where a pull stands.
@@ -135,6 +175,12 @@ pub struct Resolved {
     pub tag: String,
     /// The digest as nodes report it.
     pub digest: String,
+    /// Its first digits, as `ollama ls` shows them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// The registry's digest, where it is known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub upstream_digest: String,
     /// Bytes on a node's disk.
     pub size_bytes: i64,
 }
@@ -165,6 +211,12 @@ pub struct NodePull {
     /// The digest as the node reports it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub digest: String,
+    /// True where the model was before Drover: it stays there, whatever the deletion policy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
+    /// What is wrong, as a word for programs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
     /// What it is doing, or what is wrong and what to do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
@@ -178,6 +230,10 @@ impl HasConditions for ModelPull {
 
 fn default_timeout() -> HumanDuration {
     HumanDuration::from_secs(300)
+}
+
+fn default_check_interval() -> HumanDuration {
+    HumanDuration::from_secs(3600)
 }
 
 fn default_initial_delay() -> HumanDuration {

@@ -106,6 +106,9 @@ pub struct OllamaNodeStatus {
     /// Names of the models in memory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loaded: Vec<String>,
+    /// Names of models that Drover put on this node, or is about to; the others were there before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pulled: Vec<String>,
     /// The aliases by which this node holds model versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<NodeVersion>,
@@ -146,6 +149,11 @@ impl OllamaNode {
             Some(ready) => Err(&ready.message),
             None => Err("it was not looked at yet"),
         }
+    }
+
+    /// Whether Drover put this model there, or is about to.
+    pub fn is_pulled(&self, name: &str) -> bool {
+        self.status.as_ref().is_some_and(|status| status.pulled.iter().any(|pulled| ModelName::same(pulled, name)))
     }
 
     /// The version it holds under `alias`, if its digest is the one expected.

@@ -8,11 +8,12 @@ use tracing::info;
 use crate::{
     cluster,
     gateway::{self, Gateway},
+    health::FleetHealth,
     ollama::Ollama,
     routing_table::feed,
     settings::Settings,
     supervisor::Supervisor,
-    telemetry::{Health, Readiness},
+    telemetry::{Health, Metrics, Readiness},
 };
 
 const TABLE_FILE: &str = "routing-table.json";
@@ -34,7 +35,8 @@ pub async fn run(settings: Settings) -> Result<(), String> {
         None => None,
     };
     let target = feed::Target { table: Arc::default(), file, readiness: Readiness::default() };
-    let answers = Health { readiness: target.readiness.clone(), ..Health::default() };
+    let (fleet, metrics) = (FleetHealth::new(target.readiness.clone()), Metrics::default());
+    let answers = Health { readiness: target.readiness.clone(), metrics: metrics.clone(), more: fleet.router() };
     supervisor.service("health", answers.serve(health, stop.clone()));
     feed::restore(&target);
 
@@ -48,9 +50,13 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     info!(%address, namespace, "answering requests");
     let gateway = Gateway::new(target.table.clone(), ollama, limits);
+    metrics.register(|registry| gateway.meters().register(registry));
     supervisor.service("gateway", gateway::serve(listener, gateway, stop));
 
     let client = cluster::connect().await?;
-    feed::start(&mut supervisor, client, &namespace, target);
+    let nodes = cluster::watch(&mut supervisor, &client, Some(&namespace));
+    let pulls = cluster::watch(&mut supervisor, &client, Some(&namespace));
+    fleet.keep_current(&mut supervisor, nodes.clone(), pulls, &metrics);
+    feed::start(&mut supervisor, client, &namespace, nodes, target);
     supervisor.run().await.map_err(|error| error.to_string())
 }

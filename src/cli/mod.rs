@@ -1,10 +1,15 @@
 //! The command line.
 
+mod client;
 mod controller;
 mod crds;
 mod gateway;
+mod mirror;
 mod options;
+mod push;
 mod rollout;
+mod tools;
+mod wait;
 
 use std::{fmt::Display, io, process::ExitCode};
 
@@ -19,6 +24,10 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// It was not understood: flags or settings are wrong (clap's own code).
 const MISUSED: u8 = 2;
+/// What was waited for did not come in time.
+const LATE: u8 = 2;
+/// Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
 
 #[derive(Parser)]
 #[command(
@@ -28,7 +37,8 @@ const MISUSED: u8 = 2;
     long_about = "Runs fleets of Ollama nodes the way Kubernetes runs pods.\n\n\
         You declare OllamaNode, ModelPull, ModelVersion and ModelDeployment objects with kubectl; `drover controller` \
         makes them so, and `drover gateway` answers requests by them.",
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong flags or settings.\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong flags or settings; `drover wait` also has 2 for not in time \
+        (0 with --warn-only) and 130 for interrupted.\n\
         Settings come from --config FILE, then DROVER_… variables, then flags; the later one wins."
 )]
 struct Cli {
@@ -47,9 +57,27 @@ enum Command {
             curl localhost:11435/api/chat -d '{\"model\": \"support-bot\", \"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}'\n\n\
             With --data-dir it starts and serves stable versions even while the Kubernetes API is away.")]
     Gateway(options::Options<options::Gateway>),
+    /// Let nodes pull models, each byte of which is fetched from its registry once
+    #[command(
+        after_help = "Example:\n  drover mirror --mirror-listen 10.0.0.5:11437 --data-dir /var/lib/drover --mirror-key-file key \\\n    \
+            --mirror-cache-size 500GiB --upstream team=https://registry.example/models\n\n\
+            The controller grants pulls by the key. Proxies are taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
+    )]
+    Mirror(tools::MirrorCommand),
+    /// See which models there are
+    #[command(subcommand)]
+    Models(tools::Models),
+    /// Bring a model of your own to a mirror, from which every node can pull it
+    #[command(after_help = "Examples:\n  drover push llama.gguf team/llama:1\n  \
+            drover push Modelfile team/support-bot:7 --adapter lora.gguf --mirror http://mirror.example:11437\n\n\
+            A Modelfile means what it means to `ollama create`. What the mirror has already is not sent again.")]
+    Push(push::Push),
     /// See and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::Rollout),
+    /// Wait for something, for scripts
+    #[command(subcommand)]
+    Wait(wait::Wait),
     /// Print the CustomResourceDefinitions as YAML
     #[command(after_help = "Example:\n  drover crds | kubectl apply --server-side -f -")]
     Crds(crds::Crds),
@@ -72,22 +100,30 @@ pub fn main() -> ExitCode {
     };
     // Fails only when a provider is in place already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let done = |result: Result<(), String>| result.map(|()| DONE);
     let result = match cli.command {
-        Command::Controller(options) => serve(options, |settings| runtime.block_on(controller::run(settings))),
-        Command::Gateway(options) => serve(options, |settings| runtime.block_on(gateway::run(settings))),
-        Command::Rollout(command) => runtime.block_on(rollout::run(command)),
-        Command::Crds(command) => crds::run(&command),
+        Command::Controller(options) => done(serve(options, |settings| runtime.block_on(controller::run(settings)))),
+        Command::Gateway(options) => done(serve(options, |settings| runtime.block_on(gateway::run(settings)))),
+        Command::Mirror(command) => done(match command.tool {
+            Some(tool) => runtime.block_on(tools::run(tool)),
+            None => serve(command.server, |settings| runtime.block_on(mirror::run(settings))),
+        }),
+        Command::Models(command) => done(runtime.block_on(tools::models(command))),
+        Command::Push(command) => done(runtime.block_on(push::run(command))),
+        Command::Rollout(command) => done(runtime.block_on(rollout::run(command))),
+        Command::Wait(command) => runtime.block_on(wait::run(command)),
+        Command::Crds(command) => done(crds::run(&command)),
         Command::Version => {
             println!("drover {}", env!("CARGO_PKG_VERSION"));
-            Ok(())
+            Ok(DONE)
         }
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "drover", &mut io::stdout());
-            Ok(())
+            Ok(DONE)
         }
     };
     match result {
-        Ok(()) => ExitCode::from(DONE),
+        Ok(code) => ExitCode::from(code),
         Err(error) => fail(FAILED, &error),
     }
 }

@@ -2,9 +2,9 @@
 
 use std::{fs, marker::PhantomData, path::PathBuf};
 
-use clap::{Arg, ArgMatches, Args, FromArgMatches, builder::PathBufValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, builder::PathBufValueParser};
 
-use crate::settings::{self, Faults, Layer, SETTINGS, Scope, Setting, Settings};
+use crate::settings::{self, Faults, Layer, REPEATABLE, SETTINGS, Scope, Setting, Settings};
 
 const CONFIG: &str = "config";
 
@@ -26,6 +26,13 @@ pub struct Gateway;
 
 impl Command for Gateway {
     const SCOPE: Scope = Scope::Gateway;
+}
+
+/// `drover mirror`.
+pub struct Mirror;
+
+impl Command for Mirror {
+    const SCOPE: Scope = Scope::Mirror;
 }
 
 /// The flags of a command as they were given.
@@ -67,7 +74,10 @@ impl<C: Command> Options<C> {
 
 impl<C: Command> FromArgMatches for Options<C> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let value = |name: &str| matches.get_one::<String>(name).cloned();
+        let value = |name: &str| {
+            let values: Vec<&str> = matches.get_many::<String>(name)?.map(String::as_str).collect();
+            Some(values.join(","))
+        };
         let flags = flags_of::<C>().filter_map(|setting| Some((setting.name.to_owned(), value(setting.name)?)));
         Ok(Self { config: matches.get_one::<PathBuf>(CONFIG).cloned(), flags: flags.collect(), command: PhantomData })
     }
@@ -95,6 +105,7 @@ impl<C: Command> Args for Options<C> {
                 Arg::new(setting.name)
                     .long(setting.name)
                     .value_name("VALUE")
+                    .action(if REPEATABLE.contains(&setting.name) { ArgAction::Append } else { ArgAction::Set })
                     .help(format!("{}{default}", setting.help)),
             )
         })

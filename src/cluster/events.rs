@@ -1,20 +1,30 @@
 //! Events on objects, on transitions only.
 
+use std::sync::Arc;
+
 use kube::Client;
 use kube_runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::Kind;
 
 /// Publishes events; cheap to clone.
 #[derive(Clone)]
-pub struct Events(Recorder);
+pub struct Events {
+    recorder: Recorder,
+    turns: Arc<Semaphore>,
+}
+
+/// Few, because nothing depends on events: they are not to hold up statuses.
+const AT_ONCE: usize = 4;
 
 impl Events {
     /// Events reported by the controller.
     pub fn new(client: &Client) -> Self {
         let instance = std::env::var("HOSTNAME").ok();
-        Self(Recorder::new(client.clone(), Reporter { controller: "drover-controller".into(), instance }))
+        let recorder = Recorder::new(client.clone(), Reporter { controller: "drover-controller".into(), instance });
+        Self { recorder, turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Says what happened to an object. An event that can't be written is logged: nothing depends on it.
@@ -26,7 +36,9 @@ impl Events {
             action: reason.into(),
             secondary: None,
         };
-        if let Err(error) = self.0.publish(&event, &object.object_ref(&())).await {
+        // Closed by nobody.
+        let _turn = self.turns.acquire().await;
+        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
             warn!(%error, reason, "an event could not be written");
         }
     }

@@ -1,12 +1,18 @@
-//! The only code that talks to the Kubernetes API: watches, status writes, events.
+//! The only code that talks to the Kubernetes API: watches, status writes, events, logins in Secrets.
 
 mod events;
+mod follow;
+mod index;
+mod secrets;
 mod watch;
 mod write;
 
 pub use events::Events;
+pub use follow::{Follower, Objects, Sight};
+pub use index::{Index, Words};
 pub use kube::Client;
-pub use watch::{Change, Watched};
+pub use secrets::registry_login;
+pub use watch::{Change, Changed, Watched};
 pub use write::{Precondition, annotate, apply_status, set_finalizer};
 
 use std::fmt::Debug;
@@ -62,7 +68,20 @@ pub fn watch<K: Kind>(supervisor: &mut Supervisor, client: &Client, namespace: O
 where
     DeserializeGuard<K>: Kind,
 {
-    let (watched, service) = Watched::new(api(client, namespace));
+    watch_by(supervisor, client, namespace, |_| Vec::new())
+}
+
+/// The same, and finds objects by words.
+pub fn watch_by<K: Kind>(
+    supervisor: &mut Supervisor,
+    client: &Client,
+    namespace: Option<&str>,
+    words: Words<K>,
+) -> Watched<K>
+where
+    DeserializeGuard<K>: Kind,
+{
+    let (watched, service) = Watched::new(api(client, namespace), words);
     let stop = supervisor.stop_token();
     supervisor.service(&format!("{} watch", K::kind(&())), async move {
         stop.run_until_cancelled(service).await.unwrap_or(Ok(()))

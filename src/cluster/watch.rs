@@ -9,17 +9,23 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use kube::{Api, core::DeserializeGuard};
+use kube::{
+    Api,
+    core::{DeserializeGuard, ObjectMeta},
+};
 use kube_runtime::{
     WatchStreamExt,
-    reflector::{self, Store, store::Writer},
+    reflector::{self, ObjectRef, Store, store::Writer},
     utils::Backoff,
     watcher::{self, Event},
 };
 use tokio::sync::{broadcast, watch};
 use tracing::{error, warn};
 
-use super::Kind;
+use super::{
+    Kind,
+    index::{Index, Words},
+};
 
 /// Below the idle limits of common load balancers, so that a connection they dropped silently is noticed.
 const WATCH_SECONDS: u32 = 200;
@@ -30,24 +36,55 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 /// What changed.
 #[derive(Clone, Debug)]
 pub enum Change<K: Kind> {
-    /// One object, in the state after the change or, when it is gone, before.
-    One(Arc<K>),
+    /// One object.
+    One(Changed<K>),
     /// Any number of them.
     Many,
+}
+
+/// One object before and after a change.
+#[derive(Clone, Debug)]
+pub struct Changed<K> {
+    /// `None`: it is new.
+    pub before: Option<Arc<K>>,
+    /// `None`: it is gone.
+    pub after: Option<Arc<K>>,
+}
+
+impl<K> Changed<K> {
+    /// The object in each state that it was in.
+    pub fn states(&self) -> impl Iterator<Item = &Arc<K>> {
+        self.before.iter().chain(&self.after)
+    }
+}
+
+impl<K: Kind> Changed<K> {
+    /// Whether nothing but the status changed: a change of the spec raises the generation.
+    pub fn is_of_status_only(&self) -> bool {
+        let but_version = |object: &Arc<K>| ObjectMeta { resource_version: None, ..object.meta().clone() };
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) => but_version(before) == but_version(after),
+            _ => false,
+        }
+    }
 }
 
 /// The watched objects of one kind.
 #[derive(Clone)]
 pub struct Watched<K: Kind> {
     store: Store<K>,
+    index: Index<K>,
     changes: broadcast::Sender<Change<K>>,
     complete: watch::Receiver<bool>,
     unreadable: Arc<AtomicBool>,
 }
 
 impl<K: Kind> Watched<K> {
-    /// A view of the objects behind `api`, and the service that keeps it current.
-    pub fn new(api: Api<DeserializeGuard<K>>) -> (Self, impl Future<Output = Result<(), String>> + Send + 'static)
+    /// A view of the objects behind `api`, which are also found by words, and the service that keeps it current.
+    pub fn new(
+        api: Api<DeserializeGuard<K>>,
+        words: Words<K>,
+    ) -> (Self, impl Future<Output = Result<(), String>> + Send + 'static)
     where
         DeserializeGuard<K>: Kind,
     {
@@ -55,8 +92,17 @@ impl<K: Kind> Watched<K> {
         let (changes, _) = broadcast::channel(REMEMBERED_CHANGES);
         let (completed, complete) = watch::channel(false);
         let unreadable = Arc::<AtomicBool>::default();
-        let keeper = Keeper { writer, changes: changes.clone(), completed, unreadable: unreadable.clone() };
-        (Self { store, changes, complete, unreadable }, keeper.keep_current(api))
+        let index = Index::new(words);
+        let (reader, index_kept) = (store.clone(), index.clone());
+        let keeper = Keeper {
+            writer,
+            reader,
+            index: index_kept,
+            changes: changes.clone(),
+            completed,
+            unreadable: unreadable.clone(),
+        };
+        (Self { store, index, changes, complete, unreadable }, keeper.keep_current(api))
     }
 
     /// The objects, for code that needs the store itself.
@@ -103,21 +149,37 @@ impl<K: Kind> Watched<K> {
         self.picked(|object| object.meta().namespace.as_deref() == Some(namespace))
     }
 
+    /// The objects of one namespace that satisfy `pick`, by name.
+    pub fn find(&self, namespace: &str, pick: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        self.picked(|object| object.meta().namespace.as_deref() == Some(namespace) && pick(object))
+    }
+
     /// Every object, by namespace and name.
     pub fn all(&self) -> Vec<Arc<K>> {
         self.picked(|_| true)
     }
 
-    fn picked(&self, pick: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        let mut objects = self.store.state_filter(pick);
-        objects.sort_by(|a, b| (&a.meta().namespace, &a.meta().name).cmp(&(&b.meta().namespace, &b.meta().name)));
-        objects
+    /// The objects of one namespace that have a word, by name.
+    pub fn having(&self, namespace: &str, word: &str) -> Vec<Arc<K>> {
+        let found = self.index.having(namespace, word);
+        sorted(found.iter().filter_map(|object| self.store.get(object)).collect())
     }
+
+    fn picked(&self, pick: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        sorted(self.store.state_filter(pick))
+    }
+}
+
+fn sorted<K: Kind>(mut objects: Vec<Arc<K>>) -> Vec<Arc<K>> {
+    objects.sort_by(|a, b| (&a.meta().namespace, &a.meta().name).cmp(&(&b.meta().namespace, &b.meta().name)));
+    objects
 }
 
 /// Keeps a store current and tells of it.
 struct Keeper<K: Kind> {
     writer: Writer<K>,
+    reader: Store<K>,
+    index: Index<K>,
     changes: broadcast::Sender<Change<K>>,
     completed: watch::Sender<bool>,
     unreadable: Arc<AtomicBool>,
@@ -129,7 +191,7 @@ impl<K: Kind> Keeper<K> {
         DeserializeGuard<K>: Kind,
     {
         let config = watcher::Config::default().timeout(WATCH_SECONDS);
-        let mut events = watcher::watcher(api, config).backoff(Reconnect(FIRST_RETRY)).boxed();
+        let mut events = watcher::watcher(api, config).backoff(Reconnect::default()).boxed();
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.take(event),
@@ -146,22 +208,32 @@ impl<K: Kind> Keeper<K> {
             self.unreadable.store(true, Ordering::Relaxed);
             return;
         };
-        self.writer.apply_watcher_event(&event);
-        let change = match event {
-            Event::Apply(object) | Event::Delete(object) => Change::One(Arc::new(object)),
-            Event::InitDone => Change::Many,
-            Event::Init | Event::InitApply(_) => return,
+        let key = match &event {
+            Event::Apply(object) | Event::Delete(object) => Some(ObjectRef::from_obj(object)),
+            Event::Init | Event::InitApply(_) | Event::InitDone => None,
         };
-        if matches!(change, Change::Many) {
-            self.completed.send_replace(true);
-        }
+        let before = key.as_ref().and_then(|key| self.reader.get(key));
+        self.writer.apply_watcher_event(&event);
+        let change = match (event, key) {
+            (_, Some(key)) => {
+                let after = self.reader.get(&key);
+                self.index.replace(before.as_deref(), after.as_deref());
+                Change::One(Changed { before, after })
+            }
+            (Event::InitDone, None) => {
+                self.index.replace_all(&self.reader.state());
+                self.completed.send_replace(true);
+                Change::Many
+            }
+            (_, None) => return,
+        };
         // Nobody listens yet, or any more: the store has it all the same.
         let _ = self.changes.send(change);
     }
 }
 
 /// What to do about the faults that don't go away by themselves.
-fn advice(error: &watcher::Error) -> &'static str {
+pub(super) fn advice(error: &watcher::Error) -> &'static str {
     let status = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
@@ -176,7 +248,7 @@ fn advice(error: &watcher::Error) -> &'static str {
 }
 
 /// The event, unless its object can't be read: one bad object must not stop the others.
-fn readable<K: Kind>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
+pub(super) fn readable<K: Kind>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
     let object = |guard: DeserializeGuard<K>| match guard.0 {
         Ok(mut object) => {
             object.meta_mut().managed_fields = None;
@@ -198,7 +270,13 @@ fn readable<K: Kind>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
 }
 
 /// Waits between attempts to watch: short, because rollbacks must arrive soon after an outage.
-struct Reconnect(Duration);
+pub(super) struct Reconnect(Duration);
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self(FIRST_RETRY)
+    }
+}
 
 impl Iterator for Reconnect {
     type Item = Duration;

@@ -20,7 +20,7 @@ pub enum Precondition {
     SameVersion,
 }
 
-/// Writes the whole status.
+/// Writes the whole status; gives the object's new version.
 ///
 /// # Errors
 /// Whatever the API says; 409 when the precondition fails.
@@ -29,7 +29,7 @@ pub async fn apply_status<K: Kind>(
     object: &K,
     status: &impl Serialize,
     precondition: Precondition,
-) -> Result<(), kube::Error> {
+) -> Result<Option<String>, kube::Error> {
     let mut metadata = json!({ "name": object.name_any() });
     if precondition == Precondition::SameVersion {
         metadata["resourceVersion"] = json!(object.resource_version());
@@ -41,7 +41,8 @@ pub async fn apply_status<K: Kind>(
         "status": status,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(&object.name_any(), &params, &Patch::Apply(body)).await.map(drop)
+    let written = api.patch_status(&object.name_any(), &params, &Patch::Apply(body)).await?;
+    Ok(written.resource_version())
 }
 
 /// Adds or removes a finalizer, on exactly this version of the object.

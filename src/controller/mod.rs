@@ -3,22 +3,24 @@
 
 pub mod deployment;
 mod driver;
+mod meters;
 pub mod node;
 pub mod pull;
 pub mod version;
+mod written;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use kube_runtime::reflector::ObjectRef;
 use sha2::{Digest, Sha256};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::{
     api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
     cluster::{self, Client, Events, Watched},
-    ports::{Gateways, NodeApi, NodeError},
+    ports::{Gateways, Mirror, NodeApi, NodeError},
     supervisor::{Jobs, Supervisor},
-    telemetry::Readiness,
+    telemetry::{Metrics, Readiness},
 };
 
 const REMEMBERED_POKES: usize = 4096;
@@ -52,12 +54,30 @@ impl Error {
 }
 
 /// How the controller behaves.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// The only namespace to look at.
     pub namespace: Option<String>,
     /// How often each node is looked at.
     pub probe_interval: Duration,
+    /// How many nodes may pull at once.
+    pub max_pulls: usize,
+    /// Where nodes reach the mirror.
+    pub mirror_advertise: String,
+    /// What makes pull tokens unguessable; the same key gives the same tokens.
+    pub mirror_key: Vec<u8>,
+}
+
+/// What the controller speaks to.
+pub struct Parts {
+    /// The Kubernetes API.
+    pub client: Client,
+    /// The nodes.
+    pub ollama: Arc<dyn NodeApi>,
+    /// The gateways.
+    pub gateways: Arc<dyn Gateways>,
+    /// The mirror, if there is one.
+    pub mirror: Option<Arc<dyn Mirror>>,
 }
 
 /// What every reconciler shares.
@@ -84,10 +104,16 @@ pub struct Context {
     pub versions: Watched<ModelVersion>,
     /// Watched objects.
     pub deployments: Watched<ModelDeployment>,
+    /// Nodes that this process has looked at, and whose status says so.
+    pub looked: watch::Sender<HashSet<ObjectRef<OllamaNode>>>,
+    /// What is counted.
+    pub meters: meters::Meters,
     /// Objects that something outside the API happened to.
     pub pokes: Pokes,
     /// Pulls under way.
-    pub pulling: pull::Pulling,
+    pub pulling: Arc<pull::Pulling>,
+    /// What the mirror lets nodes pull; `None` without a mirror.
+    pub grants: Option<Arc<pull::Grants>>,
 }
 
 /// Asks for an object to be looked at now.
@@ -117,6 +143,15 @@ impl Pokes {
 }
 
 impl Context {
+    fn objects(&self) -> meters::Objects {
+        meters::Objects {
+            nodes: self.nodes.clone(),
+            pulls: self.pulls.clone(),
+            versions: self.versions.clone(),
+            deployments: self.deployments.clone(),
+        }
+    }
+
     /// Eight hex digits for this installation and namespace, part of every alias.
     pub fn alias_id(&self, namespace: &str) -> String {
         let hash = Sha256::digest(format!("{}/{namespace}", self.cluster_uid));
@@ -124,39 +159,47 @@ impl Context {
     }
 }
 
-/// Hands every part of the controller to the supervisor.
+/// Hands every part of the controller to the supervisor; what they share comes back.
 ///
 /// # Errors
 /// When the cluster can't be asked for its uid.
 pub async fn start(
     supervisor: &mut Supervisor,
-    client: Client,
-    ollama: Arc<dyn NodeApi>,
-    gateways: Arc<dyn Gateways>,
+    parts: Parts,
     options: Options,
+    metrics: &Metrics,
     readiness: Readiness,
-) -> Result<(), kube::Error> {
+) -> Result<Arc<Context>, kube::Error> {
+    let Parts { client, ollama, gateways, mirror } = parts;
     let namespace = options.namespace.clone();
+    let grants = mirror.map(|mirror| {
+        Arc::new(pull::Grants::new(mirror, options.mirror_advertise.clone(), options.mirror_key.clone()))
+    });
     let context = Arc::new(Context {
         cluster_uid: cluster::uid(&client).await?,
-        nodes: cluster::watch(supervisor, &client, namespace.as_deref()),
-        pulls: cluster::watch(supervisor, &client, namespace.as_deref()),
+        nodes: cluster::watch_by(supervisor, &client, namespace.as_deref(), pull::words_of_node),
+        pulls: cluster::watch_by(supervisor, &client, namespace.as_deref(), pull::words_of_pull),
         versions: cluster::watch(supervisor, &client, namespace.as_deref()),
         deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
         events: Events::new(&client),
         jobs: supervisor.jobs(),
+        looked: watch::Sender::default(),
+        meters: meters::Meters::registered(metrics),
         pokes: Pokes::default(),
-        pulling: pull::Pulling::default(),
+        pulling: Arc::new(pull::Pulling::new(options.max_pulls, pull::Metrics::new(metrics))),
+        grants,
         client,
         ollama,
         gateways,
         options,
     });
+    metrics.register(|registry| registry.register_collector(Box::new(context.objects())));
     let stop = supervisor.stop_token();
     supervisor.service("node controller", node::run(context.clone(), stop.clone()));
     supervisor.service("pull controller", pull::run(context.clone(), stop.clone()));
     supervisor.service("version controller", version::run(context.clone(), stop.clone()));
     supervisor.service("deployment controller", deployment::run(context.clone(), stop.clone()));
+    let shared = context.clone();
     supervisor.service("readiness", async move {
         context.nodes.ready().await?;
         context.pulls.ready().await?;
@@ -166,5 +209,5 @@ pub async fn start(
         stop.cancelled().await;
         Ok::<(), String>(())
     });
-    Ok(())
+    Ok(shared)
 }

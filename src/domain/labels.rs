@@ -43,12 +43,31 @@ pub enum Operator {
     DoesNotExist,
 }
 
+/// The word that every object is found by.
+const EVERY: &str = "";
+
 impl NodeSelector {
+    /// A word that every node has that the selector picks; see [`words`].
+    pub fn word(&self) -> String {
+        self.match_labels.first_key_value().map_or_else(|| EVERY.to_owned(), |(key, value)| word(key, value))
+    }
+
     /// Whether a node with these labels is picked.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
             && self.match_expressions.iter().all(|requirement| requirement.is_met_by(labels))
     }
+}
+
+/// The words that an object with these labels is found by: [`NodeSelector::word`] is one of them if the selector
+/// picks the object.
+pub fn words(labels: &BTreeMap<String, String>) -> Vec<String> {
+    let every = std::iter::once(EVERY.to_owned());
+    every.chain(labels.iter().map(|(key, value)| word(key, value))).collect()
+}
+
+fn word(key: &str, value: &str) -> String {
+    format!("{key}={value}")
 }
 
 impl Requirement {

@@ -31,8 +31,7 @@ impl ModelName {
     /// Ollama compares without regard to case.
     pub fn same(a: &str, b: &str) -> bool {
         a == b
-            || matches!((a.parse::<Self>(), b.parse::<Self>()), (Ok(a), Ok(b))
-                if a.to_string().eq_ignore_ascii_case(&b.to_string()))
+            || matches!((parts(a), parts(b)), (Ok(a), Ok(b)) if a.iter().zip(b).all(|(a, b)| a.eq_ignore_ascii_case(b)))
     }
 }
 
@@ -40,36 +39,41 @@ impl FromStr for ModelName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let fault = |what: &str| {
+        let [host, namespace, model, tag] = parts(text).map_err(|what| {
             format!(
                 "{text:?} is not a model name ({what}): write model:tag, namespace/model:tag or host/namespace/model:tag"
             )
-        };
-        let (path, tag) = match text.rsplit_once(':') {
-            Some((path, tag)) if !tag.contains('/') => (path, tag),
-            _ => (text, DEFAULT_TAG),
-        };
-        let parts: Vec<&str> = path.split('/').collect();
-        let (host, namespace, model) = match parts[..] {
-            [model] => (DEFAULT_HOST, DEFAULT_NAMESPACE, model),
-            [namespace, model] => (DEFAULT_HOST, namespace, model),
-            [host, namespace, model] => (host, namespace, model),
-            _ => return Err(fault("it has more than three parts")),
-        };
-        let word = |part: &str, extra: &str| {
-            part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-                && part.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
-        };
-        let faults = [
-            (word(host, "-_.:"), "bad host"),
-            (word(namespace, "-_"), "bad namespace"),
-            (word(model, "-_."), "bad model"),
-            (word(tag, "-_."), "bad tag"),
-        ];
-        match faults.iter().find(|(fine, _)| !fine) {
-            Some((_, what)) => Err(fault(what)),
-            None => Ok(Self { host: host.into(), namespace: namespace.into(), model: model.into(), tag: tag.into() }),
-        }
+        })?;
+        Ok(Self { host: host.into(), namespace: namespace.into(), model: model.into(), tag: tag.into() })
+    }
+}
+
+/// Host, namespace, model and tag, or what is wrong.
+fn parts(text: &str) -> Result<[&str; 4], &'static str> {
+    let (path, tag) = match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, tag),
+        _ => (text, DEFAULT_TAG),
+    };
+    let mut words = path.splitn(4, '/');
+    let (host, namespace, model) = match [words.next(), words.next(), words.next(), words.next()] {
+        [Some(model), None, ..] => (DEFAULT_HOST, DEFAULT_NAMESPACE, model),
+        [Some(namespace), Some(model), None, _] => (DEFAULT_HOST, namespace, model),
+        [Some(host), Some(namespace), Some(model), None] => (host, namespace, model),
+        _ => return Err("it has more than three parts"),
+    };
+    let word = |part: &str, extra: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+    };
+    let faults = [
+        (word(host, "-_.:"), "bad host"),
+        (word(namespace, "-_"), "bad namespace"),
+        (word(model, "-_."), "bad model"),
+        (word(tag, "-_."), "bad tag"),
+    ];
+    match faults.into_iter().find(|(fine, _)| !fine) {
+        Some((_, what)) => Err(what),
+        None => Ok([host, namespace, model, tag]),
     }
 }
 

@@ -9,6 +9,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
+use prometheus_client::metrics::counter as metrics;
 
 use super::{
     Gateway,
@@ -78,10 +79,11 @@ pub async fn attempt(gateway: &Gateway, ask: &Ask, target: &Target, node: &Node,
 }
 
 impl Answer {
-    /// The response to the caller. It holds `place` until the node has said all, and then counts for `counter`.
-    pub fn into_response(self, place: Place, counter: Option<Arc<Counter>>) -> Response {
+    /// The response to the caller. It holds `place` until the node has said all, and then counts for `counter`, and
+    /// for `broken` when the node broke it off.
+    pub fn into_response(self, place: Place, counter: Option<Arc<Counter>>, broken: metrics::Counter) -> Response {
         let body = match self.relay {
-            Some(relay) => Body::from_stream(stream::iter([Ok(self.first)]).chain(relay.rest(place, counter))),
+            Some(relay) => Body::from_stream(stream::iter([Ok(self.first)]).chain(relay.rest(place, counter, broken))),
             None => {
                 place.note(None);
                 counter.iter().for_each(|counter| counter.succeeded());

@@ -11,6 +11,7 @@ use super::{
     attempt::{Missed, attempt},
     failure::Failure,
     faults::Faults,
+    meters::Outcome,
     plan::Leg,
     run::Run,
 };
@@ -64,18 +65,28 @@ impl<'a> Dispatch<'a> {
             };
             self.run.attempt(&place.holder);
             match attempt(self.gateway, self.ask, leg.target, &place.holder.node, &self.run.id).await {
-                Ok(answer) => return Ok(Some(answer.into_response(place, leg.counter.clone()))),
+                Ok(answer) => {
+                    self.count(Outcome::Answered);
+                    let broken = self.gateway.meters().broken();
+                    return Ok(Some(answer.into_response(place, leg.counter.clone(), broken)));
+                }
                 Err(Missed::ByCaller(failure)) => {
+                    self.count(Outcome::Refused);
                     place.note(None);
                     return Err(failure);
                 }
                 Err(Missed::ByNode(error)) => {
+                    self.count(Outcome::Failed);
                     leg.counter.iter().for_each(|counter| counter.failed());
                     place.note(Some(&error));
                     self.faults.add(&place.holder.node, leg.target, error);
                 }
             }
         }
+    }
+
+    fn count(&self, outcome: Outcome) {
+        self.gateway.meters().attempt(outcome);
     }
 
     /// The nodes that may still be asked.

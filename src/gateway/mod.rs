@@ -14,6 +14,7 @@ pub mod faults;
 pub mod fields;
 pub mod lines;
 mod listing;
+pub mod meters;
 pub mod openai;
 pub mod plan;
 pub mod relay;
@@ -30,7 +31,7 @@ use axum::{Router, serve::ListenerExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{balance::Balance, tally::Tally};
+use self::{balance::Balance, meters::Meters, tally::Tally};
 use crate::{
     ports::{GatewayStats, Inference},
     routing_table::{RoutingTable, SharedTable},
@@ -75,13 +76,19 @@ struct Inner {
     settings: Settings,
     balance: Arc<Balance>,
     tally: Tally,
+    meters: Meters,
 }
 
 impl Gateway {
     /// A gateway that serves whatever `table` holds at the moment, through `inference`.
     pub fn new(table: SharedTable, inference: Arc<dyn Inference>, settings: Settings) -> Self {
         let (seen, balance, tally) = (ArcSwap::default(), Arc::default(), Tally::default());
-        Self(Arc::new(Inner { table, seen, inference, settings, balance, tally }))
+        Self(Arc::new(Inner { table, seen, inference, settings, balance, tally, meters: Meters::default() }))
+    }
+
+    /// What it counts.
+    pub fn meters(&self) -> &Meters {
+        &self.0.meters
     }
 
     /// What it tells about itself.

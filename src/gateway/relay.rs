@@ -4,6 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
+use prometheus_client::metrics::counter as metrics;
 use tokio::time::timeout;
 
 use super::{balance::Place, lines::Lines, tally::Counter, voice::Voice};
@@ -17,6 +18,7 @@ pub struct Relay {
     voice: Voice,
     place: Option<Place>,
     counter: Option<Arc<Counter>>,
+    broken: metrics::Counter,
 }
 
 /// The body of a node's answer.
@@ -55,16 +57,19 @@ impl Relay {
                 return Err(NodeError::Broken("the node sent nothing".into()));
             }
         }
-        Ok((out.freeze(), Self { upstream, lines, voice, place: None, counter: None }))
+        let broken = metrics::Counter::default();
+        Ok((out.freeze(), Self { upstream, lines, voice, place: None, counter: None, broken }))
     }
 
-    /// The rest of the answer, which holds its `place` to the end and then counts for `counter`.
+    /// The rest of the answer, which holds its `place` to the end and then counts for `counter`, and for
+    /// `broken` when the node broke it off.
     pub fn rest(
         mut self,
         place: Place,
         counter: Option<Arc<Counter>>,
+        broken: metrics::Counter,
     ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
-        (self.place, self.counter) = (Some(place), counter);
+        (self.place, self.counter, self.broken) = (Some(place), counter, broken);
         stream::unfold(self, |mut relay| async move { relay.next().await.map(|piece| (Ok(piece), relay)) })
     }
 
@@ -102,6 +107,9 @@ impl Relay {
 
     fn finish(&mut self, error: Option<&NodeError>) {
         self.upstream.body = stream::empty().boxed();
+        if error.is_some() {
+            self.broken.inc();
+        }
         if let Some(place) = self.place.take() {
             place.note(error);
         }

@@ -16,7 +16,7 @@ use super::{
     dispatch::Dispatch,
     failure::{Api, Failure},
     fields::Fields,
-    listing, plan,
+    listing, meters, plan,
     resolve::resolve,
     run::Run,
 };
@@ -25,20 +25,20 @@ use super::{
 const OLLAMA_VERSION: &str = "0.17.4";
 
 pub(super) fn router(gateway: Gateway) -> Router {
-    let ollama = |task| {
+    let ollama = |path, task| {
         post(move |State(gateway): State<Gateway>, request: Request| async move {
-            answer(&gateway, Api::Ollama, request, |fields| Ask::ollama(task, fields)).await
+            answer(&gateway, path, Api::Ollama, request, |fields| Ask::ollama(task, fields)).await
         })
     };
     let openai = post(|State(gateway): State<Gateway>, request: Request| async move {
-        answer(&gateway, Api::OpenAi, request, |fields| Ask::openai(&fields)).await
+        answer(&gateway, meters::Path::ChatCompletions, Api::OpenAi, request, |fields| Ask::openai(&fields)).await
     });
     Router::new()
         .route("/", get(|| async { "Ollama is running" }))
         .route("/api/version", get(|| async { Json(json!({ "version": OLLAMA_VERSION })) }))
         .route("/api/tags", get(tags))
-        .route("/api/chat", ollama(Task::Chat))
-        .route("/api/generate", ollama(Task::Generate))
+        .route("/api/chat", ollama(meters::Path::Chat, Task::Chat))
+        .route("/api/generate", ollama(meters::Path::Generate, Task::Generate))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/v1/chat/completions", openai)
@@ -51,17 +51,19 @@ pub(super) fn router(gateway: Gateway) -> Router {
 /// Answers a request for a model; the headers tell about every outcome.
 async fn answer(
     gateway: &Gateway,
+    path: meters::Path,
     api: Api,
     request: Request,
     read: impl Fn(Fields) -> Result<Ask, String> + Send,
 ) -> Response {
+    let under_way = gateway.meters().begin(path);
     let mut run = Run::start();
     let outcome = try_answer(gateway, request, read, &mut run).await;
     let mut response = outcome.unwrap_or_else(|failure| failure.render(api));
     run.stamp(response.headers_mut());
     let (status, attempts) = (response.status().as_u16(), run.attempts);
     tracing::debug!(run = run.id, model = run.model, node = run.node, attempts, status, "request");
-    response
+    under_way.answered(response)
 }
 
 async fn try_answer(

@@ -1,16 +1,13 @@
 //! The only HTTP client to a node: Ollama's own API.
 
 mod faults;
+pub mod lines;
 mod wire;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use futures::{
-    FutureExt, StreamExt, TryFutureExt, TryStreamExt,
-    future::BoxFuture,
-    stream::{self, BoxStream},
-};
+use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
+use lines::lines;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -27,7 +24,6 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const PROBE_WITHIN: Duration = Duration::from_secs(4);
 const CALL_WITHIN: Duration = Duration::from_secs(30);
 const LOAD_WITHIN: Duration = Duration::from_secs(600);
-const LONGEST_LINE: usize = 1 << 20;
 
 /// A client to any number of nodes; cheap to clone, connections are kept and shared.
 #[derive(Clone)]
@@ -163,39 +159,4 @@ impl Inference for Ollama {
         }
         .boxed()
     }
-}
-
-/// The NDJSON lines of a body that comes in arbitrary chunks.
-fn lines<S>(body: S) -> impl futures::Stream<Item = Result<Line, NodeError>>
-where
-    S: futures::Stream<Item = Result<Bytes, NodeError>> + Send + 'static,
-{
-    let parse = |line: &[u8]| {
-        let fault = |_| NodeError::Broken("a line of the answer is not JSON".into());
-        serde_json::from_slice::<Line>(line).map_err(fault)
-    };
-    stream::unfold((body.boxed(), BytesMut::new()), move |(mut body, mut rest)| async move {
-        loop {
-            if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let line = rest.split_to(end + 1);
-                if line.trim_ascii().is_empty() {
-                    continue;
-                }
-                return Some((parse(&line), (body, rest)));
-            }
-            if rest.len() > LONGEST_LINE {
-                rest.clear();
-                return Some((Err(NodeError::Broken("a line of the answer has no end".into())), (body, rest)));
-            }
-            match body.next().await {
-                Some(Ok(chunk)) => rest.extend_from_slice(&chunk),
-                Some(Err(error)) => return Some((Err(error), (body, BytesMut::new()))),
-                None if rest.trim_ascii().is_empty() => return None,
-                None => {
-                    let last = rest.split();
-                    return Some((parse(&last), (body, rest)));
-                }
-            }
-        }
-    })
 }

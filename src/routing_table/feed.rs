@@ -54,10 +54,10 @@ pub fn restore(target: &Target) {
     }
 }
 
-/// Hands the watches of one namespace and the compiler to the supervisor.
-pub fn start(supervisor: &mut Supervisor, client: Client, namespace: &str, target: Target) {
+/// Hands the watches of one namespace, whose nodes are watched already, and the compiler to the supervisor.
+pub fn start(supervisor: &mut Supervisor, client: Client, namespace: &str, nodes: Watched<OllamaNode>, target: Target) {
     let feed = Feed {
-        nodes: cluster::watch(supervisor, &client, Some(namespace)),
+        nodes,
         versions: cluster::watch(supervisor, &client, Some(namespace)),
         deployments: cluster::watch(supervisor, &client, Some(namespace)),
         client,

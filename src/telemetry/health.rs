@@ -30,8 +30,13 @@ impl Readiness {
         self.0.store(ready, Ordering::Relaxed);
     }
 
+    /// Whether it can.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn answer(&self) -> (StatusCode, &'static str) {
-        if self.0.load(Ordering::Relaxed) {
+        if self.is_set() {
             (StatusCode::OK, "ok\n")
         } else {
             (StatusCode::SERVICE_UNAVAILABLE, "not ready: waiting for the first complete view of the objects\n")

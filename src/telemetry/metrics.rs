@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus_client::{encoding::text, registry::Registry};
+use prometheus_client::{encoding::text, metrics::info::Info, registry::Registry};
+
+use super::process::Process;
 
 /// What `/metrics` shows; cheap to clone. Each part of the program registers its own once, and keeps handles to them.
 #[derive(Clone)]
@@ -10,7 +12,10 @@ pub struct Metrics(Arc<Mutex<Registry>>);
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Registry::with_prefix("drover"))))
+        let mut registry = Registry::with_prefix("drover");
+        registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register_collector(Box::new(Process));
+        Self(Arc::new(Mutex::new(registry)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod health;
 mod metrics;
+mod process;
 
 pub use health::{Health, Readiness};
 pub use metrics::Metrics;

@@ -1,7 +1,12 @@
 //! The Helm chart on a real API server: what it makes, and that the program can work with exactly that.
 
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
@@ -44,11 +49,18 @@ spec: {model: bot, version: v1.0.0}
 const NAMESPACED: &[&str] = &[
     "deployment/drover-controller",
     "deployment/drover-gateway",
+    "deployment/drover-mirror",
     "poddisruptionbudget/drover-gateway",
+    "secret/drover-mirror-key",
+    "service/drover-controller-health",
     "service/drover-gateway",
+    "service/drover-gateway-health",
     "service/drover-gateway-peers",
+    "service/drover-mirror",
+    "service/drover-mirror-health",
     "serviceaccount/drover-controller",
     "serviceaccount/drover-gateway",
+    "serviceaccount/drover-mirror",
 ];
 
 /// A release called `drover`, in a namespace of its own.
@@ -84,13 +96,24 @@ impl Release {
         self.api.get_json("deployment", &self.namespace, &format!("drover-{component}")).await
     }
 
+    /// The key of the mirror, in a file as the kubelet would write it.
+    async fn mirror_key(&self, scratch: &Path) -> PathBuf {
+        let secret = self.api.get_json("secret", &self.namespace, "drover-mirror-key").await;
+        let key = BASE64_STANDARD.decode(secret["data"]["key"].as_str().expect("a key")).expect("base64");
+        assert_eq!(key.len(), 48);
+        fs::create_dir_all(scratch).expect("a folder");
+        let file = scratch.join("mirror-key");
+        fs::write(&file, key).expect("a file");
+        file
+    }
+
     /// Starts what the Deployment's pod would run, as its ServiceAccount, on ports and in a folder of this machine.
     async fn run(&self, component: &str, scratch: &Path) -> (Drover, u16) {
         let pod = &self.deployment(component).await["spec"]["template"]["spec"];
         let account = pod["serviceAccountName"].as_str().expect("a ServiceAccount");
         let kubeconfig = self.api.kubeconfig_for_service_account(&self.namespace, account).await;
         let (health, listen) = (free_port(), free_port());
-        let data = scratch.join(component);
+        let (data, key) = (scratch.join(component), self.mirror_key(scratch).await);
         let container = &pod["containers"][0];
         assert_eq!(container["command"], json!(["drover"]));
         let arguments = container["args"].as_array().expect("arguments").iter().map(|argument| {
@@ -98,6 +121,9 @@ impl Release {
             match argument.split_once('=').map_or(argument, |(flag, _)| flag) {
                 "--health-listen" => format!("--health-listen=127.0.0.1:{health}"),
                 "--gateway-listen" => format!("--gateway-listen=127.0.0.1:{listen}"),
+                "--mirror-listen" => format!("--mirror-listen=127.0.0.1:{listen}"),
+                "--mirror-key-file" => format!("--mirror-key-file={}", key.display()),
+                "--mirror-url" => format!("--mirror-url=http://127.0.0.1:{}", free_port()),
                 "--data-dir" => format!("--data-dir={}", data.display()),
                 _ => argument.to_owned(),
             }
@@ -204,6 +230,7 @@ fn both_programs_work_with_the_rights_and_flags_of_the_chart() {
             release.check_controller(&models).await;
             let (_gateway, port) = release.run("gateway", &scratch.join("one-namespace")).await;
             check_gateway(port).await;
+            check_mirror(&release, &scratch.join("one-namespace")).await;
         }
         release.helm_ok(&["uninstall", "drover"]).await;
 
@@ -224,6 +251,110 @@ async fn check_gateway(port: u16) {
     assert!(answer.json::<Value>().await.expect("JSON")["models"].is_array());
 }
 
+/// The mirror lets whoever has the key grant pulls, and nobody else.
+async fn check_mirror(release: &Release, scratch: &Path) {
+    let (_mirror, port) = release.run("mirror", scratch).await;
+    let url = format!("http://127.0.0.1:{port}/drover/v1/stats");
+    assert_eq!(http_client().get(&url).send().await.expect("an answer").status(), 401);
+    let key = fs::read_to_string(release.mirror_key(scratch).await).expect("the key");
+    let answer = http_client().get(&url).bearer_auth(key).send().await.expect("an answer");
+    assert!(answer.json::<Value>().await.expect("JSON")["bytesIn"].is_u64());
+}
+
+#[test]
+fn the_mirror_of_the_chart_gets_what_the_values_say() {
+    scenario(|| async {
+        let api = api().await;
+        let values = [
+            "mirror.upstreams[0].prefix=team,mirror.upstreams[0].url=https://registry.example/models",
+            "mirror.authSecret=logins,mirror.ca.configMap=authority,mirror.advertise=http://10.0.0.5:31437",
+            "mirror.cacheSize=80GiB,mirror.bandwidth=50MB,mirror.size=90Gi,mirror.storageClass=fast",
+            "mirror.service.type=NodePort,networkPolicy.enabled=true",
+            "mirror.pushKeys[0]=ssh-ed25519 AAAA someone,mirror.offer={team/a:1,team/b:1},mirror.open=true",
+        ];
+        let set: Vec<&str> = values.iter().flat_map(|value| ["--set", value]).collect();
+        let release = Release::install(api, namespace(api, "cached").await, &set).await;
+        let mirror = release.deployment("mirror").await["spec"].clone();
+        let pod = &mirror["template"]["spec"];
+        let arguments = pod["containers"][0]["args"].to_string();
+        for argument in [
+            "--upstream=team=https://registry.example/models",
+            "--upstream-auth-file=/etc/drover/auth/config.json",
+            "--upstream-ca-file=/etc/drover/ca/ca.crt",
+            "--mirror-cache-size=80GiB",
+            "--mirror-bandwidth=50MB",
+            "--mirror-push-keys-file=/etc/drover/push-keys/keys",
+            "--mirror-offer=team/a:1,team/b:1",
+            "--mirror-open=true",
+        ] {
+            assert!(arguments.contains(argument), "{argument} is not in {arguments}");
+        }
+        let volumes: Vec<&str> =
+            pod["volumes"].as_array().expect("volumes").iter().filter_map(|volume| volume["name"].as_str()).collect();
+        assert_eq!(volumes, ["data", "mirror-key", "push-keys", "auth", "ca"]);
+        let keys = api.get_json("configmap", &release.namespace, "drover-mirror-push-keys").await;
+        assert_eq!(keys["data"]["keys"], "ssh-ed25519 AAAA someone\n");
+        let claim = &api.get_json("pvc", &release.namespace, "drover-mirror").await["spec"];
+        assert_eq!(
+            (&claim["storageClassName"], &claim["resources"]["requests"]["storage"]),
+            (&json!("fast"), &json!("90Gi"))
+        );
+        let controller =
+            release.deployment("controller").await["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
+        let url = format!("--mirror-url=http://drover-mirror.{}.svc:11437", release.namespace);
+        assert!(
+            controller.contains(&url) && controller.contains("--mirror-advertise=http://10.0.0.5:31437"),
+            "{controller}"
+        );
+        api.kubectl_ok(&["get", "networkpolicy", "drover-mirror", "drover-gateway", "-n", &release.namespace], None)
+            .await;
+
+        let key = async || api.get_json("secret", &release.namespace, "drover-mirror-key").await["data"]["key"].clone();
+        let before = key().await;
+        release.helm_ok(&["upgrade", "drover", CHART, "--reuse-values"]).await;
+        assert_eq!(key().await, before, "an upgrade keeps the key");
+        release
+            .helm_ok(&["upgrade", "drover", CHART, "--reuse-values", "--set", "mirror.key.existingSecret=ours"])
+            .await;
+        let pod = &release.deployment("mirror").await["spec"]["template"]["spec"];
+        assert_eq!(pod["volumes"][1]["secret"]["secretName"], "ours");
+
+        release.helm_ok(&["upgrade", "drover", CHART, "--set", "mirror.enabled=false"]).await;
+        let left =
+            ["get", "deployment,service,secret,serviceaccount,networkpolicy", "-n", &release.namespace, "-o", "name"];
+        let left = api.kubectl_ok(&left, None).await;
+        assert!(!left.contains("drover-mirror"), "{left}");
+        let pod = release.deployment("controller").await["spec"]["template"]["spec"].to_string();
+        assert!(!pod.contains("mirror"), "{pod}");
+        release.helm_ok(&["uninstall", "drover"]).await;
+        // What people pushed is nowhere else.
+        api.kubectl_ok(&["get", "pvc", "drover-mirror", "-n", &release.namespace], None).await;
+    });
+}
+
+#[test]
+fn a_service_monitor_finds_the_health_services() {
+    scenario(|| async {
+        let api = api().await;
+        let rendered = api.helm(&["template", "drover", CHART, "--set", "serviceMonitor.enabled=true"]).await.stdout;
+        let documents =
+            serde_yaml::Deserializer::from_str(&rendered).map(|document| Value::deserialize(document).expect("YAML"));
+        let documents: Vec<Value> = documents.collect();
+        let monitor = documents.iter().find(|document| document["kind"] == "ServiceMonitor").expect("a ServiceMonitor");
+        let endpoint = &monitor["spec"]["endpoints"][0];
+        assert_eq!((&endpoint["port"], &endpoint["path"]), (&json!("health"), &json!("/metrics")));
+        let wanted = monitor["spec"]["selector"]["matchLabels"].as_object().expect("labels");
+        let found = documents.iter().filter(|document| {
+            let labels = &document["metadata"]["labels"];
+            let ports = document["spec"]["ports"].as_array().cloned().unwrap_or_default();
+            document["kind"] == "Service"
+                && wanted.iter().all(|(label, value)| labels[label] == *value)
+                && ports.iter().any(|port| port["name"] == "health")
+        });
+        assert_eq!(found.count(), 3, "controller, gateway and mirror");
+    });
+}
+
 #[test]
 fn no_right_is_wider_than_its_use() {
     scenario(|| async {
@@ -238,9 +369,14 @@ fn no_right_is_wider_than_its_use() {
             (true, &["get", "namespaces/kube-system"]),
             (false, &["get", "namespaces/default"]),
             (false, &["list", "namespaces"]),
-            (false, &["get", "secrets", "-n", &models]),
+            // Logins for `spec.pullSecret`, by their names only.
+            (true, &["get", "secrets", "-n", &models]),
+            (false, &["list", "secrets", "-n", &models]),
+            (false, &["watch", "secrets", "-n", &models]),
+            (false, &["get", "secrets", "-n", &other]),
+            // For the finalizer.
+            (true, &["patch", "modelpulls.drover.dev", "-n", &models]),
             (false, &["update", "modelpulls.drover.dev", "-n", &models]),
-            (false, &["patch", "modelpulls.drover.dev", "-n", &models]),
             (false, &["patch", "modeldeployments.drover.dev", "-n", &models]),
             (false, &["create", "modelpulls.drover.dev", "-n", &models]),
             (false, &["delete", "modelversions.drover.dev", "-n", &models]),
@@ -251,7 +387,9 @@ fn no_right_is_wider_than_its_use() {
             (true, &["watch", "ollamanodes.drover.dev", "-n", &models]),
             // How it notices that the API is away.
             (true, &["get", "/version"]),
-            (false, &["list", "modelpulls.drover.dev", "-n", &models]),
+            // For /health/models.
+            (true, &["watch", "modelpulls.drover.dev", "-n", &models]),
+            (false, &["patch", "modelpulls.drover.dev", "-n", &models]),
             (false, &["list", "ollamanodes.drover.dev", "-n", &other]),
             (false, &["get", "secrets", "-n", &models]),
             (false, &["create", "events.events.k8s.io", "-n", &models]),
@@ -280,6 +418,10 @@ fn values_that_mean_nothing_are_refused_by_name() {
             ("gateway.replicas=many", "/gateway/replicas"),
             ("log.format=xml", "/log/format"),
             ("controller.probeInterval=5", "/controller/probeInterval"),
+            ("mirror.cacheSize=lots", "/mirror/cacheSize"),
+            ("mirror.advertise=mirror:11437", "/mirror/advertise"),
+            ("mirror.upstreams[0].prefix=team", "url"),
+            ("mirror.ca.secret=a,mirror.ca.configMap=b", "mirror.ca"),
             ("gateway.serviceAccount.create=false", "gateway.serviceAccount.name"),
             ("namespace=a,gateway.namespace=b", "gateway.namespace"),
         ] {

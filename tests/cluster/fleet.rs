@@ -26,6 +26,7 @@ pub const NAMESPACE: &str = "fleet";
 /// Fields end in the order that they stand in: Drover first, the folder last.
 pub struct Fleet {
     pub controller: Drover,
+    pub mirror: Option<Drover>,
     pub gateways: Vec<Drover>,
     pub gateway_urls: Vec<String>,
     pub nodes: Vec<Ollama>,
@@ -39,6 +40,15 @@ pub struct Fleet {
 impl Fleet {
     /// Two nodes `node-1` and `node-2`, two gateways, and these models in the registry.
     pub async fn start(models: &[(&str, &str, TinyLlama)]) -> Self {
+        Self::start_with(models, false).await
+    }
+
+    /// The same with a mirror.
+    pub async fn with_mirror(models: &[(&str, &str, TinyLlama)]) -> Self {
+        Self::start_with(models, true).await
+    }
+
+    async fn start_with(models: &[(&str, &str, TinyLlama)], mirrored: bool) -> Self {
         let scratch = Scratch::new();
         let api_dir = scratch.join("kube");
         let registry_dir = scratch.join("registry");
@@ -64,10 +74,15 @@ impl Fleet {
         for (port, name) in ports.iter().zip(["gateway-1", "gateway-2"]) {
             gateways.push(Drover::gateway(name, &kubeconfig, NAMESPACE, *port, dir).await);
         }
-        let controller = Drover::controller(&kubeconfig, NAMESPACE, &gateway_urls, dir).await;
+        let mirror_port = free_port();
+        let mirror = if mirrored { Some(Drover::mirror(mirror_port, dir, &[]).await) } else { None };
+        let mirror_url = format!("http://127.0.0.1:{mirror_port}");
+        let more: &[&str] = if mirrored { &["--mirror-url", &mirror_url] } else { &[] };
+        let controller = Drover::controller_with(&kubeconfig, NAMESPACE, &gateway_urls, dir, more).await;
         let http = crate::support::http_client();
         let fleet = Self {
             controller,
+            mirror,
             gateways,
             gateway_urls,
             nodes: vec![first, second],
@@ -115,6 +130,15 @@ impl Fleet {
         let object = format!("{kind}/{name}");
         let arguments = ["wait", "--for=condition=Ready", &object, "-n", NAMESPACE, "--timeout=60s"];
         self.api.kubectl_ok(&arguments, None).await;
+    }
+
+    /// The reasons of the events on an object.
+    pub async fn events(&self, kind: &str, name: &str) -> Vec<String> {
+        let selector = format!("involvedObject.kind={kind},involvedObject.name={name}");
+        let path = "-o=jsonpath={.items[*].reason}";
+        let arguments = ["get", "events", "-n", NAMESPACE, "--field-selector", &selector, path];
+        let reasons = self.api.kubectl_ok(&arguments, None).await;
+        reasons.split_whitespace().map(str::to_owned).collect()
     }
 
     /// Runs the `drover` command line; its output, or what it said on stderr when it failed.

@@ -4,7 +4,10 @@
 mod support;
 
 mod chart;
+mod faults;
 mod fleet;
+mod health;
+mod mirror;
 mod nodes;
 mod process;
 mod pulls;

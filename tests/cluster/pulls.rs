@@ -74,6 +74,32 @@ fn a_pull_reports_its_progress_survives_a_node_and_happens_once() {
 }
 
 #[test]
+fn a_label_on_a_node_counts_at_once() {
+    scenario(|| async {
+        let fleet = Fleet::start(&[("drover/alpha", "1", TinyLlama::new(1))]).await;
+        let model = fleet.model("drover/alpha:1");
+        let selector =
+            "nodeSelector: {matchLabels: {tier: gpu}, matchExpressions: [{key: old, operator: DoesNotExist}]}";
+        fleet
+            .apply(&pull_manifest("picky", &model).replace("insecure: true", &format!("insecure: true, {selector}")))
+            .await;
+        fleet.until("mpull", "picky", "no node is picked", |s| s["conditions"][0]["reason"] == "NoNodes").await;
+
+        fleet.patch("onode", "node-2", r#"{"metadata": {"labels": {"tier": "gpu"}}}"#).await;
+        fleet.wait_ready("mpull", "picky").await;
+        let status = &fleet.get("mpull", "picky").await["status"];
+        assert_eq!((&status["desiredNodes"], &status["nodes"][0]["node"]), (&1.into(), &"node-2".into()));
+
+        fleet.patch("onode", "node-1", r#"{"metadata": {"labels": {"tier": "gpu"}}}"#).await;
+        fleet.until("mpull", "picky", "both nodes have it", |s| s["readyNodes"] == 2 && s["desiredNodes"] == 2).await;
+        fleet.patch("onode", "node-1", r#"{"metadata": {"labels": {"tier": null}}}"#).await;
+        fleet.until("mpull", "picky", "a node without the label is left out", |s| s["desiredNodes"] == 1).await;
+        fleet.patch("onode", "node-2", r#"{"metadata": {"labels": {"old": "yes"}}}"#).await;
+        fleet.until("mpull", "picky", "a node with the other label, too", |s| s["desiredNodes"] == 0).await;
+    });
+}
+
+#[test]
 fn a_pull_can_be_held_and_called_off() {
     scenario(|| async {
         let models =

@@ -65,6 +65,31 @@ const BAD: &[Bad] = &[
         names: "spec.updatePolicy",
     },
     Bad {
+        what: "looking up a tag all the time",
+        manifest: "kind: ModelPull\nspec: {model: 'a:1', updatePolicy: Always, checkInterval: 9s}",
+        names: "spec.checkInterval",
+    },
+    Bad {
+        what: "a priority without measure",
+        manifest: "kind: ModelPull\nspec: {model: 'a:1', priority: 1001}",
+        names: "spec.priority",
+    },
+    Bad {
+        what: "no node at a time",
+        manifest: "kind: ModelPull\nspec: {model: 'a:1', parallelism: 0}",
+        names: "spec.parallelism",
+    },
+    Bad {
+        what: "an unknown deletion policy",
+        manifest: "kind: ModelPull\nspec: {model: 'a:1', deletionPolicy: Orphan}",
+        names: "spec.deletionPolicy",
+    },
+    Bad {
+        what: "a secret without a name",
+        manifest: "kind: ModelPull\nspec: {model: 'a:1', pullSecret: {}}",
+        names: "spec.pullSecret.name",
+    },
+    Bad {
         what: "a version without v",
         manifest: "kind: ModelVersion\nspec: {model: bot, version: '1.0.0', source: {ollama: {tag: 'a:1'}}}",
         names: "spec.version",

@@ -20,6 +20,7 @@ use crate::support::stack;
 const GATEWAY: u16 = 9430;
 const NODES: [u16; 2] = [9431, 9432];
 const REGISTRY: u16 = 9435;
+const MIRROR: u16 = 9437;
 
 /// What the two versions answer, whatever they are asked.
 pub const ANSWERS: [(&str, &str); 2] = [
@@ -32,7 +33,8 @@ pub struct Parts {
     _controller: Drover,
     _gateway: Drover,
     pub nodes: [Ollama; 2],
-    _front: RegistryFront,
+    _mirror: Drover,
+    pub registry_front: RegistryFront,
     _registry: Registry,
     pub api: KubeApi,
     pub shell: Shell,
@@ -74,18 +76,27 @@ impl Parts {
         }
         println!("  registry     {} with shop/support-bot:1.0 and :1.1", front.url());
 
-        println!("\nInstalling the kinds, then starting a controller and a gateway.");
+        println!("\nInstalling the kinds, then starting a mirror, a controller and a gateway.");
         shell.run("kubectl apply --server-side -f crds/").await?;
         shell.run("kubectl wait --for=condition=Established crd --all --timeout=30s").await?;
-        println!("  $ drover controller --namespace default --gateways {} &", gateway_url());
+        let (mirror_url, upstream) = (format!("http://127.0.0.1:{MIRROR}"), format!("={}", front.url()));
+        let data = folder.join("mirror");
+        println!(
+            "  $ drover mirror --mirror-listen 127.0.0.1:{MIRROR} --data-dir {} --upstream {upstream} &",
+            data.display()
+        );
+        println!("  $ drover controller --namespace default --gateways {} --mirror-url {mirror_url} &", gateway_url());
         println!("  $ drover gateway --namespace default --gateway-listen 127.0.0.1:{GATEWAY} &");
         let (kubeconfig, gateways) = (api.kubeconfig(), [gateway_url()]);
-        let (controller, gateway) = tokio::join!(
-            Drover::controller(&kubeconfig, "default", &gateways, &folder),
+        let (more, from) = (["--mirror-url", mirror_url.as_str()], ["--upstream", upstream.as_str()]);
+        let (mirror, controller, gateway) = tokio::join!(
+            Drover::mirror(MIRROR, &data, &from),
+            Drover::controller_with(&kubeconfig, "default", &gateways, &folder, &more),
             Drover::gateway("gateway", &kubeconfig, "default", GATEWAY, &folder),
         );
-        println!("  both are ready");
-        Ok(Self { _controller: controller, _gateway: gateway, nodes, _front: front, _registry: registry, api, shell })
+        println!("  all are ready");
+        let (_controller, _gateway, _mirror, _registry) = (controller, gateway, mirror, registry);
+        Ok(Self { _controller, _gateway, nodes, _mirror, registry_front: front, _registry, api, shell })
     }
 
     /// Ends everything and leaves nothing behind.
@@ -97,7 +108,7 @@ impl Parts {
 
 /// Fails when something else listens where the tour's parts are going to.
 pub fn check_ports() -> Result<(), String> {
-    for port in [GATEWAY, NODES[0], NODES[1], REGISTRY] {
+    for port in [GATEWAY, NODES[0], NODES[1], REGISTRY, MIRROR] {
         TcpListener::bind(("127.0.0.1", port)).map_err(|error| {
             format!("port {port} of 127.0.0.1 is needed ({error}): is another tour or program using it?")
         })?;

@@ -42,7 +42,22 @@ impl<'a> Tour<'a> {
         self.run("kubectl apply -f manifests/quickstart/").await?;
         self.run("kubectl wait --for=condition=Ready modelpull --all --timeout=60s").await?;
         self.run("kubectl wait --for=condition=Ready modeldeployment/support-bot --timeout=60s").await?;
-        self.run("kubectl get drover").await.map(drop)
+        self.run("kubectl get drover").await?;
+        let (sent, held) = (self.parts.registry_front.blob_bytes(), self.held().await);
+        println!("  the registry sent {sent} bytes for {held} bytes on two nodes: the mirror fetched each byte once");
+        if sent * 2 > held { Err("some bytes were fetched more than once".into()) } else { Ok(()) }
+    }
+
+    /// Bytes of all models on both nodes, without the aliases.
+    async fn held(&self) -> u64 {
+        let mut held = 0;
+        for node in &self.parts.nodes {
+            let tags = node.tags().await;
+            let models = tags["models"].as_array().into_iter().flatten();
+            let plain = models.filter(|model| model["name"].as_str().is_some_and(|name| name.starts_with("shop/")));
+            held += plain.filter_map(|model| model["size"].as_u64()).sum::<u64>();
+        }
+        held
     }
 
     async fn ask(&self) -> Result<(), String> {

@@ -2,12 +2,23 @@
 
 mod backoff;
 mod conditions;
+mod foreign;
+#[path = "../fuzz/bodies.rs"]
+mod fuzz;
+mod health;
+mod http;
+mod index;
 mod labels;
+mod manifest;
 mod names;
 mod params;
 mod patches;
 mod pull;
+mod pull_queue;
+mod ranges;
 mod rollout;
 mod routing;
 mod routing_table;
 mod settings;
+mod size;
+mod upstream;

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use drover::{
     api::MODEL_PATTERN,
     domain::{
-        alias::{alias, is_alias, is_own},
+        alias::{alias, is_alias, is_hidden, is_own, is_own_transit, token, token_in},
         duration::{self, HumanDuration},
         model_name::{self, ModelName},
         version,
@@ -105,6 +105,25 @@ proptest! {
         prop_assert_eq!(is_own(&other, &made), other == id);
         prop_assert!(is_name(&made), "{} is no name to a node", made);
         prop_assert_eq!(made.to_lowercase(), made.clone());
+    }
+
+    #[test]
+    fn a_pull_token_is_a_namespace_and_its_names_are_hidden(
+        id in "[0-9a-f]{8}", other in "[0-9a-f]{8}", secret in "[0-9a-f]{32}", host in prop::option::of("[a-z]{1,5}(:[0-9]{1,5})?/"),
+    ) {
+        let token = token(&id, &secret);
+        let name = format!("{}{token}/bot:1", host.unwrap_or_default());
+        prop_assert!(is_name(&name) && token.len() <= 80);
+        prop_assert_eq!(token_in(&name), Some(token.as_str()));
+        prop_assert!(is_hidden(&name) && !is_alias(&name));
+        prop_assert_eq!(is_own_transit(&other, &name), other == id);
+    }
+
+    #[test]
+    fn what_people_name_is_not_hidden(text in prop_oneof![".{0,20}", "drover-[0-9a-f]{6,9}-?[0-9a-f]{30,34}/?[a-z]{0,3}"]) {
+        let is_token = regex("^(.*/)?drover-[0-9a-fA-F]{8}-[0-9a-fA-F]{32}/[^/]*$").is_match(&text);
+        prop_assert_eq!(token_in(&text).is_some(), is_token, "{}", text);
+        prop_assert_eq!(is_hidden(&text), is_token || is_alias(&text));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use drover::domain::pull::{
-    Action, Attempt, Fault, Line, NodePhase, NodeView, Phase, Progress, STALL_AFTER, decide, elapsed, is_worth_writing,
-    percent, phase, retry_after,
+    Action, Attempt, Failure, Fault, Hold, Line, NodePhase, NodeView, Phase, Progress, STALL_AFTER, Source, Stage,
+    Target, Wish, decide, elapsed, held, is_worth_writing, percent, phase, retry_after,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::{collection::vec, prelude::*};
@@ -135,39 +135,107 @@ proptest! {
     }
 
     #[test]
-    fn an_attempt_starts_only_where_one_is_wanted_and_possible(
-        unusable in any::<bool>(), present in prop::option::of("[xy]"), pin in prop::option::of("[xy]"),
-        suspended in any::<bool>(), attempt in attempt(),
+    fn what_is_done_on_a_node_follows_from_what_is_seen(
+        unusable in any::<bool>(), listed in prop::option::of("[xy]"), attempt in attempt(), wanted in wanted(),
     ) {
         let now = at(1000);
-        let view = NodeView { unusable: unusable.then_some("drained"), present: present.as_deref(), attempt: attempt.as_ref() };
-        let (action, node, message) = decide(&view, pin.as_deref(), suspended, now);
-        let running = matches!(attempt, Some(Attempt::Queued | Attempt::Running(_)));
-        let done = match &attempt { Some(Attempt::Done { digest, .. }) => Some(digest.as_str()), _ => None };
-        let have = present.as_deref().or(done);
-        if action == Action::Start {
-            prop_assert!(!suspended && !unusable && pin.is_none() && have.is_none() && !running);
+        let view = NodeView { unusable: unusable.then_some("drained"), listed: listed.as_deref(), attempt: attempt.as_ref() };
+        let wish = wanted.wish();
+        let decision = decide(&view, &wish, now);
+        let held = held(view.listed, view.attempt);
+        let open = attempt.as_ref().is_some_and(Attempt::is_open);
+        let pin_is_upstream = wanted.has_target && wanted.pin.as_deref() == Some(UPSTREAM);
+        let met = held.is_some_and(|held| match (wanted.pin.as_deref(), wanted.is_mirrored && wanted.has_target) {
+            (Some(_), true) if pin_is_upstream => held == TARGET,
+            (Some(pin), _) => held == pin,
+            (None, true) if wanted.follow => held == TARGET,
+            (None, _) => true,
+        });
+        match decision.action {
+            Action::Start => {
+                prop_assert!(!wanted.suspended && (!wanted.yields || met));
+                prop_assert!(open || !unusable, "an attempt begins on a node that can't be used");
+                let needs_mirror = wanted.pin.is_some() || wanted.has_login;
+                prop_assert!(met || wanted.is_mirrored || !needs_mirror, "begun though it needs a mirror");
+                prop_assert!(open || !wanted.is_mirrored || wanted.is_granted, "begun without a grant");
+                prop_assert!(!met || open || (wanted.is_due && wanted.follow && !wanted.is_mirrored), "begun without need");
+            }
+            Action::Ask => prop_assert!(wanted.is_mirrored && !wanted.is_granted && !met && !unusable && !open),
+            Action::Cancel => {
+                let refused = (wanted.pin.is_some() || wanted.has_login) && !wanted.is_mirrored;
+                prop_assert!(open && (wanted.suspended || unusable || wanted.yields || refused));
+            }
+            Action::WaitUntil(then) => prop_assert!(then > now && !open),
+            Action::Keep => {}
         }
-        if action == Action::Cancel {
-            prop_assert!(suspended && running);
+        match decision.phase {
+            NodePhase::Ready => prop_assert!(met),
+            NodePhase::Failed => {
+                prop_assert!(!decision.message.is_empty() && decision.fault.is_some(), "a failure says why");
+                let advice = decision.fault.map(Fault::advice).unwrap_or_default();
+                prop_assert!(decision.message.contains(advice) || decision.fault == Some(Fault::NeedsMirror), "{}", decision.message);
+            }
+            NodePhase::Pending => prop_assert!(!decision.message.is_empty(), "who waits says for what"),
+            NodePhase::Pulling => prop_assert!(open),
         }
-        if let Action::WaitUntil(then) = action {
-            prop_assert!(then > now && !suspended);
+        if met && !open {
+            prop_assert_eq!(decision.phase, NodePhase::Ready);
         }
-        if node == NodePhase::Ready {
-            prop_assert!(have.is_some() && pin.as_deref().is_none_or(|pin| have == Some(pin)));
+        let has_failed = attempt.as_ref().is_some_and(|attempt| attempt.failure.is_some()) || (wanted.is_mirrored && wanted.has_failed);
+        let direct = wanted.pin.is_none() && !wanted.has_login;
+        let possible = !unusable && !wanted.suspended && !wanted.yields && (wanted.is_mirrored || direct);
+        if !met && !open && possible && !has_failed {
+            let expected = if wanted.is_mirrored && !wanted.is_granted { Action::Ask } else { Action::Start };
+            prop_assert_eq!(decision.action, expected, "it is wanted, possible and due");
         }
-        if have.is_some() && !running && (pin.is_none() || pin.as_deref() == have) {
-            prop_assert_eq!(node, NodePhase::Ready);
+    }
+
+    #[test]
+    fn failures_in_a_row_change_what_people_see_ever_more_rarely(details in vec(0..5u32, 1..200)) {
+        let mut failure: Option<Failure> = None;
+        let mut sentences = std::collections::BTreeSet::new();
+        for (index, detail) in details.iter().enumerate() {
+            let message = format!("read tcp 10.0.0.1:{detail}: broken");
+            failure = Some(Failure::after(failure.as_ref(), Fault::NodeAway, message, at(index as i64)));
+            let failure = failure.as_ref().expect("just set");
+            prop_assert_eq!((failure.failures as usize, failure.retry_at), (index + 1, at(index as i64)));
+            sentences.insert(failure.sentence());
         }
-        if node == NodePhase::Failed {
-            prop_assert!(message.is_some_and(|message| !message.is_empty()), "a failure says why");
+        prop_assert!(sentences.len() <= details.len().ilog2() as usize + 1, "{sentences:?}");
+        let other = Failure::after(failure.as_ref(), Fault::NoSpace, "no space".into(), at(0));
+        prop_assert!(other.sentence().starts_with("no space"), "another fault is told at once");
+    }
+
+    #[test]
+    fn whoever_asks_to_come_back_later_is_not_bothered_before(
+        fault in prop::sample::select(&Fault::ALL[..]), failures in 1..50u32, asked in prop::option::of(0..100_000u64), jitter in 0.0..1.0,
+    ) {
+        let (first, ceiling) = (Duration::from_secs(5), Duration::from_secs(300));
+        let wait = retry_after(fault, failures, (first, ceiling), asked.map(Duration::from_secs), jitter);
+        let asked = Duration::from_secs(asked.unwrap_or_default().min(3600));
+        prop_assert!(wait >= asked && wait <= ceiling.max(asked), "{wait:?} for {asked:?}");
+    }
+
+    #[test]
+    fn a_pull_of_known_size_never_goes_back_and_ends_at_99(sizes in vec(1..1_000_000i64, 1..6), steps in 1..20i64) {
+        let total: i64 = sizes.iter().sum();
+        let (mut progress, mut seen) = (Progress::of(total), Vec::new());
+        prop_assert_eq!(progress.bytes(), (0, Some(total)));
+        for (index, size) in sizes.iter().enumerate() {
+            for step in 0..=steps {
+                let line = Line {
+                    status: format!("pulling {index}"), digest: Some(index.to_string()), total: Some(*size),
+                    completed: Some(size * step / steps), error: None,
+                };
+                progress.fold(&line, at(seen.len() as i64));
+                seen.push((progress.bytes().0, progress.percent().expect("the total is known")));
+            }
         }
-        let wanted = have.is_none() && !suspended && !unusable && pin.is_none();
-        let due = match &attempt { None => true, Some(Attempt::Failed { retry_at, .. }) => *retry_at <= now, _ => false };
-        if wanted && due {
-            prop_assert_eq!(action, Action::Start, "it is wanted, possible and due");
-        }
+        prop_assert!(seen.is_sorted(), "{seen:?}");
+        prop_assert_eq!(seen[0].1, 0);
+        prop_assert_eq!(*seen.last().expect("some"), (total, 99));
+        prop_assert_eq!(progress.arrived(), total);
+        prop_assert_eq!(progress.bytes(), (total, Some(total)));
     }
 
     #[test]
@@ -193,19 +261,104 @@ fn node_phase() -> impl Strategy<Value = NodePhase> {
     prop_oneof![Just(NodePhase::Failed), Just(NodePhase::Pending), Just(NodePhase::Pulling), Just(NodePhase::Ready)]
 }
 
+const TARGET: &str = "x";
+const UPSTREAM: &str = "u";
+
+/// What an object may want of a node.
+#[derive(Clone, Debug)]
+struct Wanted {
+    pin: Option<String>,
+    follow: bool,
+    suspended: bool,
+    yields: bool,
+    has_login: bool,
+    is_mirrored: bool,
+    is_due: bool,
+    has_target: bool,
+    is_granted: bool,
+    has_failed: bool,
+    failure: Failure,
+}
+
+impl Wanted {
+    fn wish(&self) -> Wish<'_> {
+        let target = Target { digest: TARGET, upstream_digest: UPSTREAM };
+        let source = match self.is_mirrored {
+            false => Source::Direct { due: self.is_due },
+            true => Source::Mirror {
+                target: self.has_target.then_some(target),
+                granted: self.is_granted,
+                failure: self.has_failed.then_some(&self.failure),
+            },
+        };
+        Wish {
+            pin: self.pin.as_deref(),
+            follow: self.follow,
+            suspended: self.suspended,
+            yields: self.yields.then_some("ModelPull other pins y"),
+            has_login: self.has_login,
+            source,
+        }
+    }
+}
+
+fn wanted() -> impl Strategy<Value = Wanted> {
+    (prop::option::of("[xyu]"), any::<[bool; 9]>(), failure()).prop_map(|(pin, flags, failure)| {
+        let [follow, suspended, yields, has_login, is_mirrored, is_due, has_target, is_granted, has_failed] = flags;
+        Wanted {
+            pin,
+            follow,
+            suspended,
+            yields,
+            has_login,
+            is_mirrored,
+            is_due,
+            has_target,
+            is_granted,
+            has_failed,
+            failure,
+        }
+    })
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    (prop::sample::select(&Fault::ALL[..]), 1..40u32, 990..1010i64).prop_map(|(fault, failures, retry)| Failure {
+        fault,
+        message: "it went wrong".into(),
+        failures,
+        retry_at: at(retry),
+    })
+}
+
 fn attempt() -> impl Strategy<Value = Option<Attempt>> {
+    let stage = prop_oneof![
+        prop::sample::select(&[Hold::Node, Hold::Turn, Hold::All(3), Hold::Object(1)][..]).prop_map(Stage::Queued),
+        Just(Stage::Running(Progress::of(10))),
+        ("[xy]", prop::option::of("[xy]")).prop_map(|(digest, before)| Stage::Done { digest, size_bytes: 7, before }),
+    ];
     prop_oneof![
         Just(None),
-        Just(Some(Attempt::Queued)),
-        Just(Some(Attempt::Running(Progress::default()))),
-        "[xy]".prop_map(|digest| Some(Attempt::Done { digest, size_bytes: 7 })),
-        (990..1010i64).prop_map(|retry| Some(Attempt::Failed {
-            fault: Fault::NoSpace,
-            message: "no space left on device".into(),
-            failures: 2,
-            retry_at: at(retry),
+        (stage, prop::option::of(failure())).prop_map(|(stage, failure)| Some(Attempt {
+            stage,
+            failure,
+            bypass: None
         })),
+        failure().prop_map(|failure| Some(Attempt { failure: Some(failure), ..Attempt::new(Stage::Failed) })),
     ]
+}
+
+#[test]
+fn a_node_that_lists_the_model_again_is_believed() {
+    let done = |before: Option<&str>| {
+        Attempt::new(Stage::Done { digest: "new".into(), size_bytes: 1, before: before.map(str::to_owned) })
+    };
+    // The list is as it was before the attempt ended.
+    assert_eq!(held(None, Some(&done(None))), Some("new"));
+    assert_eq!(held(Some("old"), Some(&done(Some("old")))), Some("new"));
+    // It is newer.
+    assert_eq!(held(Some("new"), Some(&done(Some("old")))), Some("new"));
+    assert_eq!(held(Some("other"), Some(&done(Some("old")))), Some("other"));
+    assert_eq!(held(None, Some(&done(Some("old")))), None);
 }
 
 #[test]
@@ -289,32 +442,31 @@ fn ollamas_messages_mean_what_they_say() {
 }
 
 #[test]
+fn behind_a_mirror_a_failed_connection_is_one_to_the_mirror() {
+    let refused = r#"pull model manifest: Get "http://10.0.0.5:11437/v2/t/bot/manifests/1": dial tcp 10.0.0.5:11437: connect: connection refused"#;
+    assert_eq!(Fault::through_mirror(refused), Fault::MirrorUnreachable);
+    assert_eq!(Fault::through_mirror("max retries exceeded: unexpected EOF"), Fault::RegistryUnreachable);
+    assert_eq!(Fault::through_mirror("write blob: no space left on device"), Fault::NoSpace);
+    assert_eq!(Fault::through_mirror("pull model manifest: 507: the mirror's disk is full"), Fault::MirrorFull);
+}
+
+#[test]
 fn every_fault_has_a_reason_of_its_own_and_advice() {
-    let all = [
-        Fault::NoSuchModel,
-        Fault::RegistryUnreachable,
-        Fault::Unauthorized,
-        Fault::RateLimited,
-        Fault::NoSpace,
-        Fault::NeedsNewerOllama,
-        Fault::WrongScheme,
-        Fault::PlainRegistry,
-        Fault::DigestMismatch,
-        Fault::NodeAway,
-        Fault::Stalled,
-        Fault::Other,
-    ];
+    let all = Fault::ALL;
     let camel = regex::Regex::new("^([A-Z][a-z]+)+$").expect("a pattern");
     let reasons: std::collections::BTreeSet<_> = all.iter().map(|fault| fault.reason()).collect();
     assert_eq!(reasons.len(), all.len());
     assert!(reasons.iter().all(|reason| camel.is_match(reason)), "{reasons:?}");
     assert!(all.iter().all(|fault| fault.advice().len() > 10));
+    assert!(all.iter().all(|fault| Fault::from_reason(fault.reason()) == Some(*fault)));
 }
 
 #[test]
 fn a_node_that_was_away_is_tried_again_soon_and_hashing_may_take_long() {
-    let wait = |fault| retry_after(fault, 20, Duration::from_secs(5), Duration::from_secs(300), 1.0);
+    let waits = (Duration::from_secs(5), Duration::from_secs(300));
+    let wait = |fault| retry_after(fault, 20, waits, None, 1.0);
     assert_eq!(wait(Fault::NodeAway), Duration::from_secs(10));
+    assert_eq!(wait(Fault::MirrorUnreachable), Duration::from_secs(10));
     assert_eq!(wait(Fault::NoSuchModel), Duration::from_secs(300));
     let line = |status: &str| Line { status: status.into(), ..Line::default() };
     assert_eq!(line("pulling 0123456789ab").patience(), STALL_AFTER);

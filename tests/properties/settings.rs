@@ -7,14 +7,23 @@ use proptest::{collection::vec, prelude::*};
 
 const NOTHING: Layer = Layer::new();
 /// Settings that not every text is good enough for, each with a bad value.
-const BAD: [(&str, &str); 7] = [
+const BAD: [(&str, &str); 16] = [
     ("log-format", "xml"),
     ("health-listen", "localhost"),
     ("drain-timeout", "soon"),
     ("gateway-listen", "127.0.0.1"),
     ("gateways", "ftp://gateway:1"),
     ("probe-interval", "1ms"),
+    ("mirror-offer", "a/b/c/d"),
     ("queue-timeout", "5"),
+    ("max-pulls", "0"),
+    ("mirror-url", "mirror:11437"),
+    ("mirror-advertise", "http://mirror:11437/v2"),
+    ("mirror-listen", "11437"),
+    ("mirror-cache-size", "much"),
+    ("mirror-bandwidth", "1 MB/s"),
+    ("mirror-open", "yes"),
+    ("upstream", "team=registry.example"),
 ];
 
 fn variable(name: &str) -> String {
@@ -59,7 +68,7 @@ proptest! {
     }
 
     #[test]
-    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 7]>()) {
+    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 16]>()) {
         let mut layers = [Layer::new(), Layer::new(), Layer::new()];
         let mut expected = Vec::new();
         for ((name, value), choice) in BAD.iter().zip(chosen) {

@@ -4,6 +4,7 @@
 # Parts of your own are used instead when these are set:
 #   KUBEBUILDER_ASSETS  folder with etcd, kube-apiserver and kubectl
 #   HELM_BIN, OLLAMA_BIN  the programs themselves
+# Arguments name further parts: nginx, which `make bench` compares the mirror with.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -11,6 +12,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/drover/stack
 ollama_version=v0.17.4
 malgo_version=v0.11.24 # its miniaudio.h is the one part of Ollama's vendored headers that Debian lacks
 cargo_deny_version=0.20.2
+further=$*
 
 say() { echo "stack: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -38,6 +40,7 @@ want_packages() {
   want_file openssl openssl
   want_file curl curl # for the tour
   want_file ip iproute2 # nodes on machines of their own
+  [[ " $further " != *" nginx "* ]] || want_file nginx nginx-light
   if [ -z "${OLLAMA_BIN:-}" ] && [ ! -x "$ollama" ]; then
     want_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
     want_file /usr/include/stb/stb_image.h libstb-dev

@@ -20,8 +20,21 @@ pub struct Drover {
 impl Drover {
     /// Starts a controller for one namespace that knows these gateways.
     pub async fn controller(kubeconfig: &Path, namespace: &str, gateways: &[String], dir: &Path) -> Self {
+        Self::controller_with(kubeconfig, namespace, gateways, dir, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub async fn controller_with(
+        kubeconfig: &Path,
+        namespace: &str,
+        gateways: &[String],
+        dir: &Path,
+        more: &[&str],
+    ) -> Self {
         let gateways = gateways.join(",");
-        let arguments = ["controller", "--namespace", namespace, "--gateways", &gateways, "--probe-interval", "1s"];
+        let mut arguments =
+            vec!["controller", "--namespace", namespace, "--gateways", &gateways, "--probe-interval", "1s"];
+        arguments.extend(more);
         Self::start("controller", &arguments, kubeconfig, dir).await
     }
 
@@ -34,11 +47,33 @@ impl Drover {
         Self::start(name, &arguments, kubeconfig, dir).await
     }
 
+    /// Starts a mirror on `port` that keeps everything in `dir`, with further arguments.
+    pub async fn mirror(port: u16, dir: &Path, more: &[&str]) -> Self {
+        Self::mirror_at("127.0.0.1", port, dir, more).await
+    }
+
+    /// The same on another address of this machine.
+    pub async fn mirror_at(address: &str, port: u16, dir: &Path, more: &[&str]) -> Self {
+        let (listen, data) = (format!("{address}:{port}"), dir.join("mirror-data").display().to_string());
+        let mut arguments = vec!["mirror", "--mirror-listen", &listen, "--data-dir", &data];
+        arguments.extend(more);
+        Self::start("mirror", &arguments, Path::new("/dev/null"), dir).await
+    }
+
     async fn start(name: &str, arguments: &[&str], kubeconfig: &Path, dir: &Path) -> Self {
         let health = free_port();
         let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         arguments.extend(["--health-listen".into(), format!("127.0.0.1:{health}")]);
         Self::with_arguments(name, arguments, health, kubeconfig, dir).await
+    }
+
+    /// Starts again with these variables in its environment as well.
+    pub async fn restart_with(&mut self, variables: &[(&str, &str)]) {
+        self.process.kill9();
+        let mut command = command(&self.arguments, &self.kubeconfig);
+        command.envs(variables.iter().copied());
+        self.process = Process::spawn(&self.name, command, &self.dir);
+        self.wait_until_ready().await;
     }
 
     /// Starts with exactly these arguments, which make it listen for /readyz on 127.0.0.1 and the port `health`.
@@ -54,6 +89,11 @@ impl Drover {
             Self { name: name.into(), arguments, kubeconfig: kubeconfig.into(), dir: dir.into(), health, process };
         drover.wait_until_ready().await;
         drover
+    }
+
+    /// The base URL of the health port.
+    pub fn health_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.health)
     }
 
     /// The process, for kills and the log.
@@ -76,6 +116,12 @@ impl Drover {
     pub fn restart_without_waiting(&mut self) {
         self.process.kill9();
         self.process = Process::spawn(&self.name, command(&self.arguments, &self.kubeconfig), &self.dir);
+    }
+
+    /// What it shows at `/metrics`.
+    pub async fn metrics(&self) -> String {
+        let answer = http_client().get(format!("http://127.0.0.1:{}/metrics", self.health)).send().await;
+        answer.expect("drover answers").text().await.expect("text")
     }
 
     async fn wait_until_ready(&mut self) {

@@ -153,6 +153,11 @@ impl KubeApi {
         self.audit_log()[marker.0..].lines().map(parse_write).collect()
     }
 
+    /// The API server's process, while it runs.
+    pub fn pid(&self) -> u32 {
+        self.apiserver.as_ref().map(Process::pid).expect("the API server runs")
+    }
+
     /// The API server's own log.
     pub fn log(&self) -> String {
         self.apiserver.as_ref().map(Process::log).unwrap_or_default()

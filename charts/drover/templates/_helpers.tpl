@@ -58,11 +58,29 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- $served -}}
 {{- end }}
 
+{{/* The components that run. */}}
+{{- define "drover.components" -}}
+controller gateway{{ if .Values.mirror.enabled }} mirror{{ end }}
+{{- end }}
+
+{{/* The Secret with the key of the mirror. */}}
+{{- define "drover.mirrorKeySecret" -}}
+{{- default (printf "%s-mirror-key" (include "drover.fullname" .)) .Values.mirror.key.existingSecret }}
+{{- end }}
+
+{{/* The volume with the key of the mirror, in the controller and in the mirror. */}}
+{{- define "drover.mirrorKeyVolume" -}}
+- name: mirror-key
+  secret:
+    secretName: {{ include "drover.mirrorKeySecret" . }}
+    items: [{key: {{ .Values.mirror.key.key }}, path: key}]
+{{- end }}
+
 {{- define "drover.image" -}}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end }}
 
-{{/* Settings that both programs take. */}}
+{{/* Settings that every program takes. */}}
 {{- define "drover.commonArgs" -}}
 - --log-format={{ .Values.log.format }}
 - {{ printf "--log-level=%s" .Values.log.level | quote }}
@@ -81,7 +99,7 @@ readinessProbe:
   failureThreshold: 2
 {{- end }}
 
-{{/* What the pods of both components have in common. Takes (list . component). */}}
+{{/* What the pods of all components have in common. Takes (list . component). */}}
 {{- define "drover.podSettings" -}}
 {{- $root := index . 0 -}}
 {{- $own := index $root.Values (index . 1) -}}
@@ -110,7 +128,7 @@ affinity:
 {{- end }}
 {{- end }}
 
-{{/* What the containers of both components have in common. Takes (list . component). */}}
+{{/* What the containers of all components have in common. Takes (list . component). */}}
 {{- define "drover.containerSettings" -}}
 {{- $root := index . 0 -}}
 {{- $own := index $root.Values (index . 1) -}}

@@ -58,7 +58,9 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     ];
     context.nodes.ready().await?;
     context.versions.ready().await?;
-    driver::run(Arc::new(Deployments { context, warm: warm::Warm::default() }), deployments, triggers, stop).await
+    let meter = context.meters.of::<ModelDeployment>();
+    let reconciler = Arc::new(Deployments { context, warm: warm::Warm::default() });
+    driver::run(reconciler, deployments, triggers, meter, stop).await
 }
 
 impl Reconciler for Deployments {

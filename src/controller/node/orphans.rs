@@ -1,4 +1,5 @@
-//! Aliases whose version is gone, on a node that was away or not declared when it went: they would keep its bytes.
+//! Names that Drover made on a node and nothing stands for any more: they would keep bytes there. Aliases whose version
+//! went while the node was away or not declared, and names of pulls that were broken off.
 
 use std::sync::Arc;
 
@@ -6,10 +7,11 @@ use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
 use tracing::{info, warn};
 
-use super::super::Context;
+use super::{super::Context, observe::Seen};
 use crate::{
     api::{ModelVersion, OllamaNode, OllamaNodeStatus},
-    domain::alias::alias,
+    domain::alias::{self, alias},
+    ports::NodeError,
 };
 
 /// The aliases on a node that no version stands for. `id` is this installation's part of aliases.
@@ -32,6 +34,28 @@ pub async fn remove(context: &Context, node: &OllamaNode, status: &OllamaNodeSta
                 context.pokes.node(ObjectRef::from_obj(node));
             }
             Err(error) => warn!(node = %node.name_any(), alias, %error, "the alias of a version that is gone stays"),
+        }
+    }
+}
+
+/// The names on a node by which this installation pulled through the mirror.
+pub fn transits(seen: &Seen, id: &str) -> Vec<String> {
+    let models = seen.iter().flatten().flat_map(|probe| &probe.models);
+    models.map(|model| &model.name).filter(|name| alias::is_own_transit(id, name)).cloned().collect()
+}
+
+/// Removes them, unless an attempt is under way on the node: it has the node's lock, and the name may be its own.
+pub async fn remove_transits(context: &Context, node: &OllamaNode, names: &[String]) {
+    if names.is_empty() {
+        return;
+    }
+    let Some(_turn) = context.pulling.try_lock(&node.spec.url) else { return };
+    for name in names {
+        match context.ollama.delete(&node.spec.url, name).await {
+            // It was the name of an attempt that ended meanwhile.
+            Err(NodeError::Status { status: 404, .. }) => {}
+            Ok(()) => info!(node = %node.name_any(), "removed the name of a pull that was broken off"),
+            Err(error) => warn!(node = %node.name_any(), %error, "the name of a pull that was broken off stays"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What people see of a node: pure.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::observe::Seen;
@@ -8,12 +10,22 @@ use crate::{
     domain::{
         alias,
         conditions::{self, ConditionStatus, Finding, READY},
+        model_name::ModelName,
         node::{Probe, ProbeFault},
     },
 };
 
+/// What changes about the models that Drover put on a node.
+#[derive(Default)]
+pub struct Put {
+    /// On record, not seen at the last look, and wanted by nobody.
+    pub unwanted: Vec<String>,
+    /// Not on record yet.
+    pub new: Vec<String>,
+}
+
 /// The status after a look. `id` is this installation's part of aliases.
-pub fn status(node: &OllamaNode, seen: Seen, id: &str, now: Timestamp) -> OllamaNodeStatus {
+pub fn status(node: &OllamaNode, seen: Seen, id: &str, put: &Put, now: Timestamp) -> OllamaNodeStatus {
     let earlier = node.status.clone().unwrap_or_default();
     let (finding, mut status) = match seen {
         Some(Ok(probe)) => (ready(node, &probe), observed(probe, id)),
@@ -23,11 +35,20 @@ pub fn status(node: &OllamaNode, seen: Seen, id: &str, now: Timestamp) -> Ollama
             let unknown = Finding::new(READY, ConditionStatus::Unknown, "Probing", message);
             (unknown, earlier.clone())
         }
-        None => return earlier,
+        None => return OllamaNodeStatus { pulled: pulled(&earlier, &earlier, put), ..earlier },
     };
+    status.pulled = pulled(&earlier, &status, put);
     status.observed_generation = node.metadata.generation;
     status.conditions = conditions::merge(&earlier.conditions, vec![finding], node.metadata.generation, now);
     status
+}
+
+/// The models that Drover put there. What is gone and nobody wants is forgotten.
+fn pulled(earlier: &OllamaNodeStatus, now: &OllamaNodeStatus, put: &Put) -> Vec<String> {
+    let is_held = |name: &String| now.models.iter().any(|model| ModelName::same(&model.name, name));
+    let kept = earlier.pulled.iter().filter(|name| is_held(name) || !put.unwanted.contains(name));
+    let all: BTreeSet<String> = kept.chain(&put.new).cloned().collect();
+    all.into_iter().collect()
 }
 
 fn ready(node: &OllamaNode, probe: &Probe) -> Finding {
@@ -47,7 +68,7 @@ fn away(node: &OllamaNode, fault: ProbeFault) -> Finding {
 }
 
 fn observed(probe: Probe, id: &str) -> OllamaNodeStatus {
-    let (aliases, models): (Vec<_>, Vec<_>) = probe.models.into_iter().partition(|model| alias::is_alias(&model.name));
+    let (aliases, models): (Vec<_>, Vec<_>) = probe.models.into_iter().partition(|model| alias::is_hidden(&model.name));
     let loaded = |name: &str| probe.loaded.iter().any(|loaded| loaded == name);
     let versions = aliases.into_iter().filter(|model| alias::is_own(id, &model.name));
     OllamaNodeStatus {
@@ -67,6 +88,6 @@ fn observed(probe: Probe, id: &str) -> OllamaNodeStatus {
 fn shown(name: &str, id: &str) -> Option<String> {
     match name.split_once('/') {
         Some((_, version)) if alias::is_own(id, name) => Some(version.to_owned()),
-        _ => (!alias::is_alias(name)).then(|| name.to_owned()),
+        _ => (!alias::is_hidden(name)).then(|| name.to_owned()),
     }
 }

@@ -1,23 +1,28 @@
 //! What people see of a pull: pure.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{observe::Seen, plan::Plan};
+use super::{observe::Observed, plan::Plan};
 use crate::{
-    api::{HasConditions, ModelPull, ModelPullStatus, NodePull, Resolved},
+    api::{HasConditions, ModelPull, ModelPullStatus, NodePull, Resolved, UpdatePolicy},
     domain::{
         conditions::{self, ConditionStatus, Finding, READY, RECONCILING, STALLED},
-        pull::{self, Attempt, MAX_LISTED_NODES, NodePhase, Phase, elapsed},
+        pull::{self, MAX_LISTED_NODES, NodePhase, Phase, Stage, elapsed},
     },
 };
 
 /// Status writes of one object are at least this far apart, unless its phase changes.
 const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 
+/// So many nodes are named where digests differ.
+const NAMED: usize = 3;
+/// Digits of a digest as `ollama ls` shows it.
+const ID_DIGITS: usize = 12;
+
 /// The status that follows from a plan.
-pub fn status(object: &ModelPull, plan: &Plan, seen: &[Seen], now: Timestamp) -> ModelPullStatus {
+pub fn status(object: &ModelPull, plan: &Plan, observed: &Observed, now: Timestamp) -> ModelPullStatus {
     let phases: Vec<NodePhase> = plan.nodes.iter().map(|node| node.phase).collect();
     let phase = pull::phase(&phases, object.spec.suspend);
     let ready = phases.iter().filter(|phase| **phase == NodePhase::Ready).count();
@@ -28,11 +33,11 @@ pub fn status(object: &ModelPull, plan: &Plan, seen: &[Seen], now: Timestamp) ->
         progress: progress(&plan.nodes),
         desired_nodes: phases.len() as i64,
         ready_nodes: ready as i64,
-        resolved: resolved(object, &plan.nodes, seen),
+        resolved: resolved(object, plan, observed),
         nodes: worst_first(plan.nodes.clone()),
     };
     let overdue = not_ready_for(object, now).is_some_and(|passed| passed >= object.spec.timeout.0);
-    let findings = findings(object, &status, overdue);
+    let findings = findings(object, &status, plan, overdue);
     status.conditions = conditions::merge(object.conditions(), findings, object.metadata.generation, now);
     status
 }
@@ -56,14 +61,30 @@ fn progress(nodes: &[NodePull]) -> Option<i64> {
     (!known.is_empty()).then(|| sum / nodes.len() as i64)
 }
 
-fn resolved(object: &ModelPull, nodes: &[NodePull], seen: &[Seen]) -> Option<Resolved> {
-    let digest = nodes.iter().map(|node| &node.digest).find(|digest| !digest.is_empty())?;
-    let size_bytes = seen.iter().find_map(|seen| match (seen.node.model(&object.spec.model), &seen.attempt) {
-        (Some(model), _) if model.digest == *digest => Some(model.size_bytes),
-        (_, Some(Attempt::Done { digest: done, size_bytes })) if done == digest => Some(*size_bytes),
-        _ => None,
-    })?;
-    Some(Resolved { tag: object.spec.model.clone(), digest: digest.clone(), size_bytes })
+fn resolved(object: &ModelPull, plan: &Plan, observed: &Observed) -> Option<Resolved> {
+    let is_decided = object.spec.digest.is_some() || object.spec.update_policy == UpdatePolicy::Always;
+    let held = || plan.nodes.iter().map(|node| node.digest.as_str()).find(|digest| !digest.is_empty());
+    let target = plan.target.as_ref();
+    let digest = match target {
+        Some(target) if is_decided => &target.digest,
+        _ => held().or(target.map(|target| target.digest.as_str()))?,
+    };
+    let known = target.filter(|target| target.digest == digest);
+    let on_nodes = observed.nodes.iter().find_map(|seen| {
+        let listed = seen.node.model(&object.spec.model).filter(|model| model.digest == digest);
+        match (listed, seen.attempt.as_ref().map(|attempt| &attempt.stage)) {
+            (Some(model), _) => Some(model.size_bytes),
+            (_, Some(Stage::Done { digest: done, size_bytes, .. })) if done == digest => Some(*size_bytes),
+            _ => None,
+        }
+    });
+    Some(Resolved {
+        tag: object.spec.model.clone(),
+        digest: digest.into(),
+        id: digest.trim_start_matches("sha256:").chars().take(ID_DIGITS).collect(),
+        upstream_digest: known.map(|known| known.upstream_digest.clone()).unwrap_or_default(),
+        size_bytes: on_nodes.or(known.map(|known| known.size_bytes))?,
+    })
 }
 
 fn worst_first(mut nodes: Vec<NodePull>) -> Vec<NodePull> {
@@ -72,13 +93,13 @@ fn worst_first(mut nodes: Vec<NodePull>) -> Vec<NodePull> {
     nodes
 }
 
-fn findings(object: &ModelPull, status: &ModelPullStatus, overdue: bool) -> Vec<Finding> {
+fn findings(object: &ModelPull, status: &ModelPullStatus, plan: &Plan, overdue: bool) -> Vec<Finding> {
     let model = &object.spec.model;
     let count = format!("{} of {} nodes have {model}", status.ready_nodes, status.desired_nodes);
     let worst = status.nodes.first().filter(|node| !node.message.is_empty() && node.phase != NodePhase::Ready);
     let detail = worst.map(|node| format!("; {}: {}", node.node, node.message)).unwrap_or_default();
     let (reason, message) = match status.phase {
-        Phase::Ready => ("Present", count),
+        Phase::Ready => ("Present", format!("{count}{}", unchecked(object, plan))),
         Phase::Suspended => ("Suspended", format!("{count}; held by spec.suspend")),
         Phase::Pending if status.desired_nodes == 0 => {
             ("NoNodes", "spec.nodeSelector picks no OllamaNode of this namespace".into())
@@ -86,16 +107,13 @@ fn findings(object: &ModelPull, status: &ModelPullStatus, overdue: bool) -> Vec<
         Phase::Pending => ("Waiting", format!("{count}{detail}")),
         Phase::Pulling => ("Pulling", format!("{count}{}", pulling(status))),
         Phase::Degraded => ("NotOnAllNodes", format!("{count}{detail}")),
-        Phase::Failed => ("PullFailed", format!("{count}{detail}")),
+        Phase::Failed => {
+            let reason = worst.map(|node| node.reason.as_str()).filter(|reason| !reason.is_empty());
+            (reason.unwrap_or("PullFailed"), format!("{count}{detail}"))
+        }
     };
-    let digests: std::collections::BTreeSet<_> =
-        status.nodes.iter().map(|node| &node.digest).filter(|digest| !digest.is_empty()).collect();
     let mut findings = vec![Finding::new(READY, status.phase == Phase::Ready, reason, message.clone())];
-    if digests.len() > 1 {
-        let message =
-            format!("nodes hold {} different digests under {model}: delete it where it is outdated", digests.len());
-        findings.push(Finding::new("DigestsDiffer", true, "DigestsDiffer", message));
-    }
+    findings.extend(differing(model, &plan.nodes));
     let waiting = !matches!(status.phase, Phase::Ready | Phase::Suspended);
     if waiting && (overdue || matches!(status.phase, Phase::Failed | Phase::Degraded)) {
         let reason = if overdue { "TimedOut" } else { reason };
@@ -105,6 +123,39 @@ fn findings(object: &ModelPull, status: &ModelPullStatus, overdue: bool) -> Vec<
         findings.push(Finding::new(RECONCILING, true, reason, message));
     }
     findings
+}
+
+/// That a tag which is followed could not be looked up, though every node has what it stood for.
+fn unchecked(object: &ModelPull, plan: &Plan) -> String {
+    match &plan.unchecked {
+        Some(why) if object.spec.update_policy == UpdatePolicy::Always => {
+            format!("; the tag could not be looked up again: {why}")
+        }
+        _ => String::new(),
+    }
+}
+
+/// Names the nodes that hold something else than most do.
+fn differing(model: &str, nodes: &[NodePull]) -> Option<Finding> {
+    let mut by_digest: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| !node.digest.is_empty()) {
+        by_digest.entry(&node.digest).or_default().push(&node.node);
+    }
+    let different = by_digest.len();
+    let usual = by_digest.iter().max_by_key(|(_, nodes)| nodes.len()).map(|(digest, _)| *digest)?;
+    by_digest.remove(usual);
+    let others: Vec<&str> = by_digest.into_values().flatten().collect();
+    if others.is_empty() {
+        return None;
+    }
+    let more = others.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let names = others[..others.len().min(NAMED)].join(", ");
+    let message = format!(
+        "nodes hold {different} different digests under {model}, not {usual} do {names}{more}: delete it where it is \
+         outdated, or pin a digest"
+    );
+    Some(Finding::new("DigestsDiffer", true, "DigestsDiffer", message))
 }
 
 fn pulling(status: &ModelPullStatus) -> String {

@@ -48,7 +48,8 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     ];
     context.nodes.ready().await?;
     context.deployments.ready().await?;
-    driver::run(Arc::new(Versions { context }), versions, triggers, stop).await
+    let meter = context.meters.of::<ModelVersion>();
+    driver::run(Arc::new(Versions { context }), versions, triggers, meter, stop).await
 }
 
 /// The versions of an object's namespace that it concerns.

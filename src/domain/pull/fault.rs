@@ -29,6 +29,14 @@ pub enum Fault {
     MirrorUnreachable,
     /// The mirror has no room left on its disk.
     MirrorFull,
+    /// It took longer than its timeout while others waited.
+    TimedOut,
+    /// The Secret with the login can't be used.
+    PullSecret,
+    /// A pin or a login without a mirror.
+    NeedsMirror,
+    /// Another object pins another digest.
+    Conflict,
     /// Anything else; the message has Ollama's own words.
     Other,
 }
@@ -41,6 +49,7 @@ const SIGNS: &[(Fault, &[&str])] = &[
     (Fault::NeedsNewerOllama, &["newer version of ollama", "412"]),
     (Fault::PlainRegistry, &["no location header"]),
     (Fault::DigestMismatch, &["digest mismatch"]),
+    (Fault::MirrorFull, &["507"]),
     (
         Fault::WrongScheme,
         &["server gave http response to https client", "insecure protocol", "first record does not look like a tls"],
@@ -64,9 +73,20 @@ const SIGNS: &[(Fault, &[&str])] = &[
     ),
 ];
 
+/// What Ollama says when it has no connection to where it pulls from.
+const NO_CONNECTION: &[&str] = &[
+    "dial tcp",
+    "no such host",
+    "server gave http response to https client",
+    "first record does not look like a tls",
+    "x509:",
+    "tls: ",
+    "tls handshake",
+];
+
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::NoSuchModel,
         Self::RegistryUnreachable,
         Self::Unauthorized,
@@ -80,6 +100,10 @@ impl Fault {
         Self::Stalled,
         Self::MirrorUnreachable,
         Self::MirrorFull,
+        Self::TimedOut,
+        Self::PullSecret,
+        Self::NeedsMirror,
+        Self::Conflict,
         Self::Other,
     ];
 
@@ -95,6 +119,14 @@ impl Fault {
             }
         };
         SIGNS.iter().find(|(_, signs)| signs.iter().any(says)).map_or(Self::Other, |(fault, _)| *fault)
+    }
+
+    /// What it means where the node pulls through a mirror that answers the controller: a failed connection is one to
+    /// the mirror.
+    pub fn through_mirror(message: &str) -> Self {
+        let message_low = message.to_ascii_lowercase();
+        let unreachable = NO_CONNECTION.iter().any(|sign| message_low.contains(sign));
+        if unreachable { Self::MirrorUnreachable } else { Self::from_message(message) }
     }
 
     /// The CamelCase reason for conditions.
@@ -113,6 +145,10 @@ impl Fault {
             Self::Stalled => "Stalled",
             Self::MirrorUnreachable => "MirrorUnreachable",
             Self::MirrorFull => "MirrorFull",
+            Self::TimedOut => "TimedOut",
+            Self::PullSecret => "PullSecretUnusable",
+            Self::NeedsMirror => "NeedsMirror",
+            Self::Conflict => "PinsConflict",
             Self::Other => "PullFailed",
         }
     }
@@ -127,7 +163,10 @@ impl Fault {
         match self {
             Self::NoSuchModel => "check spec.model for spelling and tag",
             Self::RegistryUnreachable => "check the registry's host name and that the node can reach it",
-            Self::Unauthorized => "the registry wants a login, which nodes don't have: use a registry open to the node",
+            Self::Unauthorized => {
+                "the registry wants a login, or another one: name a Secret in spec.pullSecret, or give the mirror one; \
+                 without a mirror, use a registry open to the node"
+            }
             Self::RateLimited => "the registry limits requests: it is tried again, more slowly",
             Self::NoSpace => "free disk space on the node",
             Self::NeedsNewerOllama => "upgrade Ollama on the node",
@@ -141,6 +180,12 @@ impl Fault {
             Self::NodeAway => "the node went away: it goes on when the node is back",
             Self::MirrorUnreachable => "check that the mirror runs and that its address can be reached from the node",
             Self::MirrorFull => "give the mirror a bigger disk, or a cache size that leaves room on it",
+            Self::TimedOut => "others waited for the node: it goes on after them",
+            Self::PullSecret => {
+                "make it a Secret of type kubernetes.io/dockerconfigjson with a user name and password for the registry"
+            }
+            Self::NeedsMirror => "run a mirror, or pull without digest and pullSecret",
+            Self::Conflict => "give both objects the same digest, or delete one of them",
             Self::Stalled => "no byte moved for a minute: it is tried again",
             Self::Other => "see the node's log",
         }

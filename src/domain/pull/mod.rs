@@ -1,10 +1,14 @@
 //! Pulling a model onto a node: what the progress lines add up to, what an error means, what to do next.
 
+mod attempt;
 mod fault;
 mod progress;
+mod queue;
 
+pub use attempt::{Action, Attempt, Decision, Failure, NodeView, Source, Stage, Target, Wish, decide, held};
 pub use fault::Fault;
 pub use progress::{Line, Progress, STALL_AFTER, percent};
+pub use queue::{Hold, Queue, Want};
 
 use std::time::Duration;
 
@@ -16,15 +20,23 @@ use super::backoff;
 
 /// The status names at most this many nodes.
 pub const MAX_LISTED_NODES: usize = 50;
-const NODE_AWAY_WAIT: Duration = Duration::from_secs(10);
+const AWAY_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(3600);
 const WRITE_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
 const WRITE_AT_STEP: i64 = 5;
 
-/// How long to wait after `failures` failed attempts in a row, the last one by `fault`. A node that comes back soon is
-/// not left waiting for minutes.
-pub fn retry_after(fault: Fault, failures: u32, first: Duration, ceiling: Duration, jitter: f64) -> Duration {
-    let ceiling = if fault == Fault::NodeAway { ceiling.min(NODE_AWAY_WAIT) } else { ceiling };
-    backoff::delay(failures, first, ceiling, jitter)
+/// How long to wait after `failures` failed attempts in a row, the last one by `fault`. A node or mirror that comes back
+/// soon is not left waiting for minutes, and whoever asked to come back later is not bothered before, within reason.
+pub fn retry_after(
+    fault: Fault,
+    failures: u32,
+    (first, ceiling): (Duration, Duration),
+    asked: Option<Duration>,
+    jitter: f64,
+) -> Duration {
+    let is_away = matches!(fault, Fault::NodeAway | Fault::MirrorUnreachable);
+    let wait = backoff::delay(failures, first, if is_away { ceiling.min(AWAY_WAIT) } else { ceiling }, jitter);
+    wait.max(asked.unwrap_or_default().min(ceiling.max(LONGEST_ASKED_WAIT)))
 }
 
 /// Where a pull stands on one node.
@@ -74,103 +86,6 @@ pub fn phase(nodes: &[NodePhase], suspended: bool) -> Phase {
         Phase::Failed
     } else {
         Phase::Pending
-    }
-}
-
-/// How an attempt on one node stands, as its task reports it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Attempt {
-    /// Waits for the node's lock.
-    Queued,
-    /// Under way.
-    Running(Progress),
-    /// Finished: the node holds the model with this digest.
-    Done {
-        /// The digest the node reported right after the pull.
-        digest: String,
-        /// Bytes on its disk.
-        size_bytes: i64,
-    },
-    /// Failed.
-    Failed {
-        /// What happened.
-        fault: Fault,
-        /// In Ollama's or the connection's own words.
-        message: String,
-        /// How many attempts in a row have failed.
-        failures: u32,
-        /// When the next attempt is due.
-        retry_at: Timestamp,
-    },
-}
-
-/// What a pull knows of one node.
-#[derive(Clone, Debug)]
-pub struct NodeView<'a> {
-    /// Why the node can't be used now; `None` when it can.
-    pub unusable: Option<&'a str>,
-    /// The digest under which the node has the model.
-    pub present: Option<&'a str>,
-    /// What an attempt there came to.
-    pub attempt: Option<&'a Attempt>,
-}
-
-/// What to do on one node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Nothing.
-    Keep,
-    /// Start an attempt.
-    Start,
-    /// Break off the attempt.
-    Cancel,
-    /// Look again then.
-    WaitUntil(Timestamp),
-}
-
-/// What to do on one node and where it stands, from what is seen of it.
-pub fn decide(
-    view: &NodeView<'_>,
-    pin: Option<&str>,
-    suspended: bool,
-    now: Timestamp,
-) -> (Action, NodePhase, Option<String>) {
-    let running = matches!(view.attempt, Some(Attempt::Queued | Attempt::Running(_)));
-    let done = match view.attempt {
-        Some(Attempt::Done { digest, .. }) => Some(digest.as_str()),
-        _ => None,
-    };
-    let have = view.present.or(done);
-    match (have, pin) {
-        (Some(have), Some(pin)) if have != pin => {
-            let message = format!(
-                "the node has {have}, the pin is {pin}: a pinned pull needs a mirror, or the tag would be overwritten unverified"
-            );
-            return (Action::Keep, NodePhase::Failed, Some(message));
-        }
-        (None, Some(_)) => {
-            let message =
-                "a pinned pull needs a mirror, or the tag would be stored unverified: pull without digest first";
-            return (Action::Keep, NodePhase::Failed, Some(message.into()));
-        }
-        (Some(_), _) if !running => return (Action::Keep, NodePhase::Ready, None),
-        _ => {}
-    }
-    if suspended {
-        let action = if running { Action::Cancel } else { Action::Keep };
-        return (action, NodePhase::Pending, Some("held by spec.suspend".into()));
-    }
-    match view.attempt {
-        Some(Attempt::Running(_)) => (Action::Keep, NodePhase::Pulling, None),
-        Some(Attempt::Queued) => (Action::Keep, NodePhase::Pending, Some("waits for another pull on this node".into())),
-        Some(Attempt::Failed { fault, message, failures, retry_at }) if now < *retry_at => {
-            let message = format!("{message}: {} (attempt {failures} failed)", fault.advice());
-            (Action::WaitUntil(*retry_at), NodePhase::Failed, Some(message))
-        }
-        _ => match view.unusable {
-            Some(why) => (Action::Keep, NodePhase::Pending, Some(format!("the node is not ready: {why}"))),
-            None => (Action::Start, NodePhase::Pending, None),
-        },
     }
 }
 

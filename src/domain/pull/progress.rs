@@ -41,6 +41,8 @@ impl Line {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     layers: BTreeMap<String, (i64, i64)>,
+    expected: i64,
+    arrived: i64,
     status: String,
     completed: i64,
     percent: Option<i64>,
@@ -50,14 +52,24 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// The beginning of a pull whose layers have so many bytes together.
+    pub fn of(expected: i64) -> Self {
+        Self { expected: expected.max(0), ..Self::default() }
+    }
+
     /// Takes in one line that arrived at `now`.
     pub fn fold(&mut self, line: &Line, now: Timestamp) {
         let moved_before = self.completed;
         if let (Some(digest), Some(total)) = (&line.digest, line.total) {
-            let layer = self.layers.entry(digest.clone()).or_insert((0, 0));
-            layer.0 = total.max(layer.0);
+            let known = self.layers.get(digest).copied();
+            let (total_before, completed_before) = known.unwrap_or_default();
+            let total = total.max(total_before);
             // A part that failed is counted back by Ollama; what people see never goes back.
-            layer.1 = line.completed.unwrap_or(0).max(layer.1).min(layer.0);
+            let completed = line.completed.unwrap_or(0).max(completed_before).min(total);
+            // What a layer begins with was there before.
+            let moved = if known.is_some() { completed - completed_before } else { 0 };
+            self.arrived = self.arrived.saturating_add(moved);
+            self.layers.insert(digest.clone(), (total, completed));
         }
         self.completed = self.layers.values().fold(0, |sum, (_, completed)| sum.saturating_add(*completed));
         if self.completed > moved_before || self.status != line.status || self.moved_at.is_none() {
@@ -85,7 +97,7 @@ impl Progress {
 
     /// Whether no byte moved for [`STALL_AFTER`]. Hashing a big layer is silent for minutes, so verifying never stalls.
     pub fn is_stalled(&self, now: Timestamp) -> bool {
-        !self.status.starts_with(VERIFYING) && self.moved_at.is_some_and(|at| elapsed(at, now) >= STALL_AFTER)
+        !self.is_verifying() && self.moved_at.is_some_and(|at| elapsed(at, now) >= STALL_AFTER)
     }
 
     /// What Ollama says it is doing.
@@ -93,13 +105,24 @@ impl Progress {
         &self.status
     }
 
-    /// Bytes on the node and, once known, the bytes of the layers announced so far.
+    /// Whether the layers' bytes are all there and being verified.
+    pub fn is_verifying(&self) -> bool {
+        self.status.starts_with(VERIFYING)
+    }
+
+    /// Bytes that came during this attempt.
+    pub fn arrived(&self) -> i64 {
+        self.arrived
+    }
+
+    /// Bytes on the node and, once known, the bytes of all layers, or of those announced so far.
     pub fn bytes(&self) -> (i64, Option<i64>) {
-        let total = self.layers.values().fold(0_i64, |sum, (total, _)| sum.saturating_add(*total));
+        let announced = self.layers.values().fold(0_i64, |sum, (total, _)| sum.saturating_add(*total));
+        let total = announced.max(self.expected);
         (self.completed, (total > 0).then_some(total))
     }
 
-    /// Percent of the bytes announced so far, 0..=99; `None` before any were.
+    /// Percent of the known bytes, 0..=99; `None` before any are known.
     pub fn percent(&self) -> Option<i64> {
         self.percent
     }

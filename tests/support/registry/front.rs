@@ -1,6 +1,8 @@
 //! A proxy that stands for the line to a registry: slow, stalled or refusing as a test wants.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ use super::Registry;
 /// A proxy in front of a [`Registry`]. By itself it changes one thing only: the answer to a request for a whole blob
 /// gets a `Location`, from which Ollama takes the address for its downloads.
 pub struct RegistryFront {
-    port: u16,
+    address: String,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
 }
@@ -41,6 +43,11 @@ impl RegistryFront {
 
     /// The same on a port that is known beforehand.
     pub async fn start_on(upstream: &Registry, port: u16) -> Self {
+        Self::start_at(upstream, "127.0.0.1", port).await
+    }
+
+    /// The same on another address of this machine.
+    pub async fn start_at(upstream: &Registry, address: &str, port: u16) -> Self {
         let shared = Arc::new(Shared {
             upstream: upstream.url(),
             http: http_client(),
@@ -48,15 +55,15 @@ impl RegistryFront {
             bandwidth_used_until: Mutex::new(Instant::now()),
             served: Mutex::default(),
         });
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
+        let listener = tokio::net::TcpListener::bind((address, port)).await.expect("the port is free");
         let app = Router::new().fallback(proxy).with_state(shared.clone());
         let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("the front serves") });
-        Self { port, shared, server }
+        Self { address: format!("{address}:{port}"), shared, server }
     }
 
     /// Host and port, as in the name of a model.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address.clone()
     }
 
     pub fn url(&self) -> String {
@@ -71,6 +78,26 @@ impl RegistryFront {
     /// Answers every request with this status until it is set to None.
     pub fn fail_with(&self, status: Option<StatusCode>) {
         self.shared.line.send_modify(|line| line.failure = status);
+    }
+
+    /// Sends this `Retry-After` with every refusal.
+    pub fn retry_after(&self, value: &str) {
+        self.shared.line.send_modify(|line| line.retry_after = Some(value.into()));
+    }
+
+    /// Fails as said above, but only for blobs.
+    pub fn fail_blobs_with(&self, status: Option<StatusCode>) {
+        self.shared.line.send_modify(|line| line.blob_failure = status);
+    }
+
+    /// Breaks the connection whenever an answer has sent so many bytes of a blob.
+    pub fn cut_after(&self, bytes: Option<u64>) {
+        self.shared.line.send_modify(|line| line.cut_after = bytes);
+    }
+
+    /// Sends blobs with one wrong byte in each piece.
+    pub fn damage(&self, damaged: bool) {
+        self.shared.line.send_modify(|line| line.damaged = damaged);
     }
 
     /// Accepts requests and sends nothing, also for downloads under way, until it is set to false.
@@ -116,6 +143,10 @@ struct Line {
     bytes_per_second: Option<u64>,
     failure: Option<StatusCode>,
     stalled: bool,
+    retry_after: Option<String>,
+    blob_failure: Option<StatusCode>,
+    cut_after: Option<u64>,
+    damaged: bool,
     /// Path prefix of a repository and the `Authorization` that opens it.
     protected: HashMap<String, String>,
 }
@@ -127,7 +158,8 @@ impl Line {
             request.uri().path().starts_with(prefix) && given != Some(secret.as_bytes())
         };
         let locked = self.protected.iter().any(closed);
-        self.failure.or(locked.then_some(StatusCode::UNAUTHORIZED))
+        let of_blob = self.blob_failure.filter(|_| is_blob(request.uri().path()));
+        self.failure.or(of_blob).or(locked.then_some(StatusCode::UNAUTHORIZED))
     }
 }
 
@@ -155,6 +187,21 @@ impl Shared {
         self.wait_while_stalled().await;
     }
 
+    /// The piece, damaged if that is wanted; an error where the connection shall break.
+    fn spoilt(&self, piece: Bytes, sent: &AtomicU64) -> io::Result<Bytes> {
+        let line = self.line.borrow();
+        let before = sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        if line.cut_after.is_some_and(|cut| before >= cut) {
+            return Err(io::Error::other("cut, as the test wants"));
+        }
+        if !line.damaged {
+            return Ok(piece);
+        }
+        let mut bytes = piece.to_vec();
+        bytes[0] ^= 1;
+        Ok(bytes.into())
+    }
+
     /// Pieces that take about a twentieth of a second each, so that a new bandwidth holds soon.
     fn pieces(&self, chunk: Bytes) -> Vec<Bytes> {
         let size = self.line.borrow().bytes_per_second.map_or(usize::MAX, |rate| (rate as usize / 20).max(256));
@@ -166,9 +213,12 @@ async fn proxy(State(shared): State<Arc<Shared>>, request: Request) -> Response 
     let what = format!("{} {}", request.method(), request.uri().path());
     shared.served().entry(what.clone()).or_default().requests += 1;
     shared.wait_while_stalled().await;
-    let refusal = shared.line.borrow().refusal(&request);
+    let (refusal, retry_after) = {
+        let line = shared.line.borrow();
+        (line.refusal(&request), line.retry_after.clone())
+    };
     if let Some(status) = refusal {
-        return refuse(status);
+        return refuse(status, retry_after);
     }
     let whole_blob =
         is_blob(&what) && request.method() == Method::GET && !request.headers().contains_key(header::RANGE);
@@ -184,9 +234,12 @@ fn is_blob(path: &str) -> bool {
     path.contains("/blobs/sha256:")
 }
 
-fn refuse(status: StatusCode) -> Response {
+fn refuse(status: StatusCode, retry_after: Option<String>) -> Response {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = status;
+    if let Some(when) = retry_after {
+        answer.headers_mut().insert(header::RETRY_AFTER, when.parse().expect("a header"));
+    }
     if status == StatusCode::UNAUTHORIZED {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"registry\""));
     }
@@ -227,15 +280,21 @@ fn metered(
     shared: Arc<Shared>,
     what: String,
     body: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
-) -> impl Stream<Item = reqwest::Result<Bytes>> + Send {
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let limited = is_blob(&what);
     let cut = shared.clone();
-    body.map_ok(move |chunk| stream::iter(cut.pieces(chunk).into_iter().map(Ok))).try_flatten().then(move |piece| {
-        let (shared, what) = (shared.clone(), what.clone());
+    let pieces = body
+        .map_err(io::Error::other)
+        .map_ok(move |chunk| stream::iter(cut.pieces(chunk).into_iter().map(Ok)))
+        .try_flatten();
+    let sent = Arc::new(AtomicU64::new(0));
+    pieces.then(move |piece: io::Result<Bytes>| {
+        let (shared, what, sent) = (shared.clone(), what.clone(), sent.clone());
         async move {
-            let piece: Bytes = piece?;
+            let mut piece: Bytes = piece?;
             if limited {
                 shared.pass(piece.len()).await;
+                piece = shared.spoilt(piece, &sent)?;
             }
             shared.served().entry(what).or_default().bytes += piece.len() as u64;
             Ok(piece)

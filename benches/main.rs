@@ -1,0 +1,35 @@
+//! `make bench`: how Drover keeps to its goals of speed, on real parts, in one table. Without arguments every part runs;
+//! with names of parts, those.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+#[allow(dead_code)] // the scenarios use the rest of it
+#[path = "../tests/cluster/world.rs"]
+mod world;
+
+mod fleet;
+mod health;
+mod load;
+mod machine;
+mod mirror;
+mod scale;
+mod table;
+
+use table::Table;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut table = Table::default();
+    if wants("scale") {
+        runtime.block_on(scale::run(&mut table));
+    }
+    if wants("mirror") {
+        runtime.block_on(mirror::run(&mut table));
+    }
+    if wants("health") {
+        runtime.block_on(health::run(&mut table));
+    }
+    print!("{table}");
+}

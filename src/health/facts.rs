@@ -1,0 +1,82 @@
+//! What the objects say about the fleet's health: pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::{Resource, ResourceExt};
+
+use crate::{
+    api::{HasConditions, ModelPull, OllamaNode},
+    domain::{
+        conditions::{Condition, ConditionStatus, READY},
+        health::{self, Report, SeenNode, SeenPull},
+    },
+};
+
+/// The health of each namespace that has a node or a pull.
+pub fn reports<'a>(nodes: &'a [Arc<OllamaNode>], pulls: &'a [Arc<ModelPull>]) -> BTreeMap<&'a str, Report<'a>> {
+    let mut spaces: BTreeMap<&str, (Vec<&OllamaNode>, Vec<&ModelPull>)> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| stays(&***node)) {
+        spaces.entry(namespace(&**node)).or_default().0.push(node);
+    }
+    for pull in pulls.iter().filter(|pull| stays(&***pull)) {
+        spaces.entry(namespace(&**pull)).or_default().1.push(pull);
+    }
+    let report = |(name, (nodes, pulls)): (&'a str, (Vec<&'a OllamaNode>, Vec<&'a ModelPull>))| {
+        let seen_pulls: Vec<_> = pulls.iter().map(|pull| seen_pull(pull, &nodes)).collect();
+        let seen_nodes: Vec<_> = nodes.iter().map(|node| seen_node(node)).collect();
+        (name, health::report(name, &seen_nodes, &seen_pulls, Vec::new()))
+    };
+    spaces.into_iter().map(report).collect()
+}
+
+fn stays<K: Resource>(object: &K) -> bool {
+    object.meta().deletion_timestamp.is_none()
+}
+
+fn namespace<K: Resource>(object: &K) -> &str {
+    object.meta().namespace.as_deref().unwrap_or_default()
+}
+
+fn name<K: Resource>(object: &K) -> &str {
+    object.meta().name.as_deref().unwrap_or_default()
+}
+
+fn ready<K: HasConditions>(object: &K) -> Option<&Condition> {
+    object.conditions().iter().find(|condition| condition.type_ == READY)
+}
+
+fn seen_node(node: &OllamaNode) -> SeenNode<'_> {
+    let (reason, message) = match (node.spec.maintenance, ready(node)) {
+        (true, _) => (health::MAINTENANCE, "it is in maintenance"),
+        (false, Some(ready)) => (ready.reason.as_str(), ready.message.as_str()),
+        (false, None) => ("Unknown", "it was not looked at yet"),
+    };
+    let models = node.status.iter().flat_map(|status| &status.models);
+    SeenNode {
+        name: name(node),
+        ready: node.usable().is_ok(),
+        drained: node.spec.maintenance,
+        reason,
+        message,
+        models: models.map(|model| (model.name.as_str(), model.digest.as_str())).collect(),
+    }
+}
+
+fn seen_pull<'a>(pull: &'a ModelPull, nodes: &[&'a OllamaNode]) -> SeenPull<'a> {
+    let selected = nodes.iter().enumerate().filter(|(_, node)| pull.spec.node_selector.matches(node.labels()));
+    let status = pull.status.as_ref().filter(|status| status.observed_generation == pull.metadata.generation);
+    let done = ready(pull).is_some_and(|ready| ready.status == ConditionStatus::True);
+    // A pin may be the registry's digest, which differs from the nodes' where the manifest is encoded otherwise.
+    let pinned = pull.spec.digest.as_deref();
+    let resolved = pull.status.as_ref().and_then(|status| status.resolved.as_ref());
+    let same = resolved.filter(|resolved| pinned == Some(resolved.upstream_digest.as_str()));
+    SeenPull {
+        name: name(pull),
+        model: &pull.spec.model,
+        required: pull.spec.required,
+        suspended: pull.spec.suspend,
+        selected: selected.map(|(index, _)| index).collect(),
+        digests: pinned.into_iter().chain(same.map(|resolved| resolved.digest.as_str())).collect(),
+        message: status.filter(|_| !done).and_then(|_| ready(pull)).map_or("", |ready| ready.message.as_str()),
+    }
+}

@@ -1,0 +1,116 @@
+//! `/health/models`: the fleet's health, answered from memory.
+//!
+//! The answers are prepared when objects change, a few times a second at most, and swapped whole; a request only picks
+//! one of them.
+
+mod answer;
+mod facts;
+mod start;
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use axum::Router;
+use futures::{FutureExt, StreamExt, stream};
+use prometheus_client::metrics::{family::Family, gauge::Gauge};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use answer::Snapshot;
+pub use start::warn_at_start;
+
+use crate::{
+    api::{ModelPull, OllamaNode},
+    cluster::Watched,
+    supervisor::{Supervisor, blocking},
+    telemetry::{Metrics, Readiness},
+};
+
+/// Answers are prepared at most this often,
+const AT_LEAST_BETWEEN: Duration = Duration::from_millis(250);
+/// and preparing them may take this part of one processor's time at most,
+const SHARE: u32 = 10;
+/// but they are never older than this.
+const AT_MOST_BETWEEN: Duration = Duration::from_secs(2);
+
+/// What `/health/models` answers at the moment; cheap to clone.
+#[derive(Clone, Default)]
+pub struct FleetHealth {
+    snapshot: Arc<ArcSwapOption<Snapshot>>,
+    /// Whether the process serves from what it kept, though no object was read yet.
+    serves: Readiness,
+}
+
+impl FleetHealth {
+    /// One of a process that can do its work before any object was read when `serves` says so.
+    pub fn new(serves: Readiness) -> Self {
+        Self { snapshot: Arc::default(), serves }
+    }
+
+    /// The path.
+    pub fn router(&self) -> Router {
+        answer::router(self.clone())
+    }
+
+    /// Answers with this from now on.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.store(Some(Arc::new(snapshot)));
+    }
+
+    /// Prepares answers from these objects for as long as the process runs.
+    pub fn keep_current(
+        &self,
+        supervisor: &mut Supervisor,
+        nodes: Watched<OllamaNode>,
+        pulls: Watched<ModelPull>,
+        metrics: &Metrics,
+    ) {
+        let keeper = Keeper { nodes, pulls, health: self.clone(), missing: missing(metrics) };
+        let stop = supervisor.stop_token();
+        supervisor.service("health of models", keeper.run(stop));
+    }
+}
+
+fn missing(metrics: &Metrics) -> Family<[(&'static str, &'static str); 1], Gauge> {
+    let family = Family::default();
+    metrics.register(|registry| {
+        registry.register("missing_models", "Models that are not where they must be", family.clone());
+    });
+    family
+}
+
+struct Keeper {
+    nodes: Watched<OllamaNode>,
+    pulls: Watched<ModelPull>,
+    health: FleetHealth,
+    missing: Family<[(&'static str, &'static str); 1], Gauge>,
+}
+
+impl Keeper {
+    async fn run(self, stop: CancellationToken) -> Result<(), String> {
+        let changes = [self.nodes.changes().map(drop).boxed(), self.pulls.changes().map(drop).boxed()];
+        let mut changes = stream::select_all(changes);
+        while let Some(change) = stop.run_until_cancelled(changes.next()).await {
+            change.ok_or("the watches ended")?;
+            while let Some(Some(())) = changes.next().now_or_never() {}
+            if self.nodes.is_ready() && self.pulls.is_ready() {
+                let began = Instant::now();
+                self.prepare().await?;
+                let pause = (began.elapsed() * SHARE).clamp(AT_LEAST_BETWEEN, AT_MOST_BETWEEN);
+                stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn prepare(&self) -> Result<(), String> {
+        let (nodes, pulls) = (self.nodes.clone(), self.pulls.clone());
+        let snapshot = blocking(move || Snapshot::of(&nodes.all(), &pulls.all()));
+        let snapshot = snapshot.await.map_err(|error| error.to_string())?;
+        for (required, count) in [("true", snapshot.missing_required()), ("false", snapshot.missing_optional())] {
+            self.missing.get_or_create(&[("required", required)]).set(count);
+        }
+        self.health.publish(snapshot);
+        Ok(())
+    }
+}

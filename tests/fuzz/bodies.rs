@@ -1,0 +1,74 @@
+//! What must hold for any bytes that come from outside. The fuzzer calls these for minutes, the property tests briefly.
+
+use bytes::Bytes;
+use drover::domain::gguf::{Fault, Head};
+use drover::domain::manifest::Manifest;
+use drover::domain::modelfile::{Modelfile, decode};
+use drover::ollama::lines::lines;
+use futures::{FutureExt, StreamExt, stream};
+
+/// A Modelfile that can be read says the same when it is written and read again.
+pub fn modelfile(bytes: &[u8]) {
+    let Ok(text) = decode(bytes) else { return };
+    match Modelfile::parse(&text) {
+        Ok(read) if can_be_written(&read) => {
+            let written = read.to_string();
+            assert_eq!(Modelfile::parse(&written), Ok(read), "{written:?}");
+        }
+        Ok(_) => {}
+        Err(fault) => {
+            let lines = text.matches(['\n', '\r']).count() + 1;
+            assert!((1..=lines).contains(&fault.line) && !fault.what.is_empty(), "{fault}");
+        }
+    }
+}
+
+/// No quotes hold a value of several lines one of which ends with the quotes.
+fn can_be_written(modelfile: &Modelfile) -> bool {
+    let Modelfile { from, adapters, parameters, template, system, licenses, messages, renderer, parser, requires } =
+        modelfile;
+    let values = [from, adapters, licenses].into_iter().flatten();
+    let values = values.chain(parameters.iter().map(|(_, value)| value)).chain(messages.iter().map(|m| &m.content));
+    let mut values = values.chain([template, system, renderer, parser, requires].into_iter().flatten());
+    values.all(|value| {
+        let lines: Vec<&str> = value.split(['\n', '\r']).collect();
+        lines[..lines.len() - 1].iter().all(|line| !line.trim_end().ends_with("\"\"\""))
+    })
+}
+
+/// A head that is complete stays what it is, whatever follows it; one that is not asks for more than there is.
+pub fn gguf(bytes: &[u8]) {
+    match Head::parse(bytes) {
+        Ok(head) => {
+            assert!(!head.parameter_size().is_empty() && !head.quantization().is_empty());
+            assert_eq!(Head::parse(&[bytes, &[0xff; 9]].concat()), Ok(head));
+        }
+        Err(Fault::Short(needed)) => assert!(needed > bytes.len() as u64, "{needed} of {}", bytes.len()),
+        Err(Fault::Broken(why)) => assert!(!why.is_empty()),
+    }
+}
+
+/// A manifest that is taken is the same after Ollama's encoding, which is the same every time.
+pub fn manifest(bytes: &[u8]) {
+    let Ok(Ok(manifest)) = serde_json::from_slice::<Manifest>(bytes).map(Manifest::validate) else { return };
+    let encoded = manifest.encode();
+    let again: Manifest = serde_json::from_str(&encoded).expect("what was encoded can be read");
+    assert_eq!(again, manifest);
+    assert_eq!(again.encode(), encoded);
+    let sizes: u64 = manifest.blobs().expect("it was validated").values().sum();
+    assert!(manifest.size() >= 0 && sizes <= manifest.size().unsigned_abs());
+}
+
+/// Lines don't depend on the pieces that they come in, and there is an end to them. The first byte says how big pieces
+/// are.
+pub fn ndjson(bytes: &[u8]) {
+    let Some((size, bytes)) = bytes.split_first() else { return };
+    let read = |size: usize| {
+        let pieces: Vec<_> = bytes.chunks(size.max(1)).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        let lines = lines(stream::iter(pieces)).map(|line| format!("{line:?}")).collect::<Vec<_>>();
+        lines.now_or_never().expect("nothing to wait for")
+    };
+    let lines = read(usize::from(*size));
+    assert!(lines.len() <= bytes.len());
+    assert_eq!(lines, read(bytes.len()));
+}
