@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use drover::{
     cluster,
-    controller::{self, Options},
+    controller::{self, Options, Parts},
     gateway::client::GatewayClient,
     ollama::Ollama as NodeClient,
     supervisor::Supervisor,
-    telemetry::Readiness,
+    telemetry::{Metrics, Readiness},
 };
 use serde_json::{Value, json};
 
@@ -39,12 +39,19 @@ fn the_controller_works_on_it_and_leaves_it_alone_when_idle() {
         let model = format!("{}/drover/tiny:1", front.address());
 
         let mut supervisor = Supervisor::new(Duration::from_secs(5));
-        let options = Options { namespace: None, probe_interval: Duration::from_millis(500) };
+        let options = Options {
+            namespace: None,
+            probe_interval: Duration::from_millis(500),
+            max_pulls: 4,
+            mirror_advertise: String::new(),
+            mirror_key: Vec::new(),
+        };
         let ollama = Arc::new(NodeClient::new().expect("a client"));
         let gateways = Arc::new(GatewayClient::new(Vec::new()).expect("a client"));
         let readiness = Readiness::default();
         let client = cluster::client_of(&embedded.api);
-        controller::start(&mut supervisor, client, ollama, gateways, options, readiness).await.expect("it starts");
+        let parts = Parts { client, ollama, gateways, mirror: None };
+        controller::start(&mut supervisor, parts, options, &Metrics::default(), readiness).await.expect("it starts");
 
         let create = async |plural: &str, kind: &str, name: &str, spec: Value| {
             let object = json!({ "apiVersion": "drover.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec });
