@@ -216,7 +216,8 @@ async fn export(client: &MirrorClient, file: &PathBuf, names: Vec<String>) -> Re
         out.write_all(&chunk).await.map_err(fault)?;
     }
     out.flush().await.map_err(fault)?;
-    eprintln!("{count} models, {}", human(total));
+    let models = if count == 1 { "model" } else { "models" };
+    eprintln!("{count} {models}, {}", human(total));
     Ok(())
 }
 

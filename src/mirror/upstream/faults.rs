@@ -62,7 +62,7 @@ pub fn unauthorized(source: &Source, with_login: bool) -> Refusal {
 
 /// It has nothing of this name.
 pub fn not_found(source: &Source) -> Refusal {
-    Refusal::new(Fault::NoSuchModel, format!("{source} was not found: check the model's name and tag"))
+    Refusal::new(Fault::NoSuchModel, format!("{source} was not found"))
 }
 
 /// The login for a pull was in memory only.
