@@ -189,6 +189,8 @@ fn appliers_share_an_object_in_the_same_way() {
             ("PATCH", &apply("a", ""), spec(json!({ "model": "m", "version": "v1.0.0", "foo": 1 }))),
             ("PATCH", &apply("a", ""), spec(steps(json!([{ "weight": 10 }])))),
             ("PATCH", &apply("a", ""), spec(steps(json!([{ "weight": 10 }])))),
+            // Conflicts are told level by level.
+            ("PATCH", &apply("b", ""), spec(json!({ "version": "v2.0.0", "strategy": { "canary": { "steps": [] } } }))),
             ("PATCH", &apply("b", ""), labels(json!({ "x": "1", "y": "2" }))),
             ("PATCH", &apply("c", ""), labels(json!({ "x": "2" }))),
             ("PATCH", &apply("c", ""), labels(json!({ "x": "1" }))),

@@ -163,16 +163,14 @@ impl Set {
         self.below.get(step)
     }
 
-    /// Each field as a path such as `.spec.ports[port=80].name`.
+    /// Each field as a path such as `.spec.ports[port=80].name`; those of a level before those below it.
     pub fn paths(&self) -> Vec<String> {
         let own = self.members.iter().map(|step| readable(step));
         let below = self
             .below
             .iter()
             .flat_map(|(step, below)| below.paths().into_iter().map(move |path| format!("{}{path}", readable(step))));
-        let mut paths: Vec<_> = own.chain(below).collect();
-        paths.sort();
-        paths
+        own.chain(below).collect()
     }
 
     fn insert(&mut self, path: &[Step]) {
