@@ -14,5 +14,6 @@ pub mod ollama;
 pub mod ports;
 pub mod routing_table;
 pub mod settings;
+pub mod standalone;
 pub mod supervisor;
 pub mod telemetry;

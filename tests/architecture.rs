@@ -210,6 +210,8 @@ const PURE: &[&str] = &[
     "controller/version/status",
     "controller/deployment/status",
     "routing_table/compile",
+    "standalone/patch",
+    "standalone/schema",
     "health/facts",
 ];
 
@@ -330,6 +332,27 @@ fn only_cluster_makes_a_kubernetes_client_or_an_api_handle() {
     let others = all.iter().filter(|source| !source.is_in(&["cluster", "gateway", "mirror", "ollama"]));
     let breaches = others.flat_map(|source| [source.naming(&words), imports(source)].concat()).collect();
     must_be_empty("go through crate::cluster", breaches);
+}
+
+#[test]
+fn the_embedded_api_stands_alone() {
+    let crates = dependencies();
+    let crates = crates.iter().map(String::as_str).filter(|name| !matches!(*name, "kube" | "kube_runtime"));
+    let allowed: Vec<&str> = ["crate::standalone"].into_iter().chain(crates).collect();
+    must_be_empty(
+        "standalone knows no kind of ours and nobody who uses it",
+        check_uses(&sources(), &["standalone"], &allowed),
+    );
+}
+
+#[test]
+fn only_the_embedded_api_and_the_records_speak_sql() {
+    let all = sources();
+    let others = all.iter().filter(|source| !source.is_in(&["standalone", "records"]));
+    must_be_empty(
+        "SQL belongs to standalone and records",
+        others.flat_map(|source| source.naming(&["sqlx"])).collect(),
+    );
 }
 
 #[test]

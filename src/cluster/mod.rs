@@ -21,7 +21,7 @@ use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
 use kube::{Api, Resource, core::DeserializeGuard};
 use serde::de::DeserializeOwned;
 
-use crate::supervisor::Supervisor;
+use crate::{standalone, supervisor::Supervisor};
 
 /// What a Drover kind is to generic code.
 pub trait Kind:
@@ -48,6 +48,11 @@ pub async fn connect() -> Result<Client, String> {
     const ADVICE: &str = "name a kubeconfig file in KUBECONFIG, or run in a pod with a service account";
     let config = kube::Config::infer().await.map_err(|error| format!("connecting to Kubernetes: {error}; {ADVICE}"))?;
     Client::try_from(config).map_err(|error| format!("connecting to Kubernetes: {error}; {ADVICE}"))
+}
+
+/// A client of an API in this process.
+pub fn client_of(api: &standalone::Api) -> Client {
+    Client::new(api.clone(), "default")
 }
 
 /// The objects of one namespace, or of all of them.

@@ -12,6 +12,7 @@ mod labels;
 mod manifest;
 mod names;
 mod params;
+mod patches;
 mod pull;
 mod pull_queue;
 mod ranges;

@@ -1,0 +1,243 @@
+//! The kinds that are served: Kubernetes' own that Drover and its tools need, and whatever the given
+//! CustomResourceDefinitions define. Nothing else in here knows one of Drover's kinds by name.
+
+mod builtin;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube_cel::{CompiledSchema, compile_schema};
+use serde_json::{Value, json};
+
+pub use builtin::{NAMESPACES, component, components};
+
+/// A column of `kubectl get`.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// Its head.
+    pub name: String,
+    /// `string`, `integer`, `number`, `boolean` or `date`.
+    pub kind: String,
+    /// Where its value is, as JSONPath.
+    pub path: String,
+    /// 0 is always shown, others with `-o wide`.
+    pub priority: i64,
+    /// What it means.
+    pub description: String,
+}
+
+/// One kind.
+#[derive(Debug)]
+pub struct Kind {
+    /// The API group; empty for Kubernetes' core.
+    pub group: String,
+    /// The version.
+    pub version: String,
+    /// As in paths, such as `configmaps`.
+    pub plural: String,
+    /// In the singular, such as `configmap`.
+    pub singular: String,
+    /// As in objects, such as `ConfigMap`.
+    pub kind: String,
+    /// Short names for kubectl.
+    pub short_names: Vec<String>,
+    /// Groups of kinds that kubectl knows, such as `all`.
+    pub categories: Vec<String>,
+    /// Whether its objects live in namespaces.
+    pub namespaced: bool,
+    /// Whether status is written apart.
+    pub has_status: bool,
+    /// Whether `metadata.generation` counts changes of the spec.
+    pub has_generation: bool,
+    /// Whether it comes from a CustomResourceDefinition.
+    pub custom: bool,
+    /// Whether it can't be written.
+    pub read_only: bool,
+    /// Whether an update may leave out what it is based on.
+    pub unconditional: bool,
+    /// Where its objects are stored, as `PLURAL.GROUP`.
+    pub stored_as: Arc<str>,
+    /// Columns besides the name.
+    pub columns: Vec<Column>,
+    /// The structural schema, without references.
+    pub schema: Value,
+    /// Its rules in CEL.
+    pub rules: CompiledSchema,
+    /// Whether there is any such rule.
+    pub has_rules: bool,
+    /// The name of its schema in OpenAPI.
+    pub component: String,
+}
+
+impl Kind {
+    /// `PLURAL.GROUP`, or `PLURAL` for the core group.
+    pub fn resource(&self) -> String {
+        dotted(&self.plural, &self.group)
+    }
+
+    /// `GROUP/VERSION`, or `VERSION` for the core group.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// The path of an object in storage.
+    pub fn path(&self, namespace: Option<&str>, name: &str) -> String {
+        match namespace {
+            Some(namespace) if self.namespaced => format!("{namespace}/{name}"),
+            _ => name.to_owned(),
+        }
+    }
+
+    /// What may be asked of it.
+    pub fn verbs(&self) -> &'static [&'static str] {
+        match (self.read_only, self.plural == NAMESPACES) {
+            (true, _) => &["get", "list", "watch"],
+            (false, true) => &["create", "delete", "get", "list", "patch", "update", "watch"],
+            (false, false) => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        }
+    }
+
+    /// Its subresources and what may be asked of them.
+    pub fn subresources(&self) -> Vec<(&'static str, &'static [&'static str])> {
+        let finalize = (self.plural == NAMESPACES).then_some(("finalize", &["update"][..]));
+        let status = (self.has_status && !self.read_only).then_some(("status", &["get", "patch", "update"][..]));
+        finalize.into_iter().chain(status).collect()
+    }
+}
+
+fn dotted(plural: &str, group: &str) -> String {
+    if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
+}
+
+/// All kinds.
+#[derive(Debug)]
+pub struct Kinds {
+    all: Vec<Arc<Kind>>,
+    definitions: Vec<Value>,
+}
+
+impl Kinds {
+    /// Kubernetes' own, and those of `crds`.
+    ///
+    /// # Errors
+    /// When a definition can't be used: which and why.
+    pub fn new(crds: &[CustomResourceDefinition]) -> Result<Self, String> {
+        let mut all: Vec<_> = builtin::kinds().into_iter().map(Arc::new).collect();
+        let mut definitions = Vec::new();
+        for crd in crds {
+            let definition = serde_json::to_value(crd).map_err(|error| error.to_string())?;
+            all.extend(defined(&definition)?.into_iter().map(Arc::new));
+            definitions.push(definition);
+        }
+        Ok(Self { all, definitions })
+    }
+
+    /// Every kind.
+    pub fn all(&self) -> &[Arc<Kind>] {
+        &self.all
+    }
+
+    /// The CustomResourceDefinitions.
+    pub fn definitions(&self) -> &[Value] {
+        &self.definitions
+    }
+
+    /// The kind behind a path.
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
+        self.all.iter().find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
+    }
+
+    /// The kind whose objects are stored under this name.
+    pub fn stored_as(&self, resource: &str) -> Option<&Arc<Kind>> {
+        self.all.iter().find(|kind| &*kind.stored_as == resource)
+    }
+
+    /// The groups with their versions, the core group first.
+    pub fn groups(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for kind in &self.all {
+            let versions = groups.entry(&kind.group).or_default();
+            if !versions.contains(&kind.version.as_str()) {
+                versions.push(&kind.version);
+            }
+        }
+        groups
+    }
+
+    /// The kinds of one group and version.
+    pub fn of<'a>(&'a self, group: &'a str, version: &'a str) -> impl Iterator<Item = &'a Arc<Kind>> {
+        self.all.iter().filter(move |kind| kind.group == group && kind.version == version)
+    }
+}
+
+/// The kinds of one definition, one for each served version.
+fn defined(crd: &Value) -> Result<Vec<Kind>, String> {
+    let spec = &crd["spec"];
+    let name = crd["metadata"]["name"].as_str().unwrap_or_default();
+    let versions =
+        spec["versions"].as_array().ok_or_else(|| format!("CustomResourceDefinition {name}: no versions"))?;
+    let served = versions.iter().filter(|version| version["served"] == json!(true));
+    let kinds: Vec<_> = served.map(|version| defined_version(spec, version)).collect();
+    let unreadable = kinds.iter().find_map(|kind| unreadable_rule(&kind.rules));
+    unreadable.map_or(Ok(kinds), |why| Err(format!("CustomResourceDefinition {name}: {why}")))
+}
+
+/// A rule that can't be evaluated: an object must not pass because of it.
+fn unreadable_rule(rules: &CompiledSchema) -> Option<String> {
+    let inner = rules.properties.values().chain(rules.items.as_deref()).chain(rules.additional_properties.as_deref());
+    let own = rules.compilation_errors().first().map(ToString::to_string);
+    own.or_else(|| inner.into_iter().find_map(unreadable_rule))
+}
+
+fn defined_version(spec: &Value, version: &Value) -> Kind {
+    let (names, group) = (&spec["names"], text(&spec["group"]));
+    let mut schema = version["schema"]["openAPIV3Schema"].clone();
+    let rules = compile_schema(&schema);
+    let has_rules = schema.to_string().contains("\"x-kubernetes-validations\"");
+    for (name, property) in [
+        ("apiVersion", json!({ "type": "string" })),
+        ("kind", json!({ "type": "string" })),
+        ("metadata", builtin::metadata()),
+    ] {
+        schema["properties"][name] = property;
+    }
+    let columns = version["additionalPrinterColumns"].as_array().into_iter().flatten().map(|column| Column {
+        name: text(&column["name"]),
+        kind: text(&column["type"]),
+        path: text(&column["jsonPath"]),
+        priority: column["priority"].as_i64().unwrap_or_default(),
+        description: text(&column["description"]),
+    });
+    let (plural, kind) = (text(&names["plural"]), text(&names["kind"]));
+    let version_name = text(&version["name"]);
+    let reversed: Vec<_> = group.rsplit('.').collect();
+    Kind {
+        stored_as: dotted(&plural, &group).into(),
+        component: format!("{}.{version_name}.{kind}", reversed.join(".")),
+        singular: names["singular"].as_str().map_or_else(|| kind.to_lowercase(), str::to_owned),
+        short_names: texts(&names["shortNames"]),
+        categories: texts(&names["categories"]),
+        namespaced: spec["scope"] == json!("Namespaced"),
+        has_status: version["subresources"]["status"].is_object(),
+        has_generation: true,
+        custom: true,
+        read_only: false,
+        unconditional: false,
+        columns: columns.collect(),
+        version: version_name,
+        group,
+        plural,
+        kind,
+        schema,
+        rules,
+        has_rules,
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().map(text).collect()
+}

@@ -1,0 +1,217 @@
+//! Streams of changes. Each watcher has a place in the history and reads on from there at its own pace; one that falls
+//! so far behind that the history is forgotten is told so and starts again.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, Response, header},
+};
+use futures::stream;
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch::Receiver,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    kinds::Kind,
+    request::{Form, Request},
+    resources::{Core, in_form, shown_entry},
+    selector::Selector,
+    status::{Cause, Failure},
+    storage::{Change, Entry, Store},
+};
+
+const AT_ONCE: usize = 256;
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+const DEFAULT_SECONDS: u64 = 30 * 60;
+
+struct Watcher {
+    store: Store,
+    revisions: Receiver<u64>,
+    kind: Arc<Kind>,
+    prefix: String,
+    selector: Selector,
+    form: Form,
+    include: String,
+    cursor: u64,
+    bookmarks: bool,
+    ends: Instant,
+    next_bookmark: Instant,
+    waiting: Vec<u8>,
+    done: bool,
+}
+
+/// Begins to watch.
+///
+/// # Errors
+/// 400 when the request makes no sense.
+pub fn start(store: &Store, request: &Request) -> Result<Response<Body>, Failure> {
+    let kind = &request.kind;
+    let selector = Selector::parse(request.parameter("labelSelector"), request.parameter("fieldSelector"), kind)?;
+    let revisions = store.revisions();
+    let initial = request.flag("sendInitialEvents");
+    if initial && request.parameter("resourceVersionMatch") != "NotOlderThan" {
+        let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        return Err(Failure::bad_options("ListOptions", &Cause::forbidden("resourceVersionMatch", why)));
+    }
+    let given = request.number("resourceVersion")?.unwrap_or(0);
+    let seconds = request.number("timeoutSeconds")?.unwrap_or(DEFAULT_SECONDS);
+    let now = Instant::now();
+    let mut watcher = Watcher {
+        store: store.clone(),
+        revisions,
+        kind: kind.clone(),
+        prefix: Core::listed_prefix(request),
+        selector,
+        form: request.form,
+        include: request.parameter("includeObject").to_owned(),
+        cursor: given,
+        bookmarks: request.flag("allowWatchBookmarks"),
+        ends: now + Duration::from_secs(seconds),
+        next_bookmark: now + BOOKMARK_EVERY,
+        waiting: Vec::new(),
+        done: false,
+    };
+    if given == 0 || initial {
+        watcher.begin(initial);
+    }
+    let chunks = stream::unfold(watcher, |mut watcher| async move {
+        let chunk = watcher.next().await?;
+        Some((Ok::<_, Infallible>(chunk), watcher))
+    });
+    let mut response = Response::new(Body::from_stream(chunks));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+impl Watcher {
+    /// Says what is there now.
+    fn begin(&mut self, mark_end: bool) {
+        let listing = self.store.list(&self.kind.stored_as, &self.prefix);
+        for entry in &listing.entries {
+            if self.allows(entry) {
+                self.say("ADDED", entry);
+            }
+        }
+        self.cursor = listing.revision;
+        if mark_end {
+            self.bookmark(true);
+        }
+    }
+
+    /// The next piece of the stream; nothing at its end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if !self.waiting.is_empty() {
+                return Some(std::mem::take(&mut self.waiting).into());
+            }
+            if self.done {
+                return None;
+            }
+            self.revisions.borrow_and_update();
+            self.read_on();
+            if !self.waiting.is_empty() || self.done {
+                continue;
+            }
+            tokio::select! {
+                changed = self.revisions.changed() => self.done = changed.is_err(),
+                () = sleep_until(self.ends) => {
+                    if self.bookmarks {
+                        self.bookmark(false);
+                    }
+                    self.done = true;
+                }
+                () = sleep_until(self.next_bookmark) => {
+                    self.next_bookmark += BOOKMARK_EVERY;
+                    if self.bookmarks {
+                        self.bookmark(false);
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_on(&mut self) {
+        loop {
+            let Some((changes, reached)) = self.store.changes_after(self.cursor, AT_ONCE) else {
+                let message = format!("too old resource version: {} ({})", self.cursor, self.store.revision());
+                self.write(&json!({ "type": "ERROR", "object": Failure::expired(message).as_status() }));
+                self.done = true;
+                return;
+            };
+            for change in &changes {
+                self.tell(change);
+            }
+            self.cursor = reached;
+            if changes.len() < AT_ONCE || !self.waiting.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn tell(&mut self, change: &Change) {
+        let Change { entry, deleted, before } = change;
+        if entry.resource != self.kind.stored_as || !entry.path.starts_with(&self.prefix) {
+            return;
+        }
+        // Without the state before, it counts as one that was seen.
+        let was = before.as_ref().map(|before| self.allows(before));
+        let is = !deleted && self.allows(entry);
+        match (was, is) {
+            (Some(false), true) | (None, true) => self.say("ADDED", entry),
+            (Some(true), true) => self.say("MODIFIED", entry),
+            (Some(true), false) if *deleted => self.say("DELETED", entry),
+            // It is there no more for this watcher: the last state that it knew, as of now.
+            (Some(true), false) => {
+                let mut object = before.as_ref().unwrap_or(entry).value();
+                object["metadata"]["resourceVersion"] = json!(entry.revision.to_string());
+                let object = in_form(object, &self.kind, self.form, &self.include);
+                self.write(&json!({ "type": "DELETED", "object": object }));
+            }
+            (None, false) if *deleted => self.say("DELETED", entry),
+            (Some(false) | None, false) => {}
+        }
+    }
+
+    fn allows(&self, entry: &Entry) -> bool {
+        self.selector.allows(&entry.labels, || shown_entry(entry, &self.kind))
+    }
+
+    fn say(&mut self, event: &str, entry: &Entry) {
+        if self.form == Form::Object && self.kind.group != "events.k8s.io" {
+            self.waiting.extend_from_slice(format!("{{\"type\":\"{event}\",\"object\":").as_bytes());
+            self.waiting.extend_from_slice(&entry.body);
+            self.waiting.extend_from_slice(b"}\n");
+            return;
+        }
+        let object = in_form(entry.value(), &self.kind, self.form, &self.include);
+        self.write(&json!({ "type": event, "object": object }));
+    }
+
+    fn bookmark(&mut self, ends_initial: bool) {
+        let mut metadata = json!({ "resourceVersion": self.cursor.to_string() });
+        if ends_initial {
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        metadata["creationTimestamp"] = Value::Null;
+        let object = match self.form {
+            Form::Metadata => {
+                json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
+            }
+            Form::Table => {
+                json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": { "resourceVersion": self.cursor.to_string() }, "columnDefinitions": null, "rows": [] })
+            }
+            Form::Object => {
+                json!({ "kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata })
+            }
+        };
+        self.write(&json!({ "type": "BOOKMARK", "object": object }));
+    }
+
+    fn write(&mut self, event: &Value) {
+        self.waiting.extend_from_slice(event.to_string().as_bytes());
+        self.waiting.push(b'\n');
+    }
+}
