@@ -7,6 +7,7 @@ mod janitor;
 mod jsonpath;
 mod kinds;
 mod openapi;
+mod partial;
 pub mod patch;
 mod protobuf;
 mod request;

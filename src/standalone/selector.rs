@@ -1,10 +1,8 @@
 //! Label and field selectors.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
-use super::{kinds::Kind, status::Failure};
+use super::{kinds::Kind, status::Failure, storage::Labels};
 
 /// Which objects are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,12 +20,13 @@ enum Requirement {
 }
 
 impl Requirement {
-    fn allows(&self, labels: &BTreeMap<String, String>) -> bool {
+    fn allows(&self, labels: &Labels) -> bool {
+        let is_one_of = |values: &[String], value: &str| values.iter().any(|one| one == value);
         match self {
-            Self::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
-            Self::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
-            Self::Exists(key) => labels.contains_key(key),
-            Self::Missing(key) => !labels.contains_key(key),
+            Self::In(key, values) => labels.get(key).is_some_and(|value| is_one_of(values, value)),
+            Self::NotIn(key, values) => labels.get(key).is_none_or(|value| !is_one_of(values, value)),
+            Self::Exists(key) => labels.get(key).is_some(),
+            Self::Missing(key) => labels.get(key).is_none(),
         }
     }
 }
@@ -47,7 +46,7 @@ impl Selector {
     }
 
     /// Whether an object with these labels is meant; `object` is read only when fields matter.
-    pub fn allows(&self, labels: &BTreeMap<String, String>, object: impl FnOnce() -> Value) -> bool {
+    pub fn allows(&self, labels: &Labels, object: impl FnOnce() -> Value) -> bool {
         if !self.labels.iter().all(|requirement| requirement.allows(labels)) {
             return false;
         }

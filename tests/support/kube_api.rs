@@ -31,10 +31,20 @@ rules:
 - {level: None}
 "#;
 
+/// Whether etcd calls a write done before the disk has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// Only once the disk has it, as in a cluster.
+    WaitedFor,
+    /// At once: a test's data may be lost.
+    NotWaitedFor,
+}
+
 pub struct KubeApi {
     dir: PathBuf,
     port: u16,
     etcd_port: u16,
+    audited: bool,
     apiserver: Option<Process>,
     /// Outlives the API server, which needs it.
     _etcd: Process,
@@ -68,11 +78,20 @@ pub struct Marker(usize);
 impl KubeApi {
     /// Starts both servers with all of their files in `dir`; ready when this returns.
     pub async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, Disk::NotWaitedFor, true).await
+    }
+
+    /// The same without the log of writes, to see how fast it is.
+    pub async fn start_bare(dir: &Path, disk: Disk) -> Self {
+        Self::start_with(dir, disk, false).await
+    }
+
+    async fn start_with(dir: &Path, disk: Disk, audited: bool) -> Self {
         fs::create_dir_all(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
         write_configuration(dir);
         let etcd_port = free_port();
-        let etcd = start_etcd(dir, etcd_port);
-        let mut api = Self { dir: dir.to_owned(), port: free_port(), etcd_port, apiserver: None, _etcd: etcd };
+        let etcd = start_etcd(dir, etcd_port, disk);
+        let mut api = Self { dir: dir.to_owned(), port: free_port(), etcd_port, audited, apiserver: None, _etcd: etcd };
         api.start_again().await;
         api
     }
@@ -111,10 +130,7 @@ impl KubeApi {
 
     /// A client with an administrator's rights.
     pub async fn client(&self) -> kube::Client {
-        let config = kube::config::Kubeconfig::read_from(self.kubeconfig()).expect("the kubeconfig can be read");
-        let options = kube::config::KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(config, &options).await.expect("the kubeconfig is complete");
-        kube::Client::try_from(config).expect("a Kubernetes client")
+        client_of(&self.kubeconfig()).await
     }
 
     /// Runs kubectl as administrator.
@@ -195,11 +211,12 @@ impl KubeApi {
             .arg("--service-account-issuer=https://kubernetes.default.svc")
             .arg(file("service-account-key-file", "service-account.key"))
             .arg(file("service-account-signing-key-file", "service-account.key"))
-            .arg(file("audit-policy-file", "audit-policy.yaml"))
-            .arg(file("audit-log-path", "audit.log"))
             // Needs a controller to make the tokens.
             .arg("--disable-admission-plugins=ServiceAccount")
             .args(["--enable-priority-and-fairness=false", "--profiling=false", "--etcd-compaction-interval=0"]);
+        if self.audited {
+            command.arg(file("audit-policy-file", "audit-policy.yaml")).arg(file("audit-log-path", "audit.log"));
+        }
         command
     }
 
@@ -240,6 +257,14 @@ impl KubeApi {
     }
 }
 
+/// A client with the rights that a kubeconfig gives.
+pub async fn client_of(kubeconfig: &Path) -> kube::Client {
+    let config = kube::config::Kubeconfig::read_from(kubeconfig).expect("the kubeconfig can be read");
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(config, &options).await.expect("the kubeconfig is complete");
+    kube::Client::try_from(config).expect("a Kubernetes client")
+}
+
 fn write_configuration(dir: &Path) {
     let tokens = format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n");
     fs::write(dir.join("tokens.csv"), tokens).expect("the token file can be written");
@@ -250,7 +275,7 @@ fn write_configuration(dir: &Path) {
     assert!(status.success(), "openssl makes a key");
 }
 
-fn start_etcd(dir: &Path, port: u16) -> Process {
+fn start_etcd(dir: &Path, port: u16, disk: Disk) -> Process {
     let client_url = format!("http://127.0.0.1:{port}");
     let peer_url = format!("http://127.0.0.1:{}", free_port());
     let mut command = Command::new(program("etcd"));
@@ -258,8 +283,11 @@ fn start_etcd(dir: &Path, port: u16) -> Process {
         .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
         .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
         .args(["--initial-cluster", &format!("default={peer_url}")])
-        .args(["--unsafe-no-fsync", "--log-level=warn", "--data-dir"])
+        .args(["--log-level=warn", "--data-dir"])
         .arg(dir.join("etcd"));
+    if disk == Disk::NotWaitedFor {
+        command.arg("--unsafe-no-fsync");
+    }
     Process::spawn("etcd", command, dir)
 }
 

@@ -4,7 +4,7 @@ use axum::{body::Body, http::Response};
 use serde_json::{Value, json};
 
 use super::{
-    Core, Reply,
+    Answered, Core, Reply,
     object::{now, text},
     shown_entry,
 };
@@ -92,7 +92,7 @@ impl Core {
             Removed::Gone(object) if kind.plural == "services" => object,
             Removed::Gone(object) => success(kind, &object),
         };
-        Ok(Reply { code: 200, object, warnings: Vec::new() })
+        Ok(Reply { code: 200, object: Answered::Other(object), warnings: Vec::new() })
     }
 
     /// Removes the objects that a request selects.
@@ -100,10 +100,10 @@ impl Core {
         let kind = &request.kind;
         let removal = Removal::parse(request)?;
         let selector = Selector::parse(request.parameter("labelSelector"), request.parameter("fieldSelector"), kind)?;
-        let listing = self.store.list(&kind.stored_as, &Self::listed_prefix(request));
+        let listing = self.store.list(&kind.stored_as, &Self::listed_prefix(request), "");
         let mut items = Vec::new();
         for entry in listing.entries {
-            if !selector.allows(&entry.labels, || shown_entry(&entry, kind)) {
+            if !selector.allows(&entry.about.labels, || shown_entry(&entry, kind)) {
                 continue;
             }
             match self.remove(kind, &entry.path, &removal).await {

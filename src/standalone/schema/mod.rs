@@ -3,6 +3,7 @@
 mod cel;
 mod defaults;
 mod duplicates;
+mod place;
 mod prune;
 mod validate;
 
@@ -12,6 +13,7 @@ pub use duplicates::duplicates;
 pub use prune::prune;
 pub use validate::{BLOCKED, blocks_rules, check, is_unchanged};
 
+use place::Place;
 use serde_json::Value;
 
 /// A schema, or nothing where nothing is known of a value.

@@ -1,0 +1,98 @@
+//! The state on disk: one SQLite file with the last changes and, older or not, the last one of each object.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+
+use futures::TryStreamExt;
+use serde_json::json;
+use sqlx::{
+    ConnectOptions, Connection, QueryBuilder, Row, Sqlite, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+};
+
+use super::{
+    Change, Entry, State,
+    body::{self, Pool},
+};
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS changes (
+        revision INTEGER PRIMARY KEY AUTOINCREMENT,
+        resource TEXT NOT NULL, path TEXT NOT NULL, deleted INTEGER NOT NULL, written INTEGER NOT NULL, body BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS compaction (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL) STRICT;
+    INSERT OR IGNORE INTO compaction VALUES (1, 0);";
+
+/// Changes that nobody can ask for any more.
+pub struct Forgotten {
+    /// The last of them.
+    pub revision: u64,
+    /// Those of them, and of the ones before, after which the object was changed again or is gone.
+    pub outdated: BTreeSet<u64>,
+}
+
+/// The file.
+pub struct Disk(SqliteConnection);
+
+impl Disk {
+    /// Opens the file, or makes it.
+    pub async fn open(file: &Path) -> Result<Self, sqlx::Error> {
+        let options = SqliteConnectOptions::new().filename(file).create_if_missing(true).busy_timeout(BUSY_TIMEOUT);
+        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Normal);
+        let mut connection = options.disable_statement_logging().connect().await?;
+        sqlx::raw_sql(TABLES).execute(&mut connection).await?;
+        Ok(Self(connection))
+    }
+
+    /// Everything that is in it.
+    pub async fn load(&mut self, pool: &Pool) -> Result<State, sqlx::Error> {
+        let forgotten: i64 = sqlx::query_scalar("SELECT revision FROM compaction").fetch_one(&mut self.0).await?;
+        let newest = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0)";
+        let revision: i64 = sqlx::query_scalar(newest).fetch_one(&mut self.0).await?;
+        let mut state =
+            State { revision: revision.cast_unsigned(), forgotten: forgotten.cast_unsigned(), ..State::default() };
+        let rows = "SELECT revision, resource, path, deleted, written, body FROM changes ORDER BY revision";
+        let mut rows = sqlx::query(rows).fetch(&mut self.0);
+        while let Some(row) = rows.try_next().await? {
+            let deleted = row.try_get(3)?;
+            let entry = Arc::new(read_row(&row, &state, pool)?);
+            let before = state.put(&entry, deleted);
+            if entry.revision > state.forgotten {
+                state.history.push_back(Change { entry, deleted, before });
+            }
+        }
+        Ok(state)
+    }
+
+    /// Writes changes and leaves out what is forgotten, all of it or nothing.
+    pub async fn store(&mut self, changes: &[Change], forgotten: Option<&Forgotten>) -> Result<(), sqlx::Error> {
+        let Some(Forgotten { revision, outdated }) = forgotten else {
+            // One statement is a transaction by itself.
+            return insert(&mut self.0, changes).await;
+        };
+        let mut transaction = self.0.begin().await?;
+        insert(&mut transaction, changes).await?;
+        let delete = "DELETE FROM changes WHERE revision IN (SELECT value FROM json_each(?))";
+        sqlx::query(delete).bind(json!(outdated).to_string()).execute(&mut *transaction).await?;
+        let compact = sqlx::query("UPDATE compaction SET revision = ?").bind(revision.cast_signed());
+        compact.execute(&mut *transaction).await?;
+        transaction.commit().await
+    }
+}
+
+async fn insert(connection: &mut SqliteConnection, changes: &[Change]) -> Result<(), sqlx::Error> {
+    let mut statement = QueryBuilder::<Sqlite>::new("INSERT INTO changes ");
+    statement.push_values(changes, |mut row, Change { entry, deleted, .. }| {
+        row.push_bind(entry.revision.cast_signed()).push_bind(entry.resource.to_string()).push_bind(entry.path.clone());
+        row.push_bind(*deleted).push_bind(entry.written).push_bind(entry.body.to_vec());
+    });
+    statement.build().execute(connection).await.map(drop)
+}
+
+fn read_row(row: &SqliteRow, state: &State, pool: &Pool) -> Result<Entry, sqlx::Error> {
+    let (revision, resource, path): (i64, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let resource = state.resources.get_key_value(resource).map_or_else(|| resource.into(), |(known, _)| known.clone());
+    let (body, about) = body::stored(row.try_get(5)?, pool).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let (path, written) = (path.to_owned(), row.try_get(4)?);
+    Ok(Entry { resource, path, revision: revision.cast_unsigned(), body, about, written })
+}
