@@ -5,7 +5,7 @@ mod objects;
 mod sides;
 mod start;
 
-use std::{fmt::Display, time::Instant};
+use std::{fmt::Display, path::Path, time::Instant};
 
 use axum::body::{Body, Bytes};
 use futures::TryStreamExt;
@@ -28,50 +28,64 @@ const ROUNDS: usize = 3;
 const MANY: usize = 10_000;
 const LISTED: &str = "many";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+const PATCHINGS: [(Patching, &str); 2] = [(Patching::Merge, "merge patches"), (Patching::Apply, "applies")];
 /// What `kubectl get` asks for at once.
 const PAGE: usize = 500;
 
 pub async fn run(table: &mut Table) {
     let scratch = Scratch::new();
-    let real = Real::start(&scratch.join("kube"), Disk::NotWaitedFor).await;
-    let embedded = Embedded::start(&scratch.join("embedded")).await;
-    let sides = [embedded.client.clone(), real.client.clone()];
     table.note("load of the machine", machine::load());
-    writes(table, &sides, "").await;
-    lists(table, &sides, &embedded).await;
-    fanout::run(table, &sides).await;
-    drop((real, embedded));
-    start::run(table, &scratch.join("embedded"), &scratch.join("fresh")).await;
-    let inside = sides::InProcess::start(&scratch.join("inside")).await;
-    inside_the_process(table, &inside.client).await;
+    let dirs =
+        ["kube", "state", "listed", "inside", "fresh", "kube-synced", "state-synced"].map(|name| scratch.join(name));
+    let [kube, state, listed, inside, fresh, kube_synced, state_synced] = &dirs;
+    {
+        let (real, embedded) = both(kube, state, Disk::NotWaitedFor).await;
+        writes(table, &[embedded.client, real.client.clone()], &[1, 16], "").await;
+        // In a process that has nothing else, for the sake of its memory.
+        let embedded = Embedded::start(listed, Disk::NotWaitedFor).await;
+        let sides = [embedded.client.clone(), real.client.clone()];
+        lists(table, &sides, &embedded).await;
+        fanout::run(table, &sides).await;
+    }
+    start::run(table, listed, fresh).await;
+    {
+        let (real, embedded) = both(kube_synced, state_synced, Disk::WaitedFor).await;
+        writes(table, &[embedded.client, real.client], &[1, 64], ", each on the disk").await;
+    }
+    inside_the_process(table, &sides::InProcess::start(inside).await.client).await;
+}
+
+async fn both(kube: &Path, state: &Path, disk: Disk) -> (Real, Embedded) {
+    (Real::start(kube, disk).await, Embedded::start(state, disk).await)
 }
 
 /// Objects made and statuses patched in a second.
-async fn writes(table: &mut Table, sides: &[Client; 2], mode: &str) {
+async fn writes(table: &mut Table, sides: &[Client; 2], at_once: &[usize], mode: &str) {
     let works = sides.each_ref().map(|client| Work::new(client.clone(), "writes"));
     for work in &works {
         work.prepare().await;
     }
-    for at_once in [1, 16] {
-        let mut rates = [Vec::new(), Vec::new()];
-        for _ in 0..ROUNDS {
-            for (work, rates) in works.iter().zip(&mut rates) {
-                rates.push(work.creates(at_once).await);
-            }
-        }
+    for &at_once in at_once {
+        let rates = in_turns(&works, async |work| work.creates(at_once).await).await;
         more(table, &format!("creates/s, {at_once} at once{mode}: ≥ 5 ×"), &rates, 5.0);
     }
-    for (how, name) in [(Patching::Merge, "merge patches"), (Patching::Apply, "applies")] {
-        for at_once in [1, 16] {
-            let mut rates = [Vec::new(), Vec::new()];
-            for _ in 0..ROUNDS {
-                for (work, rates) in works.iter().zip(&mut rates) {
-                    rates.push(work.patches(how, at_once).await);
-                }
-            }
+    for (how, name) in PATCHINGS {
+        for &at_once in at_once {
+            let rates = in_turns(&works, async |work| work.patches(how, at_once).await).await;
             more(table, &format!("{name} of status/s, {at_once} at once{mode}: ≥ 5 ×"), &rates, 5.0);
         }
     }
+}
+
+/// One figure of both sides, round by round.
+async fn in_turns<S>(sides: &[S; 2], measure: impl AsyncFn(&S) -> f64) -> [Vec<f64>; 2] {
+    let mut figures = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        for (side, figures) in sides.iter().zip(&mut figures) {
+            figures.push(measure(side).await);
+        }
+    }
+    figures
 }
 
 /// Everything that is there, as a program and as kubectl ask for it.
@@ -81,16 +95,15 @@ async fn lists(table: &mut Table, sides: &[Client; 2], embedded: &Embedded) {
     }
     let after_writes = machine::memory(embedded.pid()).0;
     for (how, accept, page) in [("JSON", "application/json", 0), ("kubectl's table, in pages of 500", TABLE, PAGE)] {
-        let mut rates = [Vec::new(), Vec::new()];
-        for _ in 0..ROUNDS {
-            for (client, rates) in sides.iter().zip(&mut rates) {
-                let start = Instant::now();
-                let pages = list(client, accept, page).await;
-                rates.push(1.0 / start.elapsed().as_secs_f64());
-                let found: usize = pages.iter().map(|page| objects::count(&page.concat())).sum();
-                assert_eq!(found, MANY, "objects in the list");
-            }
-        }
+        let rates = in_turns(sides, async |client| {
+            let start = Instant::now();
+            let pages = list(client, accept, page).await;
+            let took = start.elapsed();
+            let found: usize = pages.iter().map(|page| objects::count(&page.concat())).sum();
+            assert_eq!(found, MANY, "objects in the list");
+            1.0 / took.as_secs_f64()
+        })
+        .await;
         more(table, &format!("lists/s of 10,000 objects, {how}: ≥ 3 ×"), &rates, 3.0);
     }
     let (now, peak) = machine::memory(embedded.pid());
@@ -126,7 +139,7 @@ async fn inside_the_process(table: &mut Table, client: &Client) {
         let rate = work.creates(at_once).await;
         table.note(format!("in process, no port: creates/s, {at_once} at once"), format!("{rate:.0}"));
     }
-    for (how, name) in [(Patching::Merge, "merge patches"), (Patching::Apply, "applies")] {
+    for (how, name) in PATCHINGS {
         for at_once in [1, 16] {
             let rate = work.patches(how, at_once).await;
             table.note(format!("in process, no port: {name} of status/s, {at_once} at once"), format!("{rate:.0}"));

@@ -1,18 +1,22 @@
 //! The two sides: the embedded API in a process by itself, which is this program started again, and the real one.
 
 use std::{
-    env,
-    fs,
+    env, fs,
     net::SocketAddr,
     path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
-use drover::{api::crds, cluster, standalone};
+use drover::{
+    api::crds,
+    cluster,
+    standalone::{self, Durability},
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     support::{
@@ -30,12 +34,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Whether this process is the embedded API of another one: then it is that until it is killed.
 pub fn serve() -> bool {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [SERVE, dir] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] else { return false };
+    let [SERVE, dir, durability] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] else { return false };
+    let durability = durability.parse().expect("full or normal");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let (api, service) = open(Path::new(dir)).await;
+        let (api, service) = open(Path::new(dir), durability).await;
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let (_, answers) = standalone::Server::bind(api, any, Path::new(dir)).await.expect("it can listen");
+        let stop = CancellationToken::new();
+        let (_, answers) = standalone::Server::bind(api, any, Path::new(dir), stop).await.expect("it can listen");
         let (api, server) = tokio::join!(service, answers);
         api.expect("the API goes on");
         server.expect("the server goes on");
@@ -43,9 +49,12 @@ pub fn serve() -> bool {
     true
 }
 
-async fn open(dir: &Path) -> (standalone::Api, impl Future<Output = Result<(), String>> + Send + 'static) {
+async fn open(
+    dir: &Path,
+    durability: Durability,
+) -> (standalone::Api, impl Future<Output = Result<(), String>> + Send + use<>) {
     fs::create_dir_all(dir).expect("a folder for the state");
-    standalone::Api::open(dir, &crds()).await.expect("the state can be opened")
+    standalone::Api::open(dir, &crds(), durability).await.expect("the state can be opened")
 }
 
 /// The embedded API in a process by itself.
@@ -58,13 +67,13 @@ pub struct Embedded {
 
 impl Embedded {
     /// Starts it with its state in a folder; ready when this returns.
-    pub async fn start(dir: &Path) -> Self {
+    pub async fn start(dir: &Path, disk: Disk) -> Self {
         fs::create_dir_all(dir).expect("a folder for the state");
         let kubeconfig = dir.join("kubeconfig");
         // One of an earlier start names another port.
         let _ = fs::remove_file(&kubeconfig);
         let mut command = Command::new(env::current_exe().expect("this program"));
-        command.arg(SERVE).arg(dir);
+        command.arg(SERVE).arg(dir).arg(if disk == Disk::WaitedFor { "full" } else { "normal" });
         let start = Instant::now();
         let mut process = Process::spawn("embedded", command, dir);
         while !kubeconfig.exists() {
@@ -89,7 +98,7 @@ pub struct InProcess {
 
 impl InProcess {
     pub async fn start(dir: &Path) -> Self {
-        let (api, service) = open(dir).await;
+        let (api, service) = open(dir, Durability::Normal).await;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { service.await.expect("the API goes on") });
         Self { client: cluster::client_of(&api), _tasks: tasks }

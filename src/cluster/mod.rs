@@ -3,6 +3,7 @@
 mod events;
 mod follow;
 mod index;
+mod list;
 mod secrets;
 mod watch;
 mod write;
@@ -11,6 +12,7 @@ pub use events::Events;
 pub use follow::{Follower, Objects, Sight};
 pub use index::{Index, Words};
 pub use kube::Client;
+pub use list::{KindOf, get, list};
 pub use secrets::registry_login;
 pub use watch::{Change, Changed, Watched};
 pub use write::{Precondition, annotate, apply_status, set_finalizer};

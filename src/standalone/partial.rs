@@ -1,4 +1,4 @@
-//! Reads some fields of a JSON text and skips the rest, which is much quicker than to read it all.
+//! Some fields of an object, read from its text or copied from its value: much quicker than to read or copy all of it.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,23 +8,37 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-/// Which fields are read; where none are named, everything is.
+/// Some fields of an object; none at first.
 #[derive(Debug, Default)]
-pub struct Fields(BTreeMap<String, Fields>);
+pub struct Fields {
+    all: bool,
+    below: BTreeMap<String, Fields>,
+}
 
 impl Fields {
-    /// Adds a field with all that is below it.
+    /// Everything.
+    pub fn all() -> Self {
+        Self { all: true, below: BTreeMap::new() }
+    }
+
+    /// Adds the field at a path, with all that is below it.
     pub fn add(&mut self, path: &[String]) {
-        let Some((first, rest)) = path.split_first() else { return self.0.clear() };
-        match self.0.get_mut(first) {
-            // It is read as a whole already.
-            Some(known) if known.0.is_empty() => {}
-            Some(known) => known.add(rest),
-            None => {
-                let mut new = Self::default();
-                new.add(rest);
-                self.0.insert(first.clone(), new);
+        match path.split_first() {
+            _ if self.all => {}
+            None => *self = Self::all(),
+            Some((first, rest)) => self.below.entry(first.clone()).or_default().add(rest),
+        }
+    }
+
+    /// A copy of these fields of a value; what is no object is copied as it is.
+    pub fn pick(&self, value: &Value) -> Value {
+        match value {
+            Value::Object(fields) if !self.all => {
+                let wanted = self.below.iter();
+                let found = wanted.filter_map(|(name, below)| Some((name.clone(), below.pick(fields.get(name)?))));
+                Value::Object(found.collect())
             }
+            _ => value.clone(),
         }
     }
 
@@ -39,7 +53,7 @@ impl<'de> DeserializeSeed<'de> for &Fields {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        if self.0.is_empty() { Value::deserialize(deserializer) } else { deserializer.deserialize_map(self) }
+        if self.all { Value::deserialize(deserializer) } else { deserializer.deserialize_map(self) }
     }
 }
 
@@ -81,31 +95,6 @@ impl<'a> Visitor<'_> for Name<'a> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.0.get_key_value(name))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn only_what_is_wanted_is_read() {
-        let mut fields = Fields::default();
-        for path in [&["spec", "model"][..], &["status"], &["status", "phase"], &["spec", "missing"], &["metadata", "name"]] {
-            fields.add(&path.iter().map(ToString::to_string).collect::<Vec<_>>());
-        }
-        let object = json!({
-            "kind": "Pull",
-            "metadata": { "labels": { "name": "x" }, "name": "n" },
-            "spec": { "model": "m", "other": [1, { "model": 2 }] },
-            "status": { "phase": "Ready", "nodes": [{ "node": "a" }] },
-        });
-        let wanted = json!({ "metadata": { "name": "n" }, "spec": { "model": "m" }, "status": object["status"] });
-        assert_eq!(fields.read(object.to_string().as_bytes()), wanted);
-        let odd = json!({ "spec": null, "status": 1 });
-        assert_eq!(fields.read(odd.to_string().as_bytes()), odd);
+        Ok(self.0.below.get_key_value(name))
     }
 }

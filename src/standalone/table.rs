@@ -45,12 +45,12 @@ impl<K: Deref<Target = Kind>> Table<K> {
 
     /// The fields that the cells are made from.
     pub fn fields(&self) -> Fields {
-        let mut fields = Fields::default();
-        let paths: Vec<_> = self.columns.iter().map(|(_, path)| path.fields()).collect();
         // Cells of Kubernetes' own kinds are computed from whatever they need.
-        if self.kind.custom && paths.iter().all(|path| !path.is_empty()) {
-            paths.iter().for_each(|path| fields.add(path));
+        if !self.kind.custom {
+            return Fields::all();
         }
+        let mut fields = Fields::default();
+        self.columns.iter().for_each(|(_, path)| fields.add(&path.fields()));
         fields
     }
 

@@ -7,6 +7,7 @@ mod support;
 mod controller;
 mod durability;
 mod kubectl;
+mod pages;
 mod random;
 mod requests;
 mod sides;

@@ -254,7 +254,7 @@ pub fn check_object(object: &Value, live: Option<&Value>, kind: &Kind, name: &st
         if causes.iter().any(schema::blocks_rules) {
             causes.push(Cause::invalid("<nil>", &Value::Null, schema::BLOCKED));
         } else {
-            causes.extend(schema::check_rules(&kind.rules, object, live));
+            causes.extend(kind.rules.check(object, live));
         }
     }
     if causes.is_empty() { Ok(()) } else { Err(Failure::invalid(kind, name, &causes)) }

@@ -99,7 +99,6 @@ impl Core {
             }),
         }
     }
-
 }
 
 fn list_response(request: &Request, entries: Vec<Arc<Entry>>, metadata: &Value) -> Response<Body> {

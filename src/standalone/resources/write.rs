@@ -89,7 +89,11 @@ impl Core {
             let exists = || Failure::already_exists(kind, &name);
             if request.dry_run()? {
                 let known = self.store.get(&kind.stored_as, &path).is_some();
-                return if known { Err(exists()) } else { Ok(Reply { code: 201, object: Answered::Other(object), warnings }) };
+                return if known {
+                    Err(exists())
+                } else {
+                    Ok(Reply { code: 201, object: Answered::Other(object), warnings })
+                };
             }
             let (resource, object) = (kind.stored_as.clone(), object.clone());
             let write = Write { resource, path, expected: Expected::Absent, object, delete: false };

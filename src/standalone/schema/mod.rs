@@ -7,7 +7,7 @@ mod place;
 mod prune;
 mod validate;
 
-pub use cel::check_rules;
+pub use cel::Rules;
 pub use defaults::fill_in;
 pub use duplicates::duplicates;
 pub use prune::prune;

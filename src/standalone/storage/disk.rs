@@ -1,6 +1,6 @@
 //! The state on disk: one SQLite file with the last changes and, older or not, the last one of each object.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
 use serde_json::json;
@@ -20,8 +20,32 @@ const TABLES: &str = "
         revision INTEGER PRIMARY KEY AUTOINCREMENT,
         resource TEXT NOT NULL, path TEXT NOT NULL, deleted INTEGER NOT NULL, written INTEGER NOT NULL, body BLOB NOT NULL
     ) STRICT;
+    CREATE VIEW IF NOT EXISTS objects AS
+        SELECT resource, path, max(revision) AS revision FROM changes GROUP BY resource, path HAVING NOT deleted;
     CREATE TABLE IF NOT EXISTS compaction (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL) STRICT;
     INSERT OR IGNORE INTO compaction VALUES (1, 0);";
+
+/// How long an acknowledged write lasts. In both cases it outlives the process, however that ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Beyond a loss of power: the disk has it before it is acknowledged.
+    #[default]
+    Full,
+    /// The last few writes may be gone after a loss of power; what is left is whole.
+    Normal,
+}
+
+impl FromStr for Durability {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "full" => Ok(Self::Full),
+            "normal" => Ok(Self::Normal),
+            _ => Err(()),
+        }
+    }
+}
 
 /// Changes that nobody can ask for any more.
 pub struct Forgotten {
@@ -36,9 +60,13 @@ pub struct Disk(SqliteConnection);
 
 impl Disk {
     /// Opens the file, or makes it.
-    pub async fn open(file: &Path) -> Result<Self, sqlx::Error> {
+    pub async fn open(file: &Path, durability: Durability) -> Result<Self, sqlx::Error> {
+        let synchronous = match durability {
+            Durability::Full => SqliteSynchronous::Full,
+            Durability::Normal => SqliteSynchronous::Normal,
+        };
         let options = SqliteConnectOptions::new().filename(file).create_if_missing(true).busy_timeout(BUSY_TIMEOUT);
-        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Normal);
+        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(synchronous);
         let mut connection = options.disable_statement_logging().connect().await?;
         sqlx::raw_sql(TABLES).execute(&mut connection).await?;
         Ok(Self(connection))
@@ -77,6 +105,20 @@ impl Disk {
         let compact = sqlx::query("UPDATE compaction SET revision = ?").bind(revision.cast_signed());
         compact.execute(&mut *transaction).await?;
         transaction.commit().await
+    }
+}
+
+/// Why a change was not stored, and what to do.
+pub fn advice(error: &sqlx::Error) -> String {
+    // https://sqlite.org/rescode.html
+    const SHARED_MEMORY_SIZE: u32 = 4874;
+    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
+    match (code, code.map(|code| code & 0xff)) {
+        (Some(SHARED_MEMORY_SIZE), _) | (_, Some(13)) => "the disk is full: free some space on it".into(),
+        (_, Some(5 | 6)) => "another program is writing to the file of the objects: end it".into(),
+        (_, Some(19)) => "another program wrote to the file of the objects: end it, and start again".into(),
+        (_, Some(10)) => format!("the disk fails: {error}"),
+        _ => error.to_string(),
     }
 }
 

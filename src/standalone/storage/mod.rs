@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use body::{About, Body, Labels};
+pub use disk::Durability;
 pub use writer::Writer;
 
 use body::{Draft, Pool};
@@ -151,10 +152,10 @@ impl Store {
     ///
     /// # Errors
     /// When the file can't be used: what and why.
-    pub async fn open(file: &Path) -> Result<(Self, Writer), String> {
+    pub async fn open(file: &Path, durability: Durability) -> Result<(Self, Writer), String> {
         let say = |error: sqlx::Error| format!("{}: {error}", file.display());
         let pool = Pool::default();
-        let mut disk = Disk::open(file).await.map_err(say)?;
+        let mut disk = Disk::open(file, durability).await.map_err(say)?;
         let state = disk.load(&pool).await.map_err(say)?;
         let (writes, requests) = mpsc::channel(WAITING);
         let (announce, revisions) = watch::channel(state.revision);

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     Change, Entry, Expected, Refused, State,
     body::Draft,
-    disk::{Disk, Forgotten},
+    disk::{self, Disk, Forgotten},
 };
 
 /// How many changes are remembered for watchers that come back.
@@ -67,7 +67,7 @@ impl Writer {
             self.announce.send_if_modified(|announced| std::mem::replace(announced, reached) != reached);
         }
         for (answer, outcome) in answers {
-            let failed = |error: &sqlx::Error| Err(Refused::Storage(error.to_string()));
+            let failed = |error: &sqlx::Error| Err(Refused::Storage(disk::advice(error)));
             // Whoever asked may have gone.
             let _ = answer.send(stored.as_ref().map_or_else(failed, |()| outcome));
         }
