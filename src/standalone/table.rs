@@ -63,12 +63,12 @@ impl<K: Deref<Target = Kind>> Table<K> {
 /// The table of one object. `include` says what stands behind the row: `Object`, `None`, or else its metadata.
 pub fn of_one(kind: &Kind, object: &Value, include: &str) -> Value {
     let table = Table::new(kind);
-    let mut row = json!({ "cells": table.cells(object) });
-    match include {
-        "Object" => row["object"] = object.clone(),
-        "None" => {}
-        _ => row["object"] = super::resources::metadata_only(object),
-    }
+    let shown = match include {
+        "Object" => object.clone(),
+        "None" => Value::Null,
+        _ => super::resources::metadata_only(object),
+    };
+    let row = json!({ "cells": table.cells(object), "object": shown });
     let mut whole = table.head(&json!({ "resourceVersion": object["metadata"]["resourceVersion"] }));
     whole["rows"] = json!([row]);
     whole

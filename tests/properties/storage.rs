@@ -82,7 +82,7 @@ fn check_entry(entry: &Entry, object: &Value) {
     wanted["metadata"]["resourceVersion"] = json!(entry.revision.to_string());
     assert_eq!(entry.value(), wanted);
     let text = entry.body.to_vec();
-    assert_eq!(text.len(), entry.body.len());
+    assert_eq!(text.len(), entry.body.size());
     let metadata = &object["metadata"];
     assert_eq!(*entry.about.uid, *metadata["uid"].as_str().unwrap_or_default());
     assert_eq!(entry.about.deleting, metadata["deletionTimestamp"].is_string());

@@ -126,12 +126,9 @@ fn table_response(request: &Request, entries: Vec<Arc<Entry>>, metadata: &Value)
         let mut object = Vec::new();
         append_object(entry, &kind, &mut object);
         let cells = Value::Array(table.cells(&fields.read(&object)));
-        text.extend_from_slice(format!("{{\"cells\":{cells}").as_bytes());
-        if include != "None" {
-            text.extend_from_slice(b",\"object\":");
-        }
+        text.extend_from_slice(format!("{{\"cells\":{cells},\"object\":").as_bytes());
         match include.as_str() {
-            "None" => {}
+            "None" => text.extend_from_slice(b"null"),
             "Object" => text.extend_from_slice(&object),
             _ => append_metadata(&object, text),
         }

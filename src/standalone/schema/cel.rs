@@ -62,9 +62,9 @@ fn note(rules: &CompiledSchema, path: &mut Vec<String>, fields: &mut Fields) -> 
         path.pop();
     }
     let parts = rules.items.as_deref().into_iter().chain(rules.additional_properties.as_deref());
-    let parts = parts.chain(&rules.all_of).chain(&rules.one_of).chain(&rules.any_of);
+    let mut parts = parts.chain(&rules.all_of).chain(&rules.one_of).chain(&rules.any_of);
     // Which items or keys there are is not known: all of them.
-    let in_parts = parts.fold(false, |any, part| note(part, &mut Vec::new(), &mut Fields::default()) || any);
+    let in_parts = parts.any(|part| note(part, &mut Vec::new(), &mut Fields::default()));
     if in_parts {
         fields.add(path);
     }

@@ -30,14 +30,14 @@ impl Body {
         starts.zip(ends).zip(after).flat_map(|((start, end), after)| [&self.own[start..end], after])
     }
 
-    /// Its length in bytes.
-    pub fn len(&self) -> usize {
+    /// Its size in bytes.
+    pub fn size(&self) -> usize {
         self.own.len() + self.shared.iter().map(|(_, text)| text.len()).sum::<usize>()
     }
 
     /// Writes the text to the end of another one.
     pub fn append_to(&self, text: &mut Vec<u8>) {
-        text.reserve(self.len());
+        text.reserve(self.size());
         self.pieces().for_each(|piece| text.extend_from_slice(piece));
     }
 
@@ -50,7 +50,7 @@ impl Body {
 }
 
 /// What is known of an object without reading it again.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct About {
     /// `metadata.labels`.
     pub labels: Labels,

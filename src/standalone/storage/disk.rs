@@ -83,7 +83,9 @@ impl Disk {
         let mut rows = sqlx::query(rows).fetch(&mut self.0);
         while let Some(row) = rows.try_next().await? {
             let deleted = row.try_get(3)?;
-            let entry = Arc::new(read_row(&row, &state, pool)?);
+            let entry = read_row(&row, &state, pool)?;
+            let known = state.get(&entry.resource, &entry.path);
+            let entry = Arc::new(entry.following(known));
             let before = state.put(&entry, deleted);
             if entry.revision > state.forgotten {
                 state.history.push_back(Change { entry, deleted, before });
@@ -136,5 +138,5 @@ fn read_row(row: &SqliteRow, state: &State, pool: &Pool) -> Result<Entry, sqlx::
     let resource = state.resources.get_key_value(resource).map_or_else(|| resource.into(), |(known, _)| known.clone());
     let (body, about) = body::stored(row.try_get(5)?, pool).map_err(|error| sqlx::Error::Decode(error.into()))?;
     let (path, written) = (path.to_owned(), row.try_get(4)?);
-    Ok(Entry { resource, path, revision: revision.cast_unsigned(), body, about, written })
+    Ok(Entry { resource, path, revision: revision.cast_unsigned(), body, about: about.into(), written })
 }

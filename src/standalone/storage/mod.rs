@@ -37,13 +37,21 @@ pub struct Entry {
     pub revision: u64,
     /// The JSON, `resourceVersion` included.
     pub body: Body,
-    /// What is known of it without reading that.
-    pub about: About,
+    /// What is known of it without reading that; states of an object that agree in it share it.
+    pub about: Arc<About>,
     /// Seconds since 1970.
     pub written: i64,
 }
 
 impl Entry {
+    /// Keeps once what did not change.
+    fn following(mut self, before: Option<&Arc<Self>>) -> Self {
+        if let Some(before) = before.filter(|before| before.about == self.about) {
+            self.about = before.about.clone();
+        }
+        self
+    }
+
     /// The object.
     pub fn value(&self) -> Value {
         // It was written by this program from a value.
@@ -115,6 +123,10 @@ struct State {
 }
 
 impl State {
+    fn get(&self, resource: &str, path: &str) -> Option<&Arc<Entry>> {
+        self.resources.get(resource)?.get(path)
+    }
+
     /// Notes how an object is now; returns how it was.
     fn put(&mut self, entry: &Arc<Entry>, deleted: bool) -> Option<Arc<Entry>> {
         let objects = self.resources.entry(entry.resource.clone()).or_default();
@@ -166,7 +178,7 @@ impl Store {
 
     /// One object.
     pub fn get(&self, resource: &str, path: &str) -> Option<Arc<Entry>> {
-        self.read(|state| state.resources.get(resource)?.get(path).cloned())
+        self.read(|state| state.get(resource, path).cloned())
     }
 
     /// The objects whose path begins with `prefix`, from the first after `after` on.

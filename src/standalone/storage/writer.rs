@@ -81,7 +81,7 @@ impl Writer {
         let mut revision = self.read(|state| state.revision);
         for Request { resource, path, expected, delete, draft, answer } in batch {
             let key = (resource, path);
-            let stored = || self.read(|state| state.resources.get(&key.0)?.get(&key.1).cloned());
+            let stored = || self.read(|state| state.get(&key.0, &key.1).cloned());
             let before = latest.get(&key).cloned().unwrap_or_else(stored);
             let fits = match expected {
                 Expected::Absent => before.is_none() && !delete,
@@ -94,7 +94,8 @@ impl Writer {
             revision += 1;
             let (body, about) = draft.numbered(revision);
             let (resource, path) = key.clone();
-            let entry = Arc::new(Entry { resource, path, revision, body, about, written });
+            let entry = Entry { resource, path, revision, body, about: about.into(), written };
+            let entry = Arc::new(entry.following(before.as_ref()));
             latest.insert(key, (!delete).then(|| entry.clone()));
             staged.changes.push(Change { entry: entry.clone(), deleted: delete, before });
             staged.answers.push((answer, Ok(entry)));
