@@ -35,7 +35,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use tower::Service;
 
-pub use server::Server;
+pub use server::{IDENTITY_FILE, KUBECONFIG_FILE, Server, write_private};
 pub use status::{Cause, Failure};
 
 use resources::Core;
@@ -44,7 +44,8 @@ use resources::Core;
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
 /// How much of a body that is too long is read and forgotten, in bytes.
 const READ_LIMIT: usize = 128 * 1024 * 1024;
-const FILE: &str = "state.db";
+/// The file that the objects are in.
+pub const STATE_FILE: &str = "state.db";
 
 /// The API; cheap to clone.
 #[derive(Clone)]
@@ -61,7 +62,7 @@ impl Api {
         crds: &[CustomResourceDefinition],
     ) -> Result<(Self, impl Future<Output = Result<(), String>> + Send + 'static), String> {
         let kinds = kinds::Kinds::new(crds)?;
-        let (store, mut writer) = storage::Store::open(&dir.join(FILE)).await?;
+        let (store, mut writer) = storage::Store::open(&dir.join(STATE_FILE)).await?;
         let core = Arc::new(Core { store, kinds });
         let prepared = tokio::select! {
             () = writer.run() => Err("the writer ended".into()),

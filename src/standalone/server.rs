@@ -23,8 +23,10 @@ use tracing::debug;
 
 use super::{Api, Failure};
 
-const IDENTITY: &str = "identity.json";
-const KUBECONFIG: &str = "kubeconfig";
+/// The file with the certificate and the token.
+pub const IDENTITY_FILE: &str = "identity.json";
+/// The file by which clients find the API.
+pub const KUBECONFIG_FILE: &str = "kubeconfig";
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -56,10 +58,10 @@ impl Server {
         address: SocketAddr,
         dir: &Path,
     ) -> Result<(Self, impl Future<Output = io::Result<()>> + Send + 'static), String> {
-        let identity = identity(&dir.join(IDENTITY), address.ip())?;
+        let identity = identity(&dir.join(IDENTITY_FILE), address.ip())?;
         let listener = TcpListener::bind(address).await.map_err(|error| format!("listening on {address}: {error}"))?;
         let address = listener.local_addr().map_err(|error| format!("listening on {address}: {error}"))?;
-        let kubeconfig = dir.join(KUBECONFIG);
+        let kubeconfig = dir.join(KUBECONFIG_FILE);
         write_private(&kubeconfig, &kubeconfig_for(&identity, address))?;
         let tls = TlsListener { listener, acceptor: acceptor(&identity)?, handshakes: FuturesUnordered::new() };
         let token: [u8; 32] = Sha256::digest(identity.token).into();
@@ -116,7 +118,10 @@ fn kubeconfig_for(identity: &Identity, address: SocketAddr) -> String {
 }
 
 /// Writes a file that only its owner may read, in one step.
-fn write_private(file: &Path, text: &str) -> Result<(), String> {
+///
+/// # Errors
+/// The file system's, with the file.
+pub fn write_private(file: &Path, text: &str) -> Result<(), String> {
     let say = |error: io::Error| format!("{}: {error}", file.display());
     let new = file.with_extension("new");
     // One that was left over may have other rights.
