@@ -17,8 +17,11 @@ use std::{
 
 pub use table::{REPEATABLE, SETTINGS, Scope, Setting};
 
-use crate::domain::{
-    duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes, size::ByteSize, upstream::Upstreams,
+use crate::{
+    domain::{
+        duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes, size::ByteSize, upstream::Upstreams,
+    },
+    standalone::Durability,
 };
 
 /// Where a value was given.
@@ -98,6 +101,8 @@ pub struct Settings {
     pub listen: IpAddr,
     /// Port of the embedded API.
     pub api_port: u16,
+    /// How long a write to the embedded API lasts.
+    pub api_sync: Durability,
     /// Port of the gateway of `drover up`.
     pub gateway_port: u16,
     /// Port of the mirror of `drover up`.
@@ -207,6 +212,7 @@ impl Settings {
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
             listen: reader.read("listen", "write an IP address, such as 127.0.0.1 or 0.0.0.0", LOOPBACK),
             api_port: reader.read("api-port", PORT, 0),
+            api_sync: reader.read("api-sync", "write full or normal", Durability::default()),
             gateway_port: reader.read("gateway-port", PORT, 0),
             mirror_port: reader.read("mirror-port", PORT, 0),
             health_port: reader.read("health-port", PORT, 0),

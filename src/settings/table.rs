@@ -169,6 +169,12 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting { scope: UP, name: "listen", help: "Address that all servers listen on", default: "127.0.0.1" },
     Setting { scope: UP, name: "api-port", help: "Port of the Kubernetes API; 0: any that is free", default: "16443" },
+    Setting {
+        scope: UP,
+        name: "api-sync",
+        help: "Whether a write to the API outlives a loss of power (`full`) or only the process (`normal`, faster)",
+        default: "full",
+    },
     Setting { scope: UP, name: "gateway-port", help: "Port that requests are answered on; 0: any", default: "11435" },
     Setting {
         scope: UP,

@@ -8,6 +8,7 @@ mod jsonpath;
 mod kinds;
 mod openapi;
 pub mod patch;
+mod patience;
 mod protobuf;
 mod request;
 mod resources;
@@ -37,6 +38,7 @@ use tower::Service;
 
 pub use server::{IDENTITY_FILE, KUBECONFIG_FILE, Server, write_private};
 pub use status::{Cause, Failure};
+pub use storage::Durability;
 
 use resources::Core;
 
@@ -60,9 +62,10 @@ impl Api {
     pub async fn open(
         dir: &Path,
         crds: &[CustomResourceDefinition],
+        durability: Durability,
     ) -> Result<(Self, impl Future<Output = Result<(), String>> + Send + 'static), String> {
         let kinds = kinds::Kinds::new(crds)?;
-        let (store, mut writer) = storage::Store::open(&dir.join(STATE_FILE)).await?;
+        let (store, mut writer) = storage::Store::open(&dir.join(STATE_FILE), durability).await?;
         let core = Arc::new(Core { store, kinds });
         let prepared = tokio::select! {
             () = writer.run() => Err("the writer ended".into()),

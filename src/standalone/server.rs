@@ -10,7 +10,17 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::Request, http::header, serve::Listener};
+use axum::{
+    Router,
+    body::{Body, HttpBody},
+    extract::{
+        Request,
+        connect_info::{ConnectInfo, Connected},
+    },
+    http::header,
+    response::Response,
+    serve::{IncomingStream, Listener},
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
@@ -19,15 +29,21 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{Api, Failure};
+use super::{
+    Api, Failure,
+    patience::{Activity, Patience, Patient},
+};
 
 /// The file with the certificate and the token.
 pub const IDENTITY_FILE: &str = "identity.json";
 /// The file by which clients find the API.
 pub const KUBECONFIG_FILE: &str = "kubeconfig";
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// For everything but watches, as the API server has it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Where the API listens.
@@ -49,7 +65,8 @@ struct Identity {
 }
 
 impl Server {
-    /// Listens, and writes the kubeconfig into the folder. The second value answers the requests.
+    /// Listens, and writes the kubeconfig into the folder. The second value answers the requests, until it is asked to
+    /// stop: then it accepts no more of them, ends watches and finishes the others.
     ///
     /// # Errors
     /// When it can't listen, or can't write into the folder: what and why.
@@ -57,6 +74,7 @@ impl Server {
         api: Api,
         address: SocketAddr,
         dir: &Path,
+        stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = io::Result<()>> + Send + 'static), String> {
         let identity = identity(&dir.join(IDENTITY_FILE), address.ip())?;
         let listener = TcpListener::bind(address).await.map_err(|error| format!("listening on {address}: {error}"))?;
@@ -64,23 +82,54 @@ impl Server {
         let kubeconfig = dir.join(KUBECONFIG_FILE);
         write_private(&kubeconfig, &kubeconfig_for(&identity, address))?;
         let tls = TlsListener { listener, acceptor: acceptor(&identity)?, handshakes: FuturesUnordered::new() };
-        let token: [u8; 32] = Sha256::digest(identity.token).into();
-        let routes = Router::new().fallback(move |request: Request| {
-            let api = api.clone();
-            async move {
-                if has_token(&request, &token) { api.answer(request).await } else { Failure::unauthorized().response() }
-            }
+        let door = Door { api, token: Sha256::digest(identity.token).into(), stop: stop.clone() };
+        let routes = Router::new().fallback(move |ConnectInfo(activity): ConnectInfo<Activity>, request: Request| {
+            let door = door.clone();
+            async move { door.answer(request, &activity).await }
         });
-        let service = async move { axum::serve(tls, routes).await };
+        let routes = routes.into_make_service_with_connect_info::<Activity>();
+        let service = async move { axum::serve(tls, routes).with_graceful_shutdown(stop.cancelled_owned()).await };
         Ok((Self { address, kubeconfig }, service))
     }
 }
 
-/// Digests are compared, which takes as long for a nearly right token as for any other.
-fn has_token(request: &Request, token: &[u8; 32]) -> bool {
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer "));
-    given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given)) == *token)
+/// Lets in whoever has the token.
+#[derive(Clone)]
+struct Door {
+    api: Api,
+    /// Its digest.
+    token: [u8; 32],
+    stop: CancellationToken,
+}
+
+impl Door {
+    async fn answer(&self, request: Request, activity: &Activity) -> Response {
+        if !self.has_token(&request) {
+            return Failure::unauthorized().response();
+        }
+        let active = activity.begin();
+        let answer = tokio::time::timeout(ANSWER_WITHIN, self.api.answer(request)).await;
+        let response = answer.unwrap_or_else(|_| Failure::timeout().response());
+        if response.size_hint().exact().is_some() {
+            return response;
+        }
+        // A watch, which would go on for as long as its client likes.
+        let stop = self.stop.clone().cancelled_owned();
+        response.map(|body| Body::from_stream(body.into_data_stream().take_until(stop).inspect(move |_| _ = &active)))
+    }
+
+    /// Digests are compared, which takes as long for a nearly right token as for any other.
+    fn has_token(&self, request: &Request) -> bool {
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer "));
+        given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given)) == self.token)
+    }
+}
+
+impl Connected<IncomingStream<'_, TlsListener>> for Activity {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        stream.io().activity()
+    }
 }
 
 fn identity(file: &Path, host: IpAddr) -> Result<Identity, String> {
@@ -146,7 +195,7 @@ fn acceptor(identity: &Identity) -> Result<TlsAcceptor, String> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-type Connection = (TlsStream<TcpStream>, SocketAddr);
+type Connection = (Patient<TlsStream<TcpStream>>, SocketAddr);
 
 /// Accepts connections; a client that is slow to shake hands holds up nobody.
 struct TlsListener {
@@ -162,7 +211,7 @@ impl TlsListener {
             // A watch's events are small and must not wait for more.
             let _ = stream.set_nodelay(true);
             match tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => Some((stream, address)),
+                Ok(Ok(stream)) => Some((Patient::new(stream, Patience::default()), address)),
                 Ok(Err(error)) => {
                     debug!(%address, %error, "a client did not get through the TLS handshake");
                     None
@@ -175,7 +224,7 @@ impl TlsListener {
 }
 
 impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
+    type Io = Patient<TlsStream<TcpStream>>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {

@@ -116,14 +116,13 @@ async fn serve_api(
     dir: &DataDir,
     settings: &Settings,
 ) -> Result<(Server, Client), String> {
-    let (api, service) = Api::open(dir.path(), &api::crds()).await?;
+    let (api, service) = Api::open(dir.path(), &api::crds(), settings.api_sync).await?;
     supervisor.service("Kubernetes API", service);
     let client = cluster::client_of(&api);
     let address = SocketAddr::new(settings.listen, settings.api_port);
-    let (server, answers) =
-        Server::bind(api, address, dir.path()).await.map_err(|error| format!("--api-port: {error}"))?;
-    let stop = supervisor.stop_token();
-    supervisor.service("Kubernetes API's port", async move { stop.run_until_cancelled(answers).await.unwrap_or(Ok(())) });
+    let bound = Server::bind(api, address, dir.path(), supervisor.stop_token()).await;
+    let (server, answers) = bound.map_err(|error| format!("--api-port: {error}"))?;
+    supervisor.service("Kubernetes API's port", answers);
     Ok((server, client))
 }
 
