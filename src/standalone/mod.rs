@@ -73,8 +73,10 @@ impl Api {
         };
         prepared.map_err(|why| format!("{}: {why}", dir.display()))?;
         let janitor = janitor::run(Arc::downgrade(&core));
+        // The writer goes when it is done: that ends the janitor, which waits for changes.
+        let writing = async move { writer.run().await };
         let service = async move {
-            tokio::join!(writer.run(), janitor);
+            tokio::join!(writing, janitor);
             Ok(())
         };
         Ok((Self(core), service))
