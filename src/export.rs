@@ -85,9 +85,18 @@ pub fn file(manifest: &Manifest) -> String {
 /// # Errors
 /// When it can't be written as such.
 pub fn yaml(manifest: &Manifest) -> Result<String, String> {
-    let text = serde_yaml::to_string(&manifest.object).map_err(|error| error.to_string())?;
+    let text = in_yaml(&manifest.object, true)?;
+    // Not every parser takes every text as a block, beginning with tabs for example.
+    let is_read = serde_yaml::from_str::<Value>(&text).is_ok_and(|read| read == manifest.object);
+    let text = if is_read { text } else { in_yaml(&manifest.object, false)? };
     let comment = manifest.comment.as_ref().map(|comment| format!("# {comment}\n"));
     Ok(comment.unwrap_or_default() + &text)
+}
+
+fn in_yaml(value: &Value, prefer_block_scalars: bool) -> Result<String, String> {
+    // kubectl reads YAML 1.1, where more words need quotes than in 1.2: `yes`, `on`, `12:30`.
+    let options = serde_saphyr::ser_options! { yaml_12: false, folded_wrap_chars: usize::MAX, prefer_block_scalars: prefer_block_scalars };
+    serde_saphyr::to_string_with_options(value, options).map_err(|error| error.to_string())
 }
 
 fn plain_metadata(metadata: &Value) -> Value {
