@@ -2,6 +2,7 @@
 //! that are defined and a few of Kubernetes' own. `Api` is a tower service, so that a client can be made over it without
 //! a port; `Server` puts it on one, with TLS and a token.
 
+pub mod backup;
 mod discovery;
 mod janitor;
 mod jsonpath;
