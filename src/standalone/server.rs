@@ -167,7 +167,10 @@ fn kubeconfig_for(identity: &Identity, address: SocketAddr) -> String {
 }
 
 /// Writes a file that only its owner may read, in one step.
-fn write_private(file: &Path, text: &str) -> Result<(), String> {
+///
+/// # Errors
+/// The file system's, with the file.
+pub fn write_private(file: &Path, text: &str) -> Result<(), String> {
     let say = |error: io::Error| format!("{}: {error}", file.display());
     let new = file.with_extension("new");
     // One that was left over may have other rights.
