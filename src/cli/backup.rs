@@ -1,11 +1,11 @@
 //! `drover backup` and `drover restore`
 
-use std::{env, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
 
-use super::tools::human;
+use super::{tools::human, up::usual_folder};
 use crate::{
     backup::{self, Blobs, Index},
     data_dir::DataDir,
@@ -23,7 +23,7 @@ impl AtDataDir {
     fn find(&self) -> Result<DataDir, String> {
         match &self.data_dir {
             Some(path) => Ok(DataDir::new(path)),
-            None => DataDir::usual(|name| env::var_os(name).map(PathBuf::from)),
+            None => usual_folder(),
         }
     }
 }

@@ -53,14 +53,16 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run all of Drover on this machine: a Kubernetes API of its own, controller, gateway and mirror
-    #[command(after_help = "Examples:\n  drover up\n  drover up --node gpu-1=http://10.0.0.7:11434 --node gpu-2=10.0.0.8\n  \
+    #[command(
+        after_help = "Examples:\n  drover up\n  drover up --node gpu-1=http://10.0.0.7:11434 --node gpu-2=10.0.0.8\n  \
             drover up --manifests ./fleet --upstream team=https://registry.example/models\n\n\
             It finds the Ollama server of this machine, and looks again when there is none yet. State is kept in --data-dir. \
             Once everything listens, DATA_DIR/ready.json says where: {\"api\", \"kubeconfig\", \"gateway\", \"cockpit\", \"mirror\", \
             \"health\"}; it is gone when this ends. Ctrl-C lets requests finish, a second one doesn't.\n\n\
             Named nodes become OllamaNode objects; one that is named no longer is deleted at the next start, with its edits. \
             --manifests wins over kubectl field by field, and deletes only what came from the folder; nothing is deleted \
-            while any of it can't be read, or while it holds nothing at all.")]
+            while any of it can't be read, or while it holds nothing at all."
+    )]
     Up(options::Options<options::Up>),
     /// Look after nodes, pulls, versions and deployments
     #[command(after_help = "Example:\n  drover controller --gateways http://drover-gateway.drover.svc:11435\n\n\

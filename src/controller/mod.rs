@@ -175,10 +175,8 @@ pub async fn start(
     let Parts { client, ollama, gateways, mirror } = parts;
     let namespace = options.namespace.clone();
     let grants = mirror.map(|mirror| {
-        let addresses = pull::Addresses {
-            advertised: options.mirror_advertise.clone(),
-            nearby: options.mirror_nearby.clone(),
-        };
+        let addresses =
+            pull::Addresses { advertised: options.mirror_advertise.clone(), nearby: options.mirror_nearby.clone() };
         Arc::new(pull::Grants::new(mirror, addresses, options.mirror_key.clone()))
     });
     let context = Arc::new(Context {

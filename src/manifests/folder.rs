@@ -105,7 +105,8 @@ impl Walk {
         if self.above.contains(&identity) {
             return Ok(());
         }
-        let mut names = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>()?;
+        let mut names =
+            fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>()?;
         names.sort();
         self.above.push(identity);
         for name in names.iter().filter(|name| !name.as_encoded_bytes().starts_with(b".")) {

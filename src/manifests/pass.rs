@@ -39,7 +39,8 @@ pub async fn run(applier: &Applier, contents: Contents, namespace: &str) -> Outc
             Err(why) => outcome.faults.push((Fault { place: document.place, why }, None)),
         }
     }
-    let unread: Vec<Fault> = contents.faults.iter().chain(outcome.faults.iter().map(|(fault, _)| fault)).cloned().collect();
+    let unread: Vec<Fault> =
+        contents.faults.iter().chain(outcome.faults.iter().map(|(fault, _)| fault)).cloned().collect();
     outcome.faults.extend(contents.faults.into_iter().map(|fault| (fault, None)));
     let wanted = plan::wanted(recognised);
     outcome.faults.extend(wanted.faults.into_iter().map(|fault| (fault, None)));

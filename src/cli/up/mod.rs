@@ -31,9 +31,7 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let named = Named { nodes: settings.node, namespace, gateway: parts.ready.gateway.clone() };
     let news = News { dir, began, named, first_pass };
     let stop = supervisor.stop_token();
-    supervisor.service("ready.json", async move {
-        stop.run_until_cancelled(news.tell(parts)).await.unwrap_or(Ok(()))
-    });
+    supervisor.service("ready.json", async move { stop.run_until_cancelled(news.tell(parts)).await.unwrap_or(Ok(())) });
     process.run().await
 }
 

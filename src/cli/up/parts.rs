@@ -98,7 +98,8 @@ impl Parts {
         let nodes = cluster::watch(&mut process.supervisor, &client, Some(&namespace));
         feed::start(&mut process.supervisor, client.clone(), &namespace, nodes, target);
         let nearby = Some(ready.mirror.clone());
-        let context = controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, nearby).await?;
+        let context =
+            controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, nearby).await?;
         Ok((process, Self { ready, client, context, readiness: [controls, serves] }))
     }
 
