@@ -2,18 +2,19 @@
 //! that are defined and a few of Kubernetes' own. `Api` is a tower service, so that a client can be made over it without
 //! a port; `Server` puts it on one, with TLS and a token.
 
+pub mod backup;
 mod discovery;
 mod janitor;
 mod jsonpath;
 mod kinds;
 mod openapi;
 pub mod patch;
-mod patience;
+pub mod patience;
 mod protobuf;
 mod request;
 mod resources;
 pub mod schema;
-mod selector;
+pub mod selector;
 mod server;
 mod status;
 mod storage;

@@ -252,7 +252,7 @@ impl Failure {
 
     /// 507: the state can't be written to disk; reads go on.
     pub fn not_stored(why: &str) -> Self {
-        Self::new(507, "InsufficientStorage", format!("the change was not stored: {why}; free space on the disk"))
+        Self::new(507, "InsufficientStorage", format!("the change was not stored: {why}"))
     }
 
     /// The `Status` object.

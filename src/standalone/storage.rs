@@ -341,7 +341,7 @@ impl Writer {
             self.announce.send_if_modified(|announced| std::mem::replace(announced, reached) != reached);
         }
         for (answer, outcome) in answers {
-            let failed = |error: &sqlx::Error| Err(Refused::Storage(error.to_string()));
+            let failed = |error: &sqlx::Error| Err(Refused::Storage(advice(error)));
             // Whoever asked may have gone.
             let _ = answer.send(stored.as_ref().map_or_else(failed, |()| outcome));
         }
@@ -444,6 +444,20 @@ async fn load(connection: &mut SqliteConnection) -> Result<State, sqlx::Error> {
         }
     }
     Ok(state)
+}
+
+/// Why a change was not stored, and what to do.
+fn advice(error: &sqlx::Error) -> String {
+    // https://sqlite.org/rescode.html
+    const SHARED_MEMORY_SIZE: u32 = 4874;
+    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
+    match (code, code.map(|code| code & 0xff)) {
+        (Some(SHARED_MEMORY_SIZE), _) | (_, Some(13)) => "the disk is full: free some space on it".into(),
+        (_, Some(5 | 6)) => "another program is writing to the file of the objects: end it".into(),
+        (_, Some(19)) => "another program wrote to the file of the objects: end it, and start again".into(),
+        (_, Some(10)) => format!("the disk fails: {error}"),
+        _ => error.to_string(),
+    }
 }
 
 fn read_row(row: &SqliteRow) -> Result<(Entry, bool), sqlx::Error> {

@@ -4,9 +4,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup;
 mod controller;
+mod disk;
 mod durability;
+mod export;
+mod kills;
 mod kubectl;
 mod random;
 mod requests;
+mod robustness;
 mod sides;

@@ -1,6 +1,7 @@
 //! The two APIs, asked in the same way, and what of their answers counts.
 
 use std::{
+    future::ready,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::LazyLock,
@@ -11,7 +12,7 @@ use drover::{
     api::crds,
     standalone::{self, Durability},
 };
-use futures::StreamExt;
+use futures::{Stream, StreamExt, stream};
 use regex::Regex;
 use serde_json::{Value, json};
 use tokio::{process::Command, runtime::Runtime, sync::OnceCell, task::JoinHandle};
@@ -55,10 +56,29 @@ impl Embedded {
     }
 }
 
+impl Embedded {
+    /// Asks the server to finish, and waits until it has.
+    pub async fn finish(&mut self) {
+        self.stop.cancel();
+        let answers = self.tasks.pop().expect("the server's task");
+        tokio::time::timeout(Duration::from_secs(10), answers).await.expect("it ends in time").expect("it ends well");
+    }
+}
+
 impl Drop for Embedded {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// Runs `drover`; whether it succeeded, what it printed, and what it said on stderr.
+pub async fn drover(arguments: &[&str], kubeconfig: &Path) -> (bool, String, String) {
+    let mut command = Command::new(crate::support::drover::program());
+    command.args(arguments).env("KUBECONFIG", kubeconfig).env("HOME", SCRATCH.join("home")).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("drover {arguments:?} hangs")).expect("drover starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
 }
 
 /// One of the two APIs.
@@ -91,11 +111,21 @@ impl Side {
     }
 
     pub async fn embedded(embedded: &Embedded) -> Self {
-        Self::new("embedded", embedded.server.kubeconfig.clone())
+        Self::of(&embedded.server.kubeconfig)
+    }
+
+    /// The embedded API that a kubeconfig names.
+    pub fn of(kubeconfig: &Path) -> Self {
+        Self::new("embedded", kubeconfig.to_owned())
     }
 
     /// One request; the content type is that of the method unless the path begins with one, as `merge:/api…`.
     pub async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
+        self.try_ask(method, path, body).await.expect("an answer")
+    }
+
+    /// The same, where there may be none.
+    pub async fn try_ask(&self, method: &str, path: &str, body: &Value) -> Option<Answer> {
         let (kind, path) = path.split_once(':').filter(|(kind, _)| !kind.contains('/')).unwrap_or(("", path));
         let content_type = match kind {
             "merge" => "application/merge-patch+json",
@@ -119,32 +149,35 @@ impl Side {
             Value::String(text) => request.header("content-type", content_type).body(text.clone()),
             body => request.header("content-type", content_type).body(body.to_string()),
         };
-        let response = request.send().await.expect("an answer");
+        let response = request.send().await.ok()?;
         let code = response.status().as_u16();
         let warnings = response.headers().get_all("warning").iter();
         let warnings = warnings.map(|value| value.to_str().expect("text").to_owned()).collect();
         let text = response.text().await.expect("a whole answer");
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Answer { code, body, warnings }
+        Some(Answer { code, body, warnings })
+    }
+
+    /// The events of a watch, as long as it goes on, if at all; what is cut off in the middle counts for nothing.
+    pub async fn lines(&self, path: &str) -> impl Stream<Item = Value> + use<> {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
+        let response = request.timeout(Duration::from_secs(600)).send().await.expect("a watch");
+        let chunks =
+            response.bytes_stream().take_while(|chunk| ready(chunk.is_ok())).map(|chunk| chunk.expect("bytes"));
+        let lines = chunks.scan(Vec::new(), |text, chunk| {
+            text.extend_from_slice(&chunk);
+            let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let whole: Vec<u8> = text.drain(..whole).collect();
+            let lines = whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            let events: Vec<Value> = lines.map(|line| serde_json::from_slice(line).expect("an event")).collect();
+            ready(Some(stream::iter(events)))
+        });
+        lines.flatten()
     }
 
     /// The events of a watch until there are `count` of them, bookmarks left out.
     pub async fn watch(&self, path: &str, count: usize) -> Vec<Value> {
-        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
-        let response = request.timeout(Duration::from_secs(30)).send().await.expect("a watch");
-        let (mut stream, mut text, mut events) = (response.bytes_stream(), Vec::new(), Vec::new());
-        while events.len() < count {
-            let Some(chunk) = stream.next().await else { break };
-            text.extend_from_slice(&chunk.expect("a piece of the watch"));
-            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = text.drain(..=end).collect();
-                let event: Value = serde_json::from_slice(&line).expect("an event is JSON");
-                if event["type"] != "BOOKMARK" {
-                    events.push(event);
-                }
-            }
-        }
-        events
+        self.lines(path).await.filter(|event| ready(event["type"] != "BOOKMARK")).take(count).collect().await
     }
 
     /// Runs kubectl; what it printed, or its errors.
