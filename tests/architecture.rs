@@ -346,6 +346,17 @@ fn the_embedded_api_stands_alone() {
 }
 
 #[test]
+fn no_code_path_knows_which_api_it_talks_to() {
+    let all = sources();
+    // `cluster` makes a client of it; whoever has the client can't tell.
+    let others = all.iter().filter(|source| !source.is_in(&["standalone", "cluster/mod", "cli", "lib"]));
+    must_be_empty(
+        "take a client or a table, whoever answers behind it",
+        others.flat_map(|source| source.naming(&["standalone"])).collect(),
+    );
+}
+
+#[test]
 fn only_the_embedded_api_and_the_records_speak_sql() {
     let all = sources();
     let others = all.iter().filter(|source| !source.is_in(&["standalone", "records"]));

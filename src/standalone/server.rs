@@ -1,6 +1,7 @@
 //! The API on a port: TLS with a certificate of its own, one token, and a kubeconfig that has both.
 
 use std::{
+    convert::Infallible,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     net::{IpAddr, SocketAddr},
@@ -10,7 +11,14 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::Request, http::header, serve::Listener};
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::header,
+    middleware::{self, Next},
+    response::Response,
+    serve::Listener,
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
@@ -19,9 +27,10 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tower::Service;
 use tracing::debug;
 
-use super::{Api, Failure};
+use super::Failure;
 
 const IDENTITY: &str = "identity.json";
 const KUBECONFIG: &str = "kubeconfig";
@@ -47,15 +56,20 @@ struct Identity {
 }
 
 impl Server {
-    /// Listens, and writes the kubeconfig into the folder. The second value answers the requests.
+    /// Listens for `api`, an `Api` or what is put around one, and writes the kubeconfig into the folder. The second
+    /// value answers the requests.
     ///
     /// # Errors
     /// When it can't listen, or can't write into the folder: what and why.
-    pub async fn bind(
-        api: Api,
+    pub async fn bind<S>(
+        api: S,
         address: SocketAddr,
         dir: &Path,
-    ) -> Result<(Self, impl Future<Output = io::Result<()>> + Send + 'static), String> {
+    ) -> Result<(Self, impl Future<Output = io::Result<()>> + Send + 'static), String>
+    where
+        S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
         let identity = identity(&dir.join(IDENTITY), address.ip())?;
         let listener = TcpListener::bind(address).await.map_err(|error| format!("listening on {address}: {error}"))?;
         let address = listener.local_addr().map_err(|error| format!("listening on {address}: {error}"))?;
@@ -63,15 +77,14 @@ impl Server {
         write_private(&kubeconfig, &kubeconfig_for(&identity, address))?;
         let tls = TlsListener { listener, acceptor: acceptor(&identity)?, handshakes: FuturesUnordered::new() };
         let token: [u8; 32] = Sha256::digest(identity.token).into();
-        let routes = Router::new().fallback(move |request: Request| {
-            let api = api.clone();
-            async move {
-                if has_token(&request, &token) { api.answer(request).await } else { Failure::unauthorized().response() }
-            }
-        });
+        let routes = Router::new().fallback_service(api).layer(middleware::from_fn_with_state(token, admit));
         let service = async move { axum::serve(tls, routes).await };
         Ok((Self { address, kubeconfig }, service))
     }
+}
+
+async fn admit(State(token): State<[u8; 32]>, request: Request, next: Next) -> Response {
+    if has_token(&request, &token) { next.run(request).await } else { Failure::unauthorized().response() }
 }
 
 /// Digests are compared, which takes as long for a nearly right token as for any other.
