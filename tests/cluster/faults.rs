@@ -3,7 +3,8 @@
 
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
-use serde_json::Value;
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
 
 use crate::{
     fleet::{node_manifest, pull_manifest},
@@ -124,24 +125,24 @@ async fn a_pull_ends_while_the_api_server_is_away(server: Server) {
 async fn a_thousand_absent_models_harm_nothing_else(server: Server) {
     let parts = Parts::start(server, &[("drover/alpha", "1", TinyLlama::new(73))]).await;
     let nodes = [parts.node("node-1").await, parts.node("node-2").await];
-    let mut yaml = String::new();
-    for number in 0..ABSENT {
-        let model = parts.model(&format!("drover/absent-{number}:1"));
-        let kind = "apiVersion: drover.dev/v1alpha1\nkind: ModelPull\n";
-        let rest = format!("metadata: {{name: absent-{number}}}\nspec: {{model: '{model}', insecure: true}}\n---\n");
-        yaml.extend([kind, &rest]);
-    }
+    let absent = (0..ABSENT).map(|number| {
+        json!({
+            "apiVersion": "drover.dev/v1alpha1",
+            "kind": "ModelPull",
+            "metadata": {"name": format!("absent-{number}")},
+            "spec": {"model": parts.model(&format!("drover/absent-{number}:1")), "insecure": true},
+        })
+    });
     let before = parts.namespace.api.marker();
-    parts.namespace.apply(&yaml).await;
+    let create = async |pull| parts.namespace.create("mpull", &pull).await;
+    stream::iter(absent).for_each_concurrent(16, create).await;
     parts.namespace.apply(&pull_manifest("alpha", &parts.model("drover/alpha:1"))).await;
     parts.namespace.wait_ready("mpull", "alpha").await;
     eventually("all absent ones are named", 3 * SOON, async || {
-        let list = parts.namespace.kubectl(&["get", "mpull", "-o", "json"]).await;
-        let list: Value = serde_json::from_str(&list).expect("JSON");
-        let items = list["items"].as_array().expect("items");
-        let named = items.iter().filter(|item| {
-            let ready = &item["status"]["conditions"][0];
-            item["status"]["phase"] == "Failed" && ready["message"].as_str().is_some_and(|m| m.contains("spec.model"))
+        let pulls = parts.namespace.list("mpull").await;
+        let named = pulls.iter().filter(|pull| {
+            let ready = &pull["status"]["conditions"][0];
+            pull["status"]["phase"] == "Failed" && ready["message"].as_str().is_some_and(|m| m.contains("spec.model"))
         });
         let named = named.count();
         if named == ABSENT { Ok(()) } else { Err(format!("{named} of {ABSENT}")) }

@@ -48,6 +48,16 @@ impl Namespace {
         self.api.object(kind, &self.name, name).await
     }
 
+    /// All objects of one of Drover's kinds.
+    pub async fn list(&self, kind: &str) -> Vec<Value> {
+        self.api.objects(kind, &self.name).await
+    }
+
+    /// Makes an object of one of Drover's kinds.
+    pub async fn create(&self, kind: &str, object: &Value) {
+        self.api.create(kind, &self.name, object).await;
+    }
+
     /// Waits until an object's status satisfies `holds`; returns the object.
     pub async fn until(&self, kind: &str, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         eventually(&format!("{kind} {name}: {what}"), SOON, async || {
