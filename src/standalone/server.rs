@@ -13,11 +13,15 @@ use std::{
 
 use axum::{
     Router,
-    extract::{Request, State},
+    body::{Body, HttpBody},
+    extract::{
+        Request, State,
+        connect_info::{ConnectInfo, Connected},
+    },
     http::header,
     middleware::{self, Next},
     response::Response,
-    serve::Listener,
+    serve::{IncomingStream, Listener},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -27,14 +31,22 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::debug;
 
-use super::Failure;
+use super::{
+    Failure,
+    patience::{Activity, Patience, Patient},
+};
 
-const IDENTITY: &str = "identity.json";
-const KUBECONFIG: &str = "kubeconfig";
+/// The file with the certificate and the token.
+pub const IDENTITY_FILE: &str = "identity.json";
+/// The file by which clients find the API.
+pub const KUBECONFIG_FILE: &str = "kubeconfig";
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// For everything but watches, as the API server has it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Where the API listens.
@@ -57,7 +69,8 @@ struct Identity {
 
 impl Server {
     /// Listens for `api`, an `Api` or what is put around one, and writes the kubeconfig into the folder. The second
-    /// value answers the requests.
+    /// value answers the requests, until it is asked to stop: then it accepts no more of them, ends watches and finishes
+    /// the others.
     ///
     /// # Errors
     /// When it can't listen, or can't write into the folder: what and why.
@@ -65,33 +78,67 @@ impl Server {
         api: S,
         address: SocketAddr,
         dir: &Path,
+        stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = io::Result<()>> + Send + 'static), String>
     where
         S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
     {
-        let identity = identity(&dir.join(IDENTITY), address.ip())?;
+        let identity = identity(&dir.join(IDENTITY_FILE), address.ip())?;
         let listener = TcpListener::bind(address).await.map_err(|error| format!("listening on {address}: {error}"))?;
         let address = listener.local_addr().map_err(|error| format!("listening on {address}: {error}"))?;
-        let kubeconfig = dir.join(KUBECONFIG);
+        let kubeconfig = dir.join(KUBECONFIG_FILE);
         write_private(&kubeconfig, &kubeconfig_for(&identity, address))?;
         let tls = TlsListener { listener, acceptor: acceptor(&identity)?, handshakes: FuturesUnordered::new() };
-        let token: [u8; 32] = Sha256::digest(identity.token).into();
-        let routes = Router::new().fallback_service(api).layer(middleware::from_fn_with_state(token, admit));
-        let service = async move { axum::serve(tls, routes).await };
+        let door = Door { token: Sha256::digest(identity.token).into(), stop: stop.clone() };
+        let routes = Router::new().fallback_service(api).layer(middleware::from_fn_with_state(door, admit));
+        let routes = routes.into_make_service_with_connect_info::<Activity>();
+        let service = async move { axum::serve(tls, routes).with_graceful_shutdown(stop.cancelled_owned()).await };
         Ok((Self { address, kubeconfig }, service))
     }
 }
 
-async fn admit(State(token): State<[u8; 32]>, request: Request, next: Next) -> Response {
-    if has_token(&request, &token) { next.run(request).await } else { Failure::unauthorized().response() }
+/// Lets in whoever has the token.
+#[derive(Clone)]
+struct Door {
+    /// Its digest.
+    token: [u8; 32],
+    stop: CancellationToken,
 }
 
-/// Digests are compared, which takes as long for a nearly right token as for any other.
-fn has_token(request: &Request, token: &[u8; 32]) -> bool {
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer "));
-    given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given)) == *token)
+async fn admit(
+    State(door): State<Door>,
+    ConnectInfo(activity): ConnectInfo<Activity>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !door.has_token(&request) {
+        return Failure::unauthorized().response();
+    }
+    let active = activity.begin();
+    let answer = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await;
+    let response = answer.unwrap_or_else(|_| Failure::timeout().response());
+    if response.size_hint().exact().is_some() {
+        return response;
+    }
+    // A watch, which would go on for as long as its client likes.
+    let stop = door.stop.cancelled_owned();
+    response.map(|body| Body::from_stream(body.into_data_stream().take_until(stop).inspect(move |_| _ = &active)))
+}
+
+impl Door {
+    /// Digests are compared, which takes as long for a nearly right token as for any other.
+    fn has_token(&self, request: &Request) -> bool {
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer "));
+        given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given)) == self.token)
+    }
+}
+
+impl Connected<IncomingStream<'_, TlsListener>> for Activity {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        stream.io().activity()
+    }
 }
 
 fn identity(file: &Path, host: IpAddr) -> Result<Identity, String> {
@@ -129,7 +176,10 @@ fn kubeconfig_for(identity: &Identity, address: SocketAddr) -> String {
 }
 
 /// Writes a file that only its owner may read, in one step.
-fn write_private(file: &Path, text: &str) -> Result<(), String> {
+///
+/// # Errors
+/// The file system's, with the file.
+pub fn write_private(file: &Path, text: &str) -> Result<(), String> {
     let say = |error: io::Error| format!("{}: {error}", file.display());
     let new = file.with_extension("new");
     // One that was left over may have other rights.
@@ -154,7 +204,7 @@ fn acceptor(identity: &Identity) -> Result<TlsAcceptor, String> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-type Connection = (TlsStream<TcpStream>, SocketAddr);
+type Connection = (Patient<TlsStream<TcpStream>>, SocketAddr);
 
 /// Accepts connections; a client that is slow to shake hands holds up nobody.
 struct TlsListener {
@@ -170,7 +220,7 @@ impl TlsListener {
             // A watch's events are small and must not wait for more.
             let _ = stream.set_nodelay(true);
             match tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => Some((stream, address)),
+                Ok(Ok(stream)) => Some((Patient::new(stream, Patience::default()), address)),
                 Ok(Err(error)) => {
                     debug!(%address, %error, "a client did not get through the TLS handshake");
                     None
@@ -183,7 +233,7 @@ impl TlsListener {
 }
 
 impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
+    type Io = Patient<TlsStream<TcpStream>>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {

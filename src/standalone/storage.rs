@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     path::Path,
+    str::FromStr,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -41,6 +42,28 @@ const TABLES: &str = "
     CREATE TRIGGER IF NOT EXISTS removed AFTER INSERT ON changes WHEN NEW.deleted BEGIN
         DELETE FROM objects WHERE resource = NEW.resource AND path = NEW.path;
     END;";
+
+/// How long an acknowledged write lasts. In both cases it outlives the process, however that ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Beyond a loss of power: the disk has it before it is acknowledged.
+    #[default]
+    Full,
+    /// The last few writes may be gone after a loss of power; what is left is whole.
+    Normal,
+}
+
+impl FromStr for Durability {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "full" => Ok(Self::Full),
+            "normal" => Ok(Self::Normal),
+            _ => Err(()),
+        }
+    }
+}
 
 /// One object as it was stored.
 #[derive(Debug)]
@@ -170,10 +193,14 @@ impl Store {
     ///
     /// # Errors
     /// When the file can't be used: what and why.
-    pub async fn open(file: &Path) -> Result<(Self, Writer), String> {
+    pub async fn open(file: &Path, durability: Durability) -> Result<(Self, Writer), String> {
         let say = |error: sqlx::Error| format!("{}: {error}", file.display());
+        let synchronous = match durability {
+            Durability::Full => SqliteSynchronous::Full,
+            Durability::Normal => SqliteSynchronous::Normal,
+        };
         let options = SqliteConnectOptions::new().filename(file).create_if_missing(true).busy_timeout(BUSY_TIMEOUT);
-        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Normal);
+        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(synchronous);
         let mut connection = options.disable_statement_logging().connect().await.map_err(say)?;
         sqlx::raw_sql(TABLES).execute(&mut connection).await.map_err(say)?;
         let state = load(&mut connection).await.map_err(say)?;
@@ -314,7 +341,7 @@ impl Writer {
             self.announce.send_if_modified(|announced| std::mem::replace(announced, reached) != reached);
         }
         for (answer, outcome) in answers {
-            let failed = |error: &sqlx::Error| Err(Refused::Storage(error.to_string()));
+            let failed = |error: &sqlx::Error| Err(Refused::Storage(advice(error)));
             // Whoever asked may have gone.
             let _ = answer.send(stored.as_ref().map_or_else(failed, |()| outcome));
         }
@@ -417,6 +444,20 @@ async fn load(connection: &mut SqliteConnection) -> Result<State, sqlx::Error> {
         }
     }
     Ok(state)
+}
+
+/// Why a change was not stored, and what to do.
+fn advice(error: &sqlx::Error) -> String {
+    // https://sqlite.org/rescode.html
+    const SHARED_MEMORY_SIZE: u32 = 4874;
+    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
+    match (code, code.map(|code| code & 0xff)) {
+        (Some(SHARED_MEMORY_SIZE), _) | (_, Some(13)) => "the disk is full: free some space on it".into(),
+        (_, Some(5 | 6)) => "another program is writing to the file of the objects: end it".into(),
+        (_, Some(19)) => "another program wrote to the file of the objects: end it, and start again".into(),
+        (_, Some(10)) => format!("the disk fails: {error}"),
+        _ => error.to_string(),
+    }
 }
 
 fn read_row(row: &SqliteRow) -> Result<(Entry, bool), sqlx::Error> {

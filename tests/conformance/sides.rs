@@ -7,11 +7,15 @@ use std::{
     time::Duration,
 };
 
-use drover::{api::crds, standalone};
+use drover::{
+    api::crds,
+    standalone::{self, Durability},
+};
 use futures::StreamExt;
 use regex::Regex;
 use serde_json::{Value, json};
 use tokio::{process::Command, runtime::Runtime, sync::OnceCell, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Scratch, eventually, kube_api::KubeApi, stack::program};
 
@@ -29,20 +33,25 @@ pub fn scenario<F: Future<Output = ()>>(scenario: impl FnOnce() -> F) {
 pub struct Embedded {
     pub api: standalone::Api,
     pub server: standalone::Server,
+    /// Asks the server to finish.
+    pub stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Embedded {
     pub async fn start(dir: &Path) -> Self {
         std::fs::create_dir_all(dir).expect("a folder for the state");
-        let (api, service) = standalone::Api::open(dir, &crds()).await.expect("the state can be opened");
+        let (api, service) =
+            standalone::Api::open(dir, &crds(), Durability::default()).await.expect("the state can be opened");
+        let stop = CancellationToken::new();
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let (server, answers) = standalone::Server::bind(api.clone(), any, dir).await.expect("it can listen");
+        let (server, answers) =
+            standalone::Server::bind(api.clone(), any, dir, stop.clone()).await.expect("it can listen");
         let tasks = vec![
             tokio::spawn(async move { service.await.expect("the API goes on") }),
             tokio::spawn(async move { answers.await.expect("the server goes on") }),
         ];
-        Self { api, server, tasks }
+        Self { api, server, stop, tasks }
     }
 }
 

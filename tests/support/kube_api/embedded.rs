@@ -15,8 +15,9 @@ use axum::http::{Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use drover::api::crds;
-use drover::standalone::{Api, Server};
+use drover::standalone::{Api, Durability, Server};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 /// What the test is called that a test program needs to start the embedded API.
 pub const TEST: &str = "the_embedded_api";
@@ -38,10 +39,10 @@ pub async fn serve() {
     let port = std::env::var(PORT).ok().and_then(|port| port.parse().ok()).expect("a port");
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter("info,drover=debug").init();
     let log = File::options().create(true).append(true).open(dir.join(super::AUDIT_LOG)).expect("the log of writes");
-    let (api, service) = Api::open(&dir, &crds()).await.expect("the state can be opened");
+    let (api, service) = Api::open(&dir, &crds(), Durability::default()).await.expect("the state can be opened");
     let audited = Router::new().fallback_service(api).layer(middleware::from_fn_with_state(Arc::new(log), audit));
-    let (_, answers) =
-        Server::bind(audited, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &dir).await.expect("it can listen");
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let (_, answers) = Server::bind(audited, address, &dir, CancellationToken::new()).await.expect("it can listen");
     let ended = tokio::join!(service, answers);
     panic!("it ended: {ended:?}");
 }
