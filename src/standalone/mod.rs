@@ -7,6 +7,7 @@ mod janitor;
 mod jsonpath;
 mod kinds;
 mod openapi;
+mod options;
 pub mod patch;
 mod protobuf;
 mod request;
@@ -62,7 +63,7 @@ impl Api {
     ) -> Result<(Self, impl Future<Output = Result<(), String>> + Send + 'static), String> {
         let kinds = kinds::Kinds::new(crds)?;
         let (store, mut writer) = storage::Store::open(&dir.join(FILE)).await?;
-        let core = Arc::new(Core { store, kinds });
+        let core = Arc::new(Core { store, kinds, documents: openapi::Documents::default() });
         let prepared = tokio::select! {
             () = writer.run() => Err("the writer ended".into()),
             prepared = resources::prepare(&core) => prepared,

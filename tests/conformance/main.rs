@@ -5,8 +5,12 @@
 mod support;
 
 mod controller;
+mod documents;
 mod durability;
+mod helm;
 mod kubectl;
+mod lists;
+mod python;
 mod random;
 mod requests;
 mod sides;

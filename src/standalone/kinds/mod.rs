@@ -90,10 +90,14 @@ impl Kind {
 
     /// What may be asked of it.
     pub fn verbs(&self) -> &'static [&'static str] {
-        match (self.read_only, self.plural == NAMESPACES) {
-            (true, _) => &["get", "list", "watch"],
-            (false, true) => &["create", "delete", "get", "list", "patch", "update", "watch"],
-            (false, false) => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        match self {
+            Self { read_only: true, .. } => &["get", "list", "watch"],
+            // In the order in which Kubernetes lists them.
+            Self { custom: true, .. } => {
+                &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"]
+            }
+            _ if self.plural == NAMESPACES => &["create", "delete", "get", "list", "patch", "update", "watch"],
+            _ => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
         }
     }
 
@@ -125,7 +129,8 @@ impl Kinds {
         let mut all: Vec<_> = builtin::kinds().into_iter().map(Arc::new).collect();
         let mut definitions = Vec::new();
         for crd in crds {
-            let definition = serde_json::to_value(crd).map_err(|error| error.to_string())?;
+            let mut definition = serde_json::to_value(crd).map_err(|error| error.to_string())?;
+            write_whole_numbers(&mut definition);
             all.extend(defined(&definition)?.into_iter().map(Arc::new));
             definitions.push(definition);
         }
@@ -231,6 +236,23 @@ fn defined_version(spec: &Value, version: &Value) -> Kind {
         schema,
         rules,
         has_rules,
+    }
+}
+
+/// Limits are read as fractions; 10 is written as 10, not as 10.0.
+fn write_whole_numbers(value: &mut Value) {
+    /// Above this, not every whole number is a fraction.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|value| value.fract() == 0.0 && value.abs() <= EXACT);
+            if let Some(whole) = whole {
+                *value = json!(whole as i64);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(write_whole_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(write_whole_numbers),
+        _ => {}
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     },
 };
 use crate::standalone::{
-    kinds::NAMESPACES,
+    kinds::{Kind, NAMESPACES},
     patch::{Manager, Managers, apply, json_patch, merge_patch, strategic_merge},
     request::{Request, Verb},
     schema::{self, Schema},
@@ -138,17 +138,7 @@ impl Core {
     /// Changes an object in one of four ways.
     pub async fn patch(&self, request: &Request) -> Result<Reply, Failure> {
         let kind = &request.kind;
-        let accepted = match kind.custom {
-            true => {
-                &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"][..]
-            }
-            false => &[
-                "application/json-patch+json",
-                "application/merge-patch+json",
-                "application/strategic-merge-patch+json",
-                "application/apply-patch+yaml",
-            ],
-        };
+        let accepted = accepted_patches(kind);
         if !accepted.contains(&request.content_type.as_str()) {
             return Err(Failure::unsupported_media(accepted));
         }
@@ -178,7 +168,7 @@ impl Core {
         let kind = &request.kind;
         if request.parameter("fieldManager").is_empty() {
             let cause = Cause::required("fieldManager", "is required for apply patch");
-            return Err(Failure::bad_options("PatchOptions", &cause));
+            return Err(Failure::bad_options("PatchOptions", &[cause]));
         }
         let mut config = decoded(request.value()?, request)?;
         if config["metadata"]["managedFields"].is_array() {
@@ -260,6 +250,18 @@ impl Core {
         let (resource, path) = (entry.resource.clone(), entry.path.clone());
         self.store.commit(Write { resource, path, expected: Expected::Revision(entry.revision), object, delete }).await
     }
+}
+
+/// The media types of patches that a kind takes.
+pub fn accepted_patches(kind: &Kind) -> &'static [&'static str] {
+    const OWN: [&str; 4] = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+        "application/apply-patch+yaml",
+    ];
+    const CUSTOM: [&str; 3] = [OWN[0], OWN[1], OWN[3]];
+    if kind.custom { &CUSTOM } else { &OWN }
 }
 
 fn wrong_name(object: &Value, request: &Request) -> Failure {
