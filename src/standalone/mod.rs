@@ -3,6 +3,7 @@
 //! a port; `Server` puts it on one, with TLS and a token.
 
 mod discovery;
+mod document;
 mod janitor;
 mod jsonpath;
 mod kinds;

@@ -47,7 +47,8 @@ impl ListOptions {
     /// 400 or 422 when they make no sense.
     pub fn parse(request: &Request) -> Result<Self, Failure> {
         check(request)?;
-        let revision = request.revision().map_err(|why| Failure::bad_request(format!("invalid resource version: {why}")))?;
+        let revision =
+            request.revision().map_err(|why| Failure::bad_request(format!("invalid resource version: {why}")))?;
         // For whoever takes any state there are no pages, as from the cache of a real API server.
         let asked = request.number("limit")?.filter(|_| revision != Some(0)).unwrap_or(0);
         let limit = usize::try_from(asked).unwrap_or(0);
@@ -89,7 +90,8 @@ fn faults_of_list(request: &Request) -> Vec<Cause> {
     let mut causes = Vec::new();
     if !given.is_empty() {
         if revision.is_empty() {
-            causes.push(Cause::forbidden(MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided"));
+            causes
+                .push(Cause::forbidden(MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided"));
         }
         causes.extend(fault_of_continue(request));
         if !matches!(given, "Exact" | "NotOlderThan") {

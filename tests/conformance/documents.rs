@@ -1,8 +1,8 @@
-//! OpenAPI: what both say about the kinds that both have.
+//! Discovery and OpenAPI: what both say about the kinds that both have.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::sides::{Side, difference, embedded, real, scenario};
+use crate::sides::{Side, clean, difference, embedded, real, scenario};
 
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
@@ -50,7 +50,8 @@ fn version_2_describes_the_kinds_in_the_same_way() {
         for (name, definition) in own.iter().filter(|(name, _)| !is_open(name)) {
             assert_eq!(difference(&real["definitions"][name], definition), None, "{name}");
         }
-        for path in ["/apis/drover.dev/v1alpha1/namespaces/{namespace}/modelpulls/{name}", "/api/v1/namespaces/{name}"] {
+        for path in ["/apis/drover.dev/v1alpha1/namespaces/{namespace}/modelpulls/{name}", "/api/v1/namespaces/{name}"]
+        {
             let [theirs, own] = [&real, &embedded].map(|document| &document["paths"][path]);
             for method in ["get", "put", "patch", "delete"] {
                 let about = |operation: &Value| {
@@ -156,11 +157,87 @@ fn version_3_describes_the_kinds_in_the_same_way() {
         let sides = [real().await, embedded().await];
         for group in ["api/v1", "apis/drover.dev/v1alpha1", "apis/events.k8s.io/v1"] {
             let path = format!("/openapi/v3/{group}");
-            let [real, embedded] = [fetch(&sides[0], &path, &[]).await.json(), fetch(&sides[1], &path, &[]).await.json()];
+            let [real, embedded] =
+                [fetch(&sides[0], &path, &[]).await.json(), fetch(&sides[1], &path, &[]).await.json()];
             let own = embedded["components"]["schemas"].as_object().expect("schemas");
             for (name, schema) in own {
                 assert_eq!(difference(&real["components"]["schemas"][name], schema), None, "{group}: {name}");
             }
+        }
+    });
+}
+
+/// The items of a list, but for those that only the real API server has.
+fn known(items: &Value, name: &str, own: &Value) -> Vec<Value> {
+    let names: Vec<_> = own.as_array().expect("items").iter().map(|item| at(item, name).clone()).collect();
+    let items = items.as_array().expect("items").iter();
+    items.filter(|item| names.contains(at(item, name))).cloned().collect()
+}
+
+fn pairs<'a>(real: &'a mut Value, embedded: &'a Value) -> impl Iterator<Item = (&'a mut Value, &'a Value)> {
+    real.as_array_mut().expect("items").iter_mut().zip(embedded.as_array().expect("items"))
+}
+
+fn own_definitions(groups: &mut Value) -> Option<&mut Value> {
+    let groups = groups["items"].as_array_mut()?;
+    let group = groups.iter_mut().find(|group| group["metadata"]["name"] == "apiextensions.k8s.io")?;
+    group.pointer_mut("/versions/0/resources/0")
+}
+
+fn at<'a>(item: &'a Value, pointer: &str) -> &'a Value {
+    item.pointer(pointer).expect(pointer)
+}
+
+#[test]
+fn kinds_are_discovered_in_the_same_way() {
+    scenario(|| async {
+        let sides = [real().await, embedded().await];
+        let ask = async |path: &str| {
+            let mut bodies = Vec::new();
+            for side in &sides {
+                let mut answer = side.ask("GET", path, &Value::Null).await;
+                clean(&mut answer.body);
+                bodies.push(answer.body);
+            }
+            (bodies.remove(0), bodies.remove(0))
+        };
+        for place in ["api/v1", "apis/drover.dev/v1alpha1", "apis/events.k8s.io/v1", "apis/coordination.k8s.io/v1"] {
+            let (mut real, embedded) = ask(&format!("/{place}")).await;
+            real["resources"] = known(&real["resources"], "/name", &embedded["resources"]).into();
+            assert_eq!(difference(&real, &embedded), None, "{place}");
+        }
+        let (mut real, embedded) = ask("/apis").await;
+        real["groups"] = known(&real["groups"], "/name", &embedded["groups"]).into();
+        for (group, own) in pairs(&mut real["groups"], &embedded["groups"]) {
+            group["versions"] = known(&group["versions"], "/version", &own["versions"]).into();
+        }
+        assert_eq!(difference(&real, &embedded), None);
+        let (real, embedded) = ask("/apis/drover.dev").await;
+        assert_eq!(difference(&real, &embedded), None);
+        for (path, name) in [("all:/api", None), ("all:/apis", Some("/metadata/name"))] {
+            let (mut real, embedded) = ask(path).await;
+            if let Some(name) = name {
+                real["items"] = known(&real["items"], name, &embedded["items"]).into();
+            }
+            for (group, own) in pairs(&mut real["items"], &embedded["items"]) {
+                group["versions"] = known(&group["versions"], "/version", &own["versions"]).into();
+                let resources = own["versions"][0]["resources"].clone();
+                let mut shared = known(&group["versions"][0]["resources"], "/resource", &resources);
+                // Nothing routes to a service here.
+                for resource in shared.iter_mut().filter(|resource| resource["resource"] == "services") {
+                    resource["subresources"]
+                        .as_array_mut()
+                        .expect("some")
+                        .retain(|inner| inner["subresource"] != "proxy");
+                }
+                group["versions"][0]["resources"] = shared.into();
+            }
+            if let Some(definitions) = own_definitions(&mut real) {
+                // They can't be written here.
+                definitions["verbs"] = json!(["get", "list", "watch"]);
+                definitions.as_object_mut().expect("fields").shift_remove("subresources");
+            }
+            assert_eq!(difference(&real, &embedded), None, "{path}");
         }
     });
 }
@@ -175,6 +252,10 @@ fn documents_that_a_client_has_are_not_sent_again() {
                 let again = fetch(&side, "/openapi/v2", &known).await;
                 assert_eq!((first.code, again.code, again.body.len()), (200, 304, 0), "{}", side.name);
             }
+            let all = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+            let first = fetch(&side, "/apis", &[("accept", all)]).await;
+            let again = fetch(&side, "/apis", &[("accept", all), ("if-none-match", first.header("etag"))]).await;
+            assert_eq!((first.code, again.code), (200, 304), "{}", side.name);
             let index = fetch(&side, "/openapi/v3", &[]).await.json();
             let url = index["paths"]["apis/drover.dev/v1alpha1"]["serverRelativeURL"].as_str().expect("an address");
             let exact = fetch(&side, url, &[]).await;

@@ -117,12 +117,7 @@ async fn same(commands: &[(&str, &str)], env: &[(&str, &str)]) {
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
 }
 
-async fn differences(
-    sides: &[Side; 2],
-    version: &str,
-    commands: &[(&str, &str)],
-    env: &[(&str, &str)],
-) -> Vec<String> {
+async fn differences(sides: &[Side; 2], version: &str, commands: &[(&str, &str)], env: &[(&str, &str)]) -> Vec<String> {
     let namespace = namespace(sides).await;
     let mut differences = Vec::new();
     for (line, stdin) in commands {
@@ -376,7 +371,8 @@ async fn watched(side: &Side, version: &str, namespace: &str) -> Vec<String> {
     };
     let arguments = ["get", "mpull", "-w", "--output-watch-events", "-n", namespace];
     let lines = side.kubectl_lines(version, &arguments, 4, change).await;
-    let bare = |line: &String| line.split_whitespace().filter(|word| !word.ends_with('s')).collect::<Vec<_>>().join(" ");
+    let bare =
+        |line: &String| line.split_whitespace().filter(|word| !word.ends_with('s')).collect::<Vec<_>>().join(" ");
     lines.iter().map(bare).collect()
 }
 

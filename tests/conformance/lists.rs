@@ -130,3 +130,26 @@ async fn pages(side: &Side, path: &str) -> Vec<Vec<String>> {
         next = format!("{}?limit=1&continue={token}", path.split('?').next().expect("a path"));
     }
 }
+
+#[test]
+fn many_watches_share_a_connection() {
+    const WATCHES: usize = 60;
+    scenario(|| async {
+        for side in [real().await, embedded().await] {
+            let namespace = namespace(std::slice::from_ref(&side)).await;
+            let pulls = PULLS.replace("NS", &namespace);
+            let path = format!("{pulls}?watch=true&resourceVersion=0");
+            let watches = join_all((0..WATCHES).map(|_| async {
+                let response = side.request("GET", &path).send().await.expect("a watch");
+                (response.version(), response)
+            }));
+            let watches = watches.await;
+            side.ask("POST", &pulls, &pull("a", json!({ "model": "m" }))).await;
+            for (version, mut response) in watches {
+                assert_eq!(version, reqwest::Version::HTTP_2, "{}", side.name);
+                let event = response.chunk().await.expect("a piece").expect("an event");
+                assert!(String::from_utf8_lossy(&event).contains("ADDED"), "{}: {event:?}", side.name);
+            }
+        }
+    });
+}

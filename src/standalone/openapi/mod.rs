@@ -8,13 +8,13 @@ mod v3;
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use axum::{
-    body::{Body, Bytes},
+    body::Body,
     http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts},
 };
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::{
+    document::Document,
     kinds::{Kind, Kinds},
     request::query,
     status::Failure,
@@ -22,23 +22,6 @@ use super::{
 
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-
-/// One document.
-#[derive(Debug)]
-struct Document {
-    body: Bytes,
-    /// A digest of what it says, the same in every form.
-    digest: String,
-    media: &'static str,
-}
-
-impl Document {
-    fn json(value: &Value) -> Self {
-        let body = Bytes::from(value.to_string());
-        let digest = Sha256::digest(&body).iter().map(|byte| format!("{byte:02X}")).collect();
-        Self { body, digest, media: JSON }
-    }
-}
 
 #[derive(Debug)]
 struct All {
@@ -50,13 +33,13 @@ struct All {
 
 impl All {
     fn new(kinds: &Kinds) -> Self {
-        let v3: BTreeMap<_, _> = v3::documents(kinds).map(|(place, value)| (place, Document::json(&value))).collect();
+        let v3: BTreeMap<_, _> =
+            v3::documents(kinds).map(|(place, value)| (place, Document::json(&value, JSON))).collect();
         let paths: Map<_, _> = v3.iter().map(|(place, document)| (place.clone(), address(place, document))).collect();
         let value = v2::document(kinds);
-        let v2 = Document::json(&value);
-        let (body, digest) = (protobuf::encode(&value).into(), v2.digest.clone());
-        let v2_protobuf = Document { body, digest, media: PROTOBUF };
-        Self { v2, v2_protobuf, v3_index: Document::json(&json!({ "paths": paths })), v3 }
+        let v2 = Document::json(&value, JSON);
+        let v2_protobuf = v2.in_other_form(protobuf::encode(&value), PROTOBUF);
+        Self { v2, v2_protobuf, v3_index: Document::json(&json!({ "paths": paths }), JSON), v3 }
     }
 }
 
@@ -78,9 +61,9 @@ impl Documents {
         let path = parts.uri.path().strip_prefix("/openapi/")?.trim_matches('/');
         let all = self.0.get_or_init(|| All::new(kinds));
         Some(match path {
-            "v2" if wants_protobuf(&parts.headers) => Ok(shown(&all.v2_protobuf, &parts.headers)),
-            "v2" => Ok(shown(&all.v2, &parts.headers)),
-            "v3" => Ok(shown(&all.v3_index, &parts.headers)),
+            "v2" if wants_protobuf(&parts.headers) => Ok(all.v2_protobuf.answer(&parts.headers)),
+            "v2" => Ok(all.v2.answer(&parts.headers)),
+            "v3" => Ok(all.v3_index.answer(&parts.headers)),
             path => match path.strip_prefix("v3/").and_then(|place| Some((place, all.v3.get(place)?))) {
                 Some((place, document)) => Ok(one_of_v3(place, document, parts)),
                 None => Err(Failure::no_such_path()),
@@ -97,8 +80,8 @@ fn wants_protobuf(headers: &HeaderMap) -> bool {
 /// With the digest in its address a document never changes, so clients may keep it; with another one they are led on.
 fn one_of_v3(place: &str, document: &Document, parts: &Parts) -> Response<Body> {
     let query = query(parts);
-    let Some(hash) = query.get("hash") else { return shown(document, &parts.headers) };
-    let mut response = shown(document, &parts.headers);
+    let Some(hash) = query.get("hash") else { return document.answer(&parts.headers) };
+    let mut response = document.answer(&parts.headers);
     if *hash != document.digest {
         *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
         *response.body_mut() = Body::empty();
@@ -109,24 +92,6 @@ fn one_of_v3(place: &str, document: &Document, parts: &Parts) -> Response<Body> 
     }
     let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
     response.headers_mut().insert(header::CACHE_CONTROL, forever);
-    response
-}
-
-/// The document, or that the client has it.
-fn shown(document: &Document, headers: &HeaderMap) -> Response<Body> {
-    let tag = format!("\"{}\"", document.digest);
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
-    let is_known = known.is_some_and(|tags| tags.split(',').any(|known| matches!(known.trim(), "*") || known.trim() == tag));
-    let mut response = Response::new(if is_known { Body::empty() } else { Body::from(document.body.clone()) });
-    if is_known {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    }
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(document.media));
-    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(header::ETAG, tag);
-    }
     response
 }
 

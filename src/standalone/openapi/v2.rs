@@ -7,7 +7,10 @@ use super::{
     gvk, info,
     v3::{self, Endpoint, Operation},
 };
-use crate::standalone::{kinds::{Kind, Kinds}, resources::accepted_patches};
+use crate::standalone::{
+    kinds::{Kind, Kinds},
+    resources::accepted_patches,
+};
 
 /// The document.
 pub fn document(kinds: &Kinds) -> Value {

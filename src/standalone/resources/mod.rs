@@ -53,7 +53,8 @@ pub struct Reply {
 /// # Errors
 /// Why it was not carried out.
 pub async fn answer(core: &Core, parts: &Parts, body: Bytes) -> Result<Response<Body>, Failure> {
-    if let Some(response) = discovery::answer(&core.kinds, parts).or_else(|| core.documents.answer(&core.kinds, parts)) {
+    if let Some(response) = discovery::answer(&core.kinds, parts).or_else(|| core.documents.answer(&core.kinds, parts))
+    {
         return response;
     }
     let request = Request::parse(&core.kinds, parts, body)?;

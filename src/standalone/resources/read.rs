@@ -56,6 +56,15 @@ impl Core {
 
     /// Several objects.
     pub fn list(&self, request: &Request) -> Result<Response<Body>, Failure> {
+        let (entries, metadata) = self.page(request)?;
+        Ok(self.list_response(request, &entries, &metadata))
+    }
+
+    /// The objects that a request selects, as many as it wants at once, and what their list says of itself.
+    ///
+    /// # Errors
+    /// When the request makes no sense, or wants a state that isn't known.
+    pub fn page(&self, request: &Request) -> Result<(Vec<Arc<Entry>>, Value), Failure> {
         let kind = &request.kind;
         let ListOptions { from, limit } = ListOptions::parse(request)?;
         let start = Continue::parse(request.parameter("continue"))?;
@@ -68,6 +77,9 @@ impl Core {
             entries.retain(|entry| entry.path > start.after);
         }
         let mut metadata = json!({ "resourceVersion": revision.to_string() });
+        if kind.custom {
+            metadata["continue"] = json!("");
+        }
         if limit > 0 && entries.len() > limit {
             let after = entries[limit - 1].path.clone();
             metadata["continue"] = json!(Continue { revision, after }.token());
@@ -76,7 +88,7 @@ impl Core {
             }
             entries.truncate(limit);
         }
-        Ok(self.list_response(request, &entries, &metadata))
+        Ok((entries, metadata))
     }
 
     /// The objects that a request looks at, by path.
@@ -102,7 +114,8 @@ impl Core {
         }
     }
 
-    fn list_response(&self, request: &Request, entries: &[Arc<Entry>], metadata: &Value) -> Response<Body> {
+    /// A list in the form that was asked for.
+    pub fn list_response(&self, request: &Request, entries: &[Arc<Entry>], metadata: &Value) -> Response<Body> {
         let kind = &request.kind;
         let objects = || entries.iter().map(|entry| shown_entry(entry, kind));
         match request.form {

@@ -229,8 +229,9 @@ impl Core {
             if object == live || request.dry_run()? {
                 return Ok(reply(object));
             }
+            let last = ends(&entry, &object).then(|| object.clone());
             match self.store_change(&entry, object).await {
-                Ok(stored) => return Ok(reply(stored.value())),
+                Ok(stored) => return Ok(reply(last.unwrap_or_else(|| stored.value()))),
                 Err(Refused::Unexpected) => {}
                 Err(Refused::Storage(why)) => return Err(Failure::not_stored(&why)),
             }
@@ -238,18 +239,25 @@ impl Core {
         Err(Failure::modified(kind, name))
     }
 
-    /// Stores an object in a new state; one that was only waiting for its finalizers goes.
+    /// Stores an object in a new state; one that was only waiting for its finalizers goes, and watchers see it as it
+    /// was with them.
     ///
     /// # Errors
     /// When it changed meanwhile, or can't be stored.
     pub async fn store_change(&self, entry: &Entry, object: Value) -> Result<std::sync::Arc<Entry>, Refused> {
-        let metadata = &object["metadata"];
-        let waits = metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
-        let is_namespace = &*entry.resource == NAMESPACES;
-        let delete = metadata["deletionTimestamp"].is_string() && !waits && !is_namespace;
+        let delete = ends(entry, &object);
+        let object = if delete { entry.value() } else { object };
         let (resource, path) = (entry.resource.clone(), entry.path.clone());
         self.store.commit(Write { resource, path, expected: Expected::Revision(entry.revision), object, delete }).await
     }
+}
+
+/// Whether an object goes with this change.
+fn ends(entry: &Entry, object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let waits = metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
+    let is_namespace = &*entry.resource == NAMESPACES;
+    metadata["deletionTimestamp"].is_string() && !waits && !is_namespace
 }
 
 /// The media types of patches that a kind takes.

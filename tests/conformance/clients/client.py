@@ -28,6 +28,11 @@ def plain(value):
     return value if isinstance(value, (str, int, float, bool)) else str(value)
 
 
+def items(listed):
+    """What is in a list; whether its items repeat their kind is listed in docs/standalone.md."""
+    return [{**item.to_dict(), "kind": None, "api_version": None, "apiVersion": None} for item in listed.items]
+
+
 def say(what, value):
     text = json.dumps(plain(value), sort_keys=True).replace(NAMESPACE, "NS")
     print(f"{what}: {text}", flush=True)
@@ -101,7 +106,7 @@ def through_the_typed_clients(api):
     data = client.V1ConfigMap(metadata=client.V1ObjectMeta(name="c"), data={"a": "1"})
     say("config map", core.create_namespaced_config_map(NAMESPACE, data))
     say("patched", core.patch_namespaced_config_map("c", NAMESPACE, {"data": {"a": None, "b": "2"}}))
-    say("listed", core.list_namespaced_config_map(NAMESPACE, field_selector="metadata.name=c").items)
+    say("listed", items(core.list_namespaced_config_map(NAMESPACE, field_selector="metadata.name=c")))
     secret = client.V1Secret(metadata=client.V1ObjectMeta(generate_name="s-"), string_data={"k": "v"})
     secret = core.create_namespaced_secret(NAMESPACE, secret)
     say("secret", [secret.metadata.name.startswith("s-"), secret.data, secret.type])
@@ -113,7 +118,7 @@ def through_the_typed_clients(api):
         **{"reporting_controller": "drover.dev/test", "reporting_instance": "i"},
     )
     say("event", client.EventsV1Api(api).create_namespaced_event(NAMESPACE, event))
-    say("events", core.list_namespaced_event(NAMESPACE, field_selector="reason=Pulled").items)
+    say("events", items(core.list_namespaced_event(NAMESPACE, field_selector="reason=Pulled")))
     place = (GROUP, VERSION, NAMESPACE, "modelpulls")
     say("custom", custom.create_namespaced_custom_object(*place, pull("e", "m")))
     say("patched", custom.patch_namespaced_custom_object(*place, "e", {"spec": {"model": "n"}}))

@@ -59,7 +59,8 @@ async fn tried(steps: &[Step]) -> Option<String> {
         });
         if real != embedded {
             let place = difference(&real.body, &embedded.body).unwrap_or_default();
-            let [real, embedded] = [real, embedded].map(|answer| format!("{} {:?} {}", answer.code, answer.warnings, answer.body));
+            let [real, embedded] =
+                [real, embedded].map(|answer| format!("{} {:?} {}", answer.code, answer.warnings, answer.body));
             return Some(format!("step {index}: {step:?}\nreal     {real}\nembedded {embedded}\n{place}"));
         }
     }
