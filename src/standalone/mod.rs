@@ -4,10 +4,12 @@
 
 pub mod backup;
 mod discovery;
+mod document;
 mod janitor;
 mod jsonpath;
 mod kinds;
 mod openapi;
+mod options;
 pub mod patch;
 pub mod patience;
 mod protobuf;
@@ -67,7 +69,7 @@ impl Api {
     ) -> Result<(Self, impl Future<Output = Result<(), String>> + Send + 'static), String> {
         let kinds = kinds::Kinds::new(crds)?;
         let (store, mut writer) = storage::Store::open(&dir.join(STATE_FILE), durability).await?;
-        let core = Arc::new(Core { store, kinds });
+        let core = Arc::new(Core { store, kinds, documents: openapi::Documents::default() });
         let prepared = tokio::select! {
             () = writer.run() => Err("the writer ended".into()),
             prepared = resources::prepare(&core) => prepared,

@@ -44,6 +44,8 @@ use super::{
 pub const IDENTITY_FILE: &str = "identity.json";
 /// The file by which clients find the API.
 pub const KUBECONFIG_FILE: &str = "kubeconfig";
+/// What is offered, the best first: clients in Go hold all their watches on one connection by HTTP/2.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// For everything but watches, as the API server has it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -195,12 +197,13 @@ fn acceptor(identity: &Identity) -> Result<TlsAcceptor, String> {
     let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).map_err(|error| say(&error))?;
     let key = PrivatePkcs8KeyDer::from_pem_slice(identity.key.as_bytes()).map_err(|error| say(&error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| say(&error))?
         .with_no_client_auth()
         .with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(key))
         .map_err(|error| say(&error))?;
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
