@@ -28,7 +28,8 @@ test: stack
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	$(STACK) "$$DROVER_STACK_BIN/cargo-deny" --locked check bans licenses sources
-	$(STACK) cargo test --locked
+	@# Scenarios mostly wait for nodes: more of them at once than there are processors.
+	$(STACK) RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked
 
 fuzz: compilers
 	tests/fuzz/run.sh

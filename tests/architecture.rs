@@ -360,6 +360,18 @@ fn backups_are_of_files_only() {
 }
 
 #[test]
+fn no_code_path_knows_which_api_it_talks_to() {
+    let all = sources();
+    let places = ["cluster", "controller", "gateway", "routing_table", "health", "mirror"];
+    // `cluster/mod.rs` makes a client of it; whoever has the client can't tell.
+    let told = all.iter().filter(|source| source.is_in(&places) && !source.is_in(&["cluster/mod"]));
+    must_be_empty(
+        "take a client or a table, whoever answers behind it",
+        told.flat_map(|source| source.naming(&["standalone"])).collect(),
+    );
+}
+
+#[test]
 fn only_the_embedded_api_and_the_records_speak_sql() {
     let all = sources();
     let others = all.iter().filter(|source| !source.is_in(&["standalone", "records"]));

@@ -4,10 +4,12 @@
 
 pub mod backup;
 mod discovery;
+mod document;
 mod janitor;
 mod jsonpath;
 mod kinds;
 mod openapi;
+mod options;
 pub mod patch;
 pub mod patience;
 mod protobuf;
@@ -67,15 +69,17 @@ impl Api {
     ) -> Result<(Self, impl Future<Output = Result<(), String>> + Send + 'static), String> {
         let kinds = kinds::Kinds::new(crds)?;
         let (store, mut writer) = storage::Store::open(&dir.join(STATE_FILE), durability).await?;
-        let core = Arc::new(Core { store, kinds });
+        let core = Arc::new(Core { store, kinds, documents: openapi::Documents::default() });
         let prepared = tokio::select! {
             () = writer.run() => Err("the writer ended".into()),
             prepared = resources::prepare(&core) => prepared,
         };
         prepared.map_err(|why| format!("{}: {why}", dir.display()))?;
         let janitor = janitor::run(Arc::downgrade(&core));
+        // The writer goes when it is done: that ends the janitor, which waits for changes.
+        let writing = async move { writer.run().await };
         let service = async move {
-            tokio::join!(writer.run(), janitor);
+            tokio::join!(writing, janitor);
             Ok(())
         };
         Ok((Self(core), service))

@@ -34,17 +34,19 @@ impl News {
     /// When the nodes can't be made, or `ready.json` can't be written.
     pub async fn tell(self, parts: Parts) -> Result<(), String> {
         // Whether a node is found by itself depends on those in the folder, which take longer.
-        if self.first_pass.is_none() {
-            nodes::apply(&parts.client, &self.named).await?;
-        }
+        let is_early = self.first_pass.is_none() || !self.named.nodes.is_empty();
+        let early = if is_early { Some(nodes::apply(&parts.client, &self.named).await?) } else { None };
         parts.are_ready().await;
         let _shown = parts.ready.show(&self.dir)?;
         println!("{}", words::where_it_is(&parts.ready, self.dir.path(), self.began.elapsed()));
         if let Some(first_pass) = &self.first_pass {
             first_pass.reached().await;
-            nodes::apply(&parts.client, &self.named).await?;
         }
-        let found = looked_at(&parts.context, &self.named.namespace).await;
+        let named = match early {
+            Some(named) => named,
+            None => nodes::apply(&parts.client, &self.named).await?,
+        };
+        let found = looked_at(&parts.context, &self.named.namespace, &named).await;
         print!("{}", words::nodes(&found));
         print!("{}", words::advice_for_far_nodes(&found, &parts.ready.mirror).unwrap_or_default());
         println!("{}", words::to_try(&parts.ready, &found));
@@ -52,15 +54,18 @@ impl News {
     }
 }
 
-/// The nodes of a namespace, once each was looked at or some seconds went by.
-async fn looked_at(context: &Context, namespace: &str) -> Vec<Arc<OllamaNode>> {
+/// The nodes of a namespace, those of these names among them, once each was looked at or some seconds went by.
+async fn looked_at(context: &Context, namespace: &str, names: &[String]) -> Vec<Arc<OllamaNode>> {
     let mut looked = context.looked.subscribe();
     let nodes = || {
         let all = context.nodes.all();
         let is_here = |node: &Arc<OllamaNode>| node.metadata.namespace.as_deref() == Some(namespace);
         all.into_iter().filter(is_here).collect::<Vec<_>>()
     };
-    let all = |looked: &HashSet<_>| nodes().iter().all(|node| looked.contains(&ObjectRef::from_obj(&**node)));
+    let all = |looked: &HashSet<ObjectRef<OllamaNode>>| {
+        let is_looked_at = |name: &String| looked.iter().any(|node| node.name == *name);
+        names.iter().all(is_looked_at) && nodes().iter().all(|node| looked.contains(&ObjectRef::from_obj(&**node)))
+    };
     // What was not looked at in time is told as it is known.
     let _ = timeout(LOOKED_WITHIN, looked.wait_for(all)).await;
     nodes()
