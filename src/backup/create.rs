@@ -109,7 +109,8 @@ fn of_mirror(models: &[Stored], blobs: Blobs) -> (Vec<(String, PathBuf)>, Vec<Mi
         }
         if takes_bytes {
             files.extend(model.blobs.iter().map(|(_, blob)| (place(mirror::BLOBS, blob), blob.clone())));
-        } else if model.is_own {
+        }
+        if model.is_own && !(takes_bytes && model.is_whole) {
             missing.push(Missing { name: model.name.clone(), size: model.size });
         }
     }

@@ -38,6 +38,7 @@ use tracing::debug;
 use super::{
     Failure,
     patience::{Activity, Patience, Patient},
+    watch::Endless,
 };
 
 /// The file with the certificate and the token.
@@ -123,9 +124,15 @@ async fn admit(
     if response.size_hint().exact().is_some() {
         return response;
     }
-    // A watch, which would go on for as long as its client likes.
-    let stop = door.stop.cancelled_owned();
-    response.map(|body| Body::from_stream(body.into_data_stream().take_until(stop).inspect(move |_| _ = &active)))
+    let is_endless = response.extensions().get::<Endless>().is_some();
+    response.map(|body| {
+        let pieces = body.into_data_stream().inspect(move |_| _ = &active);
+        if is_endless {
+            Body::from_stream(pieces.take_until(door.stop.cancelled_owned()))
+        } else {
+            Body::from_stream(pieces)
+        }
+    })
 }
 
 impl Door {

@@ -110,7 +110,8 @@ fn ten_thousand_watchers_see_a_change() {
         // Besides, as many over real connections as other tests leave room for.
         let sockets =
             std::env::var("DROVER_SOCKETS").map_or(100, |count| count.parse().expect("DROVER_SOCKETS: a number"));
-        let connected = stream::iter(0..sockets).map(|_| side.lines(&path)).buffer_unordered(8);
+        let many = side.clone().with_many_connections();
+        let connected = stream::iter(0..sockets).map(|_| many.lines(&path)).buffer_unordered(8);
         let connected: Vec<_> = connected.collect().await;
         let start = Instant::now();
         let made = side.ask("POST", CONFIGMAPS, &json!({ "metadata": { "name": "seen" } })).await.body;

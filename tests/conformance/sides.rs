@@ -99,15 +99,25 @@ pub struct Answer {
     pub warnings: Vec<String>,
 }
 
+fn http_client() -> reqwest::ClientBuilder {
+    let client = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true);
+    client.user_agent("conformance/1")
+}
+
 impl Side {
     fn new(name: &'static str, kubeconfig: PathBuf) -> Self {
         let text = std::fs::read_to_string(&kubeconfig).expect("a kubeconfig");
         let config: Value = serde_yaml::from_str(&text).expect("a kubeconfig is YAML");
         let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).expect(pointer).to_owned();
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true);
-        let http = http.user_agent("conformance/1").build().expect("an HTTP client");
+        let http = http_client().build().expect("an HTTP client");
         Self { name, url: text("/clusters/0/cluster/server"), token: text("/users/0/user/token"), http, kubeconfig }
+    }
+
+    /// The same, with a connection for each request that is under way.
+    pub fn with_many_connections(mut self) -> Self {
+        self.http = http_client().http1_only().build().expect("an HTTP client");
+        self
     }
 
     pub async fn embedded(embedded: &Embedded) -> Self {

@@ -58,7 +58,7 @@ proptest! {
     }
 
     #[test]
-    fn spoilt_inputs_are_taken_or_refused(inputs in SEEDS.map(spoilt).to_vec()) {
+    fn spoilt_inputs_are_taken_or_refused(inputs in Vec::from(SEEDS.map(spoilt))) {
         BODIES.iter().zip(&inputs).for_each(|(body, input)| body(input));
     }
 
