@@ -1,10 +1,7 @@
 //! Ollama servers as people name them on a command line and in `OLLAMA_HOST`.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
-    str::FromStr,
-};
+use core::net::{IpAddr, Ipv6Addr};
+use std::{collections::BTreeMap, str::FromStr};
 
 /// Where Ollama listens unless it is told otherwise.
 const DEFAULT_PORT: u16 = 11434;
