@@ -125,7 +125,7 @@ impl Server {
         let port = number.and_then(Result::ok).unwrap_or(default_port);
         let (host, path) = (written_host(host)?, path.trim_end_matches('/'));
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._~/-".contains(c);
-        if !path.chars().all(is_plain) {
+        if !path.chars().all(is_plain) || authority.contains('@') {
             return None;
         }
         let slash = if path.is_empty() { "" } else { "/" };

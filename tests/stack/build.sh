@@ -4,7 +4,8 @@
 # Parts of your own are used instead when these are set:
 #   KUBEBUILDER_ASSETS  folder with etcd, kube-apiserver and kubectl
 #   HELM_BIN, OLLAMA_BIN  the programs themselves
-# Arguments name further parts: nginx, which `make bench` compares the mirror with.
+# Arguments name further parts: nginx, which `make bench` compares the mirror with. `demo` alone provides no more than
+# what `make demo` needs: kubectl, Ollama and a registry.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -37,9 +38,11 @@ want_file() { [ -e "$1" ] || command -v "$1" >/dev/null || missing+=("$2"); }
 
 want_packages() {
   want_file docker-registry docker-registry
-  want_file openssl openssl
   want_file curl curl # for the tour
-  want_file ip iproute2 # nodes on machines of their own
+  if [ "$further" != demo ]; then
+    want_file openssl openssl
+    want_file ip iproute2 # nodes on machines of their own
+  fi
   [[ " $further " != *" nginx "* ]] || want_file nginx nginx-light
   if [ -z "${OLLAMA_BIN:-}" ] && [ ! -x "$ollama" ]; then
     want_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
@@ -74,6 +77,18 @@ go_build_kube() {
   mv "$kube/kubenode.new" "$kube/kubenode" # last: says that the folder is complete
 }
 
+# kubectl alone, where nothing needs the rest.
+want_kubectl() {
+  [ ! -x "$kube/kubenode" ] && [ ! -x "$kubectl" ] || return 0
+  provide kubectl "3 min" go_build_kubectl
+}
+go_build_kubectl() {
+  cd "$here/kube"
+  CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags notest -o "$kubectl.new" -ldflags "-s -w \
+-X k8s.io/component-base/version.gitVersion=$(sed -n 's/^\tk8s.io\/kubernetes \(v[0-9.]*\).*/\1/p' go.mod)" ./kubectl
+  mv "$kubectl.new" "$kubectl"
+}
+
 # --- Ollama --------------------------------------------------------------------------------------------------------
 want_ollama() {
   [ ! -x "$ollama" ] || return 0
@@ -103,8 +118,9 @@ cargo_install_deny() {
 
 # --- all of it -----------------------------------------------------------------------------------------------------
 # Links every program into one folder, which is itself named by where its links lead.
-link_parts() { # NAME PATH...
-  local bin
+link_parts() { # ENV-FILE NAME PATH...
+  local bin env=$cache/$1
+  shift
   bin=$cache/bin/$(sha256sum <<<"$*" | cut -c1-16)
   mkdir -p "$bin"
   while [ $# -gt 0 ]; do
@@ -112,8 +128,8 @@ link_parts() { # NAME PATH...
     [ "$bin/$1" -ef "$2" ] || ln -sfn "$(realpath -s "$2")" "$bin/$1"
     shift 2
   done
-  echo "export DROVER_STACK_BIN=$bin" >"$cache/env.new"
-  mv "$cache/env.new" "$cache/env"
+  echo "export DROVER_STACK_BIN=$bin" >"$env.new"
+  mv "$env.new" "$env"
 }
 
 mkdir -p "$cache/log" "$cache/tmp"
@@ -121,14 +137,26 @@ exec 9>"$cache/lock"
 flock -n 9 || { say "another build is running; waiting for it"; flock 9; }
 
 kube=$cache/kube-$(cat "$here"/kube/go.mod "$here"/kube/go.sum "$here"/kube/*.go | sha256sum | cut -c1-16)
+kubectl=$cache/kubectl-$(cat "$here"/kube/go.mod "$here"/kube/go.sum "$here"/kube/kubectl/*.go | sha256sum | cut -c1-16)
 ollama=$cache/ollama-$ollama_version/ollama
 cargo_deny=$cache/cargo-deny-$cargo_deny_version/bin/cargo-deny
 
 want_packages
+if [ "$further" = demo ]; then
+  [ -n "${KUBEBUILDER_ASSETS:-}" ] || want_kubectl
+  [ -n "${OLLAMA_BIN:-}" ] || want_ollama
+  [ ! -x "$kube/kubectl" ] || kubectl=$kube/kubectl
+  [ -z "${KUBEBUILDER_ASSETS:-}" ] || kubectl=$KUBEBUILDER_ASSETS/kubectl
+  link_parts env-demo \
+    kubectl "$kubectl" \
+    ollama "${OLLAMA_BIN:-$ollama}" \
+    docker-registry "$(command -v docker-registry)"
+  exit
+fi
 [ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -n "${HELM_BIN:-}" ] || want_kube
 [ -n "${OLLAMA_BIN:-}" ] || want_ollama
 want_cargo_deny
-link_parts \
+link_parts env \
   etcd "${KUBEBUILDER_ASSETS:-$kube}/etcd" \
   kube-apiserver "${KUBEBUILDER_ASSETS:-$kube}/kube-apiserver" \
   kubectl "${KUBEBUILDER_ASSETS:-$kube}/kubectl" \
