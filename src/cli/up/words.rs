@@ -82,7 +82,7 @@ pub fn to_try(ready: &Ready, nodes: &[Arc<OllamaNode>]) -> String {
     };
     format!(
         "\nTo try, in another terminal:\n  export KUBECONFIG={kubeconfig}\n  \
-         kubectl get drover\n  kubectl apply -f - <<<'{PULL}'\n  {ask}\n",
+         kubectl get drover\n  echo '{PULL}' | kubectl apply -f -\n  {ask}\n",
         kubeconfig = quoted(&ready.kubeconfig.display().to_string()),
     )
 }
