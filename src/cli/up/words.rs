@@ -21,7 +21,7 @@ const PULL: &str = r#"{"apiVersion": "drover.dev/v1alpha1", "kind": "ModelPull",
 pub fn where_it_is(ready: &Ready, dir: &Path, took: Duration) -> String {
     format!(
         "Drover {version} is ready after {took} ms, with its state in {dir}\n  \
-         API      {api}\n  gateway  {gateway}\n  mirror   {mirror}\n  health   {health}\n",
+         API      {api}\n  gateway  {gateway}\n  mirror   {mirror}\n  health   {health}\n\n",
         version = env!("CARGO_PKG_VERSION"),
         took = took.as_millis(),
         dir = dir.display(),
