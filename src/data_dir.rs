@@ -1,6 +1,8 @@
-//! The folder of an instance: what is where in it, and the lock that keeps a second one out.
+//! The folder of an instance: what is where in it, the lock that keeps a second one out, and how another state takes
+//! the place of what is there: in one step, whenever the process is killed.
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, File, TryLockError},
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -8,6 +10,11 @@ use std::{
 };
 
 use crate::standalone::{IDENTITY_FILE, KUBECONFIG_FILE, STATE_FILE};
+
+/// Where another state is put together.
+const UNFINISHED: &str = "restore.partial";
+/// The same, once it is complete: it then counts, and only has to be moved.
+const FINISHED: &str = "restore";
 
 /// A folder that holds everything that an instance must not lose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +94,19 @@ impl DataDir {
         self.0.join("gateway")
     }
 
-    /// Makes the folder, for its owner only, if it isn't there, and takes it for this process.
+    /// Every database in it.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn databases(&self) -> io::Result<Vec<PathBuf>> {
+        let paths = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        let mut databases: Vec<_> = paths.into_iter().filter(|path| is_database(path)).collect();
+        databases.sort();
+        Ok(databases)
+    }
+
+    /// Makes the folder, for its owner only, if it isn't there, and takes it for this process. What a killed process
+    /// left half done is finished or undone.
     ///
     /// # Errors
     /// When another process has it, or the file system doesn't let us.
@@ -104,7 +123,99 @@ impl DataDir {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         note_holder(&mut file).map_err(failed)?;
+        self.settle().map_err(failed)?;
         Ok(Lock(file))
+    }
+
+    /// A new folder, in which files can be put together that are to take the place of those here.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn stage(&self, _lock: &Lock) -> io::Result<PathBuf> {
+        let stage = self.0.join(UNFINISHED);
+        remove_folder(&stage)?;
+        DirBuilder::new().mode(0o700).create(&stage)?;
+        Ok(stage)
+    }
+
+    /// Puts what was staged, which must be on the disk, into the place of what is here. A process that is killed
+    /// meanwhile has done all of it or nothing.
+    ///
+    /// # Errors
+    /// The file system's. What is then half done is finished by the next [`Self::lock`].
+    pub fn replace(&self, _lock: &Lock) -> io::Result<()> {
+        fs::rename(self.0.join(UNFINISHED), self.0.join(FINISHED))?;
+        sync_folder(&self.0)?;
+        self.settle()
+    }
+
+    /// Drops what was staged.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn discard(&self, _lock: &Lock) -> io::Result<()> {
+        remove_folder(&self.0.join(UNFINISHED))
+    }
+
+    /// Whether files are being replaced, or will be when the folder is locked.
+    pub fn is_being_replaced(&self) -> bool {
+        self.0.join(UNFINISHED).exists() || self.0.join(FINISHED).exists()
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        remove_folder(&self.0.join(UNFINISHED))?;
+        let finished = self.0.join(FINISHED);
+        if !finished.exists() {
+            return Ok(());
+        }
+        // Both tell of the state that goes.
+        remove_if_there(&self.kubeconfig())?;
+        remove_if_there(&self.ready())?;
+        move_into(&finished, &self.0)?;
+        fs::remove_dir_all(&finished)?;
+        sync_folder(&self.0)
+    }
+}
+
+/// Moves every file to its place, over the one that may be there.
+fn move_into(from: &Path, to: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            move_into(&entry.path(), &target)?;
+            continue;
+        }
+        if is_database(&target) {
+            // What SQLite keeps beside the file that goes must not be taken for a part of the one that comes.
+            for part in ["-wal", "-shm", "-journal"] {
+                let mut name = OsString::from(&target);
+                name.push(part);
+                remove_if_there(Path::new(&name))?;
+            }
+        }
+        fs::rename(entry.path(), target)?;
+    }
+    sync_folder(to)
+}
+
+fn is_database(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "db")
+}
+
+/// Makes the names in a folder last.
+///
+/// # Errors
+/// The file system's.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 

@@ -1,8 +1,10 @@
 //! The command line.
 
+mod backup;
 mod client;
 mod controller;
 mod crds;
+mod export;
 mod gateway;
 mod mirror;
 mod options;
@@ -94,6 +96,19 @@ enum Command {
     /// Wait for something, for scripts
     #[command(subcommand)]
     Wait(wait::Wait),
+    /// Write all that an instance keeps into one file, also while it runs
+    #[command(after_help = "Example:\n  drover backup drover-$(date +%F).tar\n\n\
+            Bytes of models are left out unless --blobs asks for them; manifests of models that only the mirror has are in it.")]
+    Backup(backup::Backup),
+    /// Bring back what `drover backup` wrote
+    #[command(after_help = "Example:\n  drover restore drover-2026-11-21.tar --data-dir /srv/drover\n\n\
+            The instance must not run. Its folder is then as in the backup, or as it was; models on its mirror stay.")]
+    Restore(backup::Restore),
+    /// Write the objects as manifests, which `kubectl apply` makes the same of in another cluster
+    #[command(after_help = "Examples:\n  drover export --all-namespaces | kubectl --context production apply -f -\n  \
+            drover export -n team -o manifests && kubectl --context production apply -R -f manifests\n\n\
+            Versions are pinned to the digests that they have. What needs a look is said on stderr.")]
+    Export(export::Export),
     /// Print the CustomResourceDefinitions as YAML
     #[command(after_help = "Example:\n  drover crds | kubectl apply --server-side -f -")]
     Crds(crds::Crds),
@@ -129,6 +144,9 @@ pub fn main() -> ExitCode {
         Command::Push(command) => done(runtime.block_on(push::run(command))),
         Command::Rollout(command) => done(runtime.block_on(rollout::run(command))),
         Command::Wait(command) => runtime.block_on(wait::run(command)),
+        Command::Backup(command) => done(runtime.block_on(backup::run(command))),
+        Command::Restore(command) => done(runtime.block_on(backup::restore(command))),
+        Command::Export(command) => done(runtime.block_on(export::run(command))),
         Command::Crds(command) => done(crds::run(&command)),
         Command::Version => {
             println!("drover {}", env!("CARGO_PKG_VERSION"));

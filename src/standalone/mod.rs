@@ -2,18 +2,21 @@
 //! that are defined and a few of Kubernetes' own. `Api` is a tower service, so that a client can be made over it without
 //! a port; `Server` puts it on one, with TLS and a token.
 
+pub mod backup;
 mod discovery;
+mod document;
 mod janitor;
 mod jsonpath;
 mod kinds;
 mod openapi;
+mod options;
 pub mod patch;
-mod patience;
+pub mod patience;
 mod protobuf;
 mod request;
 mod resources;
 pub mod schema;
-mod selector;
+pub mod selector;
 mod server;
 mod status;
 mod storage;
@@ -66,7 +69,7 @@ impl Api {
     ) -> Result<(Self, impl Future<Output = Result<(), String>> + Send + 'static), String> {
         let kinds = kinds::Kinds::new(crds)?;
         let (store, mut writer) = storage::Store::open(&dir.join(STATE_FILE), durability).await?;
-        let core = Arc::new(Core { store, kinds });
+        let core = Arc::new(Core { store, kinds, documents: openapi::Documents::default() });
         let prepared = tokio::select! {
             () = writer.run() => Err("the writer ended".into()),
             prepared = resources::prepare(&core) => prepared,

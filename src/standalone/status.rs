@@ -49,6 +49,13 @@ impl Cause {
         Self { reason: "FieldValueForbidden", field: field.into(), message: format!("Forbidden: {detail}") }
     }
 
+    /// A field whose value is none of those that it may have.
+    pub fn unsupported(field: impl Into<String>, given: &str, supported: &[&str]) -> Self {
+        let supported: Vec<_> = supported.iter().map(|value| format!("\"{value}\"")).collect();
+        let message = format!("Unsupported value: \"{given}\": supported values: {}", supported.join(", "));
+        Self { reason: "FieldValueNotSupported", field: field.into(), message }
+    }
+
     fn line(&self) -> String {
         format!("{}: {}", self.field, self.message)
     }
@@ -168,13 +175,16 @@ impl Failure {
     }
 
     /// 422 for options that can't be meant: the group and kind of the options, and what is wrong.
-    pub fn bad_options(options: &str, cause: &Cause) -> Self {
+    pub fn bad_options(options: &str, causes: &[Cause]) -> Self {
         let label = if options.is_empty() { String::new() } else { format!("{options}.meta.k8s.io") };
-        let mut details = json!({ "group": "meta.k8s.io", "kind": options, "causes": [cause.as_json()] });
+        let all: Vec<_> = causes.iter().map(Cause::as_json).collect();
+        let mut details = json!({ "group": "meta.k8s.io", "kind": options, "causes": all });
         if options.is_empty() {
-            details = json!({ "causes": [cause.as_json()] });
+            details = json!({ "causes": all });
         }
-        Self { details, ..Self::new(422, "Invalid", format!("{label} \"\" is invalid: {}", cause.line())) }
+        let lines: Vec<_> = causes.iter().map(Cause::line).collect();
+        let lines = if let [line] = &lines[..] { line.clone() } else { format!("[{}]", lines.join(", ")) };
+        Self { details, ..Self::new(422, "Invalid", format!("{label} \"\" is invalid: {lines}")) }
     }
 
     /// 400: the request makes no sense.
@@ -252,7 +262,7 @@ impl Failure {
 
     /// 507: the state can't be written to disk; reads go on.
     pub fn not_stored(why: &str) -> Self {
-        Self::new(507, "InsufficientStorage", format!("the change was not stored: {why}; free space on the disk"))
+        Self::new(507, "InsufficientStorage", format!("the change was not stored: {why}"))
     }
 
     /// The `Status` object.

@@ -1,7 +1,8 @@
-//! kubectl itself on both: what it prints must be the same.
+//! kubectl itself on both, in each of its versions: what it prints must be the same.
 
-use std::sync::LazyLock;
+use std::{path::Path, sync::LazyLock};
 
+use futures::future::join_all;
 use regex::Regex;
 
 use crate::{
@@ -9,6 +10,9 @@ use crate::{
     sides::{Side, embedded, real, scenario},
     support::Scratch,
 };
+
+/// The oldest that is supported, one between, and the newest.
+const VERSIONS: [&str; 3] = ["kubectl-1.32", "kubectl-1.34", "kubectl"];
 
 const PULL: &str = "apiVersion: drover.dev/v1alpha1
 kind: ModelPull
@@ -26,45 +30,104 @@ spec:
   model: llama3.2:1b
   timeout: 10m
 ";
+/// Has more than `CHANGED`, which is then taken away again.
+const MORE: &str = "apiVersion: drover.dev/v1alpha1
+kind: ModelPull
+metadata:
+  name: llama
+  annotations: {team: a}
+spec:
+  model: llama3.2:1b
+  timeout: 10m
+  priority: 3
+  nodeSelector: {matchLabels: {tier: gpu}}
+";
+const TWO: &str = "apiVersion: v1
+kind: List
+items:
+- {apiVersion: drover.dev/v1alpha1, kind: ModelPull, metadata: {name: one, labels: {set: x}}, spec: {model: a}}
+- {apiVersion: v1, kind: ConfigMap, metadata: {name: two, labels: {set: x}}, data: {a: b}}
+";
+const GENERATED: &str = "apiVersion: drover.dev/v1alpha1
+kind: ModelPull
+metadata: {generateName: made-}
+spec: {model: m}
+";
 const CONFIG: &str = "apiVersion: v1
 kind: ConfigMap
 metadata: {name: settings}
 data: {a: '1', b: '2'}
 ";
+const CONFIG_WITHOUT: &str = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {b: '3'}
+";
+const EVENT: &str = "apiVersion: v1
+kind: Event
+metadata: {name: llama.1}
+involvedObject: {apiVersion: drover.dev/v1alpha1, kind: ModelPull, name: llama, namespace: NS}
+reason: Pulled
+message: All of it is there.
+type: Normal
+count: 2
+source: {component: drover}
+firstTimestamp: '2026-01-01T00:00:00Z'
+lastTimestamp: '2026-01-01T00:01:00Z'
+";
+const HELD: &str = "apiVersion: drover.dev/v1alpha1
+kind: ModelPull
+metadata: {name: held, finalizers: [drover.dev/test]}
+spec: {model: m}
+";
 
 /// What a command printed, without what differs from run to run.
-async fn printed(side: &Side, namespace: &str, line: &str, stdin: &str, env: &[(&str, &str)]) -> String {
+async fn printed(
+    (side, version, namespace): (&Side, &str, &str),
+    line: &str,
+    stdin: &str,
+    env: &[(&str, &str)],
+) -> String {
     static VARYING: LazyLock<Regex> = LazyLock::new(|| {
         let parts = [
-            r"\b\d+m?\d*s\b",
-            r#"(?m)^.*(uid|resourceVersion|UID|Resource Version|creationTimestamp|Creation Timestamp|Time|time):.*$"#,
+            r"\b\d+[dhm]?\d*s\b",
+            r"\b\d+d(\d+h)?\b",
+            r#"(?m)^.*(uid|resourceVersion|UID|Resource Version|creationTimestamp|Creation Timestamp|Time|time)"?:.*$"#,
             r"\d{4}-\d\d-\d\dT[0-9:.]+Z",
             r"(?m)^(---|\+\+\+|diff) .*$",
+            r"(?m)^.*Warning: --subresource is beta.*$",
             r"/[^ ]*kubectl-edit-[^ ]*",
+            r"made-[a-z0-9]+",
             r"(?i)https://127\.0\.0\.1:\d+",
         ];
         Regex::new(&parts.join("|")).expect("a pattern")
     });
     let arguments: Vec<&str> = line.split(' ').chain(["-n", namespace]).collect();
-    let (success, text) = side.kubectl(&arguments, stdin, env).await;
+    let (success, text) = side.run(version, &arguments, &stdin.replace("NS", namespace), env).await;
     let text = VARYING.replace_all(&text, "#").replace(namespace, "NS");
     // Columns are as wide as the widest age.
     let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     format!("{} {}", if success { "ok" } else { "failed" }, lines.join("\n"))
 }
 
+/// Runs the commands one after another, with each version in a namespace of its own on both APIs.
 async fn same(commands: &[(&str, &str)], env: &[(&str, &str)]) {
     let sides = [real().await, embedded().await];
-    let namespace = namespace(&sides).await;
+    let differences = join_all(VERSIONS.map(|version| differences(&sides, version, commands, env))).await.concat();
+    assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
+}
+
+async fn differences(sides: &[Side; 2], version: &str, commands: &[(&str, &str)], env: &[(&str, &str)]) -> Vec<String> {
+    let namespace = namespace(sides).await;
     let mut differences = Vec::new();
     for (line, stdin) in commands {
-        let real = printed(&sides[0], &namespace, line, stdin, env).await;
-        let embedded = printed(&sides[1], &namespace, line, stdin, env).await;
+        let [real, embedded] = sides.each_ref().map(|side| printed((side, version, &namespace), line, stdin, env));
+        let (real, embedded) = tokio::join!(real, embedded);
         if real != embedded {
-            differences.push(format!("=== kubectl {line}\n--- real\n{real}\n--- embedded\n{embedded}"));
+            differences.push(format!("=== {version} {line}\n--- real\n{real}\n--- embedded\n{embedded}"));
         }
     }
-    assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
+    differences
 }
 
 #[test]
@@ -80,6 +143,13 @@ fn objects_are_applied_shown_and_deleted() {
                 ("get mpull llama -o yaml", ""),
                 ("get mpull llama -o jsonpath={.spec.model}", ""),
                 ("get mpull --chunk-size=1", ""),
+                ("get mpull llama -o json", ""),
+                ("get mpull -o custom-columns=N:.metadata.name,M:.spec.model", ""),
+                ("get mpull -o go-template={{range.items}}{{.spec.model}}{{end}}", ""),
+                ("get mpull --show-labels", ""),
+                ("get mpull -L tier --sort-by=.metadata.name", ""),
+                ("get mpull,cm -o name", ""),
+                ("get mpull none --ignore-not-found", ""),
                 ("get drover", ""),
                 ("get mpull -l tier=gpu -o name", ""),
                 ("get mpull -l tier!=gpu -o name", ""),
@@ -102,11 +172,97 @@ fn objects_are_applied_shown_and_deleted() {
                 ("wait mpull/llama --for=jsonpath={.status.phase}=Ready --timeout=5s", ""),
                 ("get mpull", ""),
                 ("replace -f -", CHANGED),
+                ("replace --force -f -", CHANGED),
+                ("get mpull llama -o yaml", ""),
                 ("create -f -", PULL),
+                ("create -f -", GENERATED),
                 ("delete mpull llama --cascade=background", ""),
                 ("delete mpull llama", ""),
                 ("delete mpull llama --ignore-not-found", ""),
                 ("delete mpull --all", ""),
+            ],
+            &[],
+        )
+        .await;
+    });
+}
+
+#[test]
+fn what_is_no_longer_applied_goes() {
+    scenario(|| async {
+        same(
+            &[
+                ("apply -f -", MORE),
+                ("apply -f -", CHANGED),
+                ("get mpull llama -o yaml", ""),
+                ("apply view-last-applied mpull llama", ""),
+                ("apply --server-side -f -", MORE),
+                ("apply --server-side --force-conflicts -f -", MORE),
+                ("apply --server-side --force-conflicts -f -", CHANGED),
+                ("get mpull llama -o yaml --show-managed-fields", ""),
+                ("apply -f -", CONFIG),
+                ("apply -f -", CONFIG_WITHOUT),
+                ("get cm settings -o yaml", ""),
+                ("apply -f -", TWO),
+                ("apply -f - --prune -l set=x --prune-allowlist=core/v1/ConfigMap", PULL),
+                ("get mpull,cm -l set=x -o name", ""),
+                ("delete -f - --ignore-not-found", TWO),
+            ],
+            &[],
+        )
+        .await;
+    });
+}
+
+#[test]
+fn objects_are_labelled_watched_for_and_deleted_together() {
+    scenario(|| async {
+        same(
+            &[
+                ("apply -f -", TWO),
+                ("label mpull,cm -l set=x more=y", ""),
+                ("annotate cm --all a=b", ""),
+                ("annotate cm two a=c", ""),
+                ("annotate cm two a=c --overwrite", ""),
+                ("annotate cm two a-", ""),
+                ("get cm -l set=x,more=y -o yaml", ""),
+                ("wait mpull/one --for=condition=Ready --timeout=200ms", ""),
+                ("wait mpull/one --for=jsonpath={.spec.model}=a --timeout=5s", ""),
+                ("wait mpull/one --for=create --timeout=5s", ""),
+                ("wait mpull/none --for=delete --timeout=5s", ""),
+                ("apply -f -", HELD),
+                ("delete mpull held --wait=false", ""),
+                ("wait mpull/held --for=delete --timeout=200ms", ""),
+                ("get mpull held -o jsonpath={.metadata.finalizers}", ""),
+                (r#"patch mpull held --type=json -p [{"op":"remove","path":"/metadata/finalizers"}]"#, ""),
+                ("wait mpull/held --for=delete --timeout=5s", ""),
+                ("delete mpull,cm -l set=x --dry-run=server", ""),
+                ("delete mpull,cm -l set=x --cascade=background", ""),
+                ("get mpull", ""),
+                ("delete -f -", TWO),
+            ],
+            &[],
+        )
+        .await;
+    });
+}
+
+#[test]
+fn events_are_shown() {
+    scenario(|| async {
+        same(
+            &[
+                ("apply -f -", PULL),
+                ("create -f -", EVENT),
+                ("get events", ""),
+                ("get events -o wide", ""),
+                ("get events.events.k8s.io", ""),
+                ("get events --field-selector involvedObject.name=llama,type=Normal -o name", ""),
+                ("get events --field-selector reason=Other -o name", ""),
+                ("events", ""),
+                ("events --for mpull/llama", ""),
+                ("events --types=Warning", ""),
+                ("describe mpull llama", ""),
             ],
             &[],
         )
@@ -172,7 +328,16 @@ fn faults_and_documentation_read_the_same() {
                 ("apply -f -", "apiVersion: drover.dev/v1alpha1\nkind: Nothing\nmetadata: {name: x}\n"),
                 ("explain mpull.spec", ""),
                 ("explain mpull.spec.retry --recursive", ""),
+                ("explain mpull", ""),
+                ("explain mpull.spec --output=plaintext-openapiv2", ""),
+                ("explain mpull.status.conditions --output=plaintext-openapiv2 --recursive", ""),
+                ("explain mpull.nothing", ""),
                 ("explain configmap.data", ""),
+                ("explain configmap.metadata --output=plaintext-openapiv2", ""),
+                ("explain events --api-version=events.k8s.io/v1", ""),
+                ("api-resources --categories=drover", ""),
+                ("api-resources --api-group=drover.dev -o wide", ""),
+                ("apply -f - --validate=warn", "apiVersion: drover.dev/v1alpha1\nkind: ModelPull\nmetadata: {name: x}\nspec: {model: a, foo: 1}\n"),
                 ("api-resources --api-group=drover.dev", ""),
                 ("get nothing", ""),
             ],
@@ -186,37 +351,49 @@ fn faults_and_documentation_read_the_same() {
 fn changes_are_watched() {
     scenario(|| async {
         let sides = [real().await, embedded().await];
-        let namespace = namespace(&sides).await;
-        let mut seen = Vec::new();
-        for side in &sides {
-            printed(side, &namespace, "apply -f -", PULL, &[]).await;
-            let change = async {
-                let patch = r#"patch mpull llama --type=merge -p {"spec":{"model":"other:1"}}"#;
-                printed(side, &namespace, patch, "", &[]).await;
-                printed(side, &namespace, "delete mpull llama", "", &[]).await;
-            };
-            let arguments = ["get", "mpull", "-w", "--output-watch-events", "-n", &namespace];
-            let lines = side.kubectl_lines(&arguments, 4, change).await;
-            let bare = |line: &String| {
-                line.split_whitespace().filter(|word| !word.ends_with('s')).collect::<Vec<_>>().join(" ")
-            };
-            seen.push(lines.iter().map(bare).collect::<Vec<_>>());
+        for version in VERSIONS {
+            let namespace = namespace(&sides).await;
+            let [real, embedded] = sides.each_ref().map(|side| watched(side, version, &namespace));
+            let (real, embedded) = tokio::join!(real, embedded);
+            assert_eq!(real, embedded, "{version}");
         }
-        assert_eq!(seen[0], seen[1]);
     });
+}
+
+/// What `kubectl get -w` prints of an object that is changed and deleted.
+async fn watched(side: &Side, version: &str, namespace: &str) -> Vec<String> {
+    let place = (side, version, namespace);
+    printed(place, "apply -f -", PULL, &[]).await;
+    let change = async {
+        let patch = r#"patch mpull llama --type=merge -p {"spec":{"model":"other:1"}}"#;
+        printed(place, patch, "", &[]).await;
+        printed(place, "delete mpull llama", "", &[]).await;
+    };
+    let arguments = ["get", "mpull", "-w", "--output-watch-events", "-n", namespace];
+    let lines = side.kubectl_lines(version, &arguments, 4, change).await;
+    let bare =
+        |line: &String| line.split_whitespace().filter(|word| !word.ends_with('s')).collect::<Vec<_>>().join(" ");
+    lines.iter().map(bare).collect()
+}
+
+/// An editor that makes one replacement.
+fn editor(scratch: &Scratch, from: &str, to: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let editor = scratch.join(&format!("editor-{}", from.len()));
+    std::fs::write(&editor, format!("#!/bin/sh\nsed -i 's/{from}/{to}/' \"$1\"\n")).expect("a script");
+    std::fs::set_permissions(Path::new(&editor), std::fs::Permissions::from_mode(0o755)).expect("it can be run");
+    editor.to_string_lossy().into_owned()
 }
 
 #[test]
 fn an_editor_changes_an_object() {
     scenario(|| async {
         let scratch = Scratch::new();
-        let editor = scratch.join("editor");
-        std::fs::write(&editor, "#!/bin/sh\nsed -i 's/llama3.2:3b/llama3.2:1b/' \"$1\"\n").expect("a script");
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)).expect("it can be run");
-        let editor = editor.to_string_lossy().into_owned();
+        let model = editor(&scratch, "llama3.2:3b", "llama3.2:1b");
         let commands =
             [("apply -f -", PULL), ("edit mpull llama", ""), ("get mpull llama -o jsonpath={.spec.model}", "")];
-        same(&commands, &[("KUBE_EDITOR", &editor)]).await;
+        same(&commands, &[("KUBE_EDITOR", &model)]).await;
+        let nothing = editor(&scratch, "nowhere", "");
+        same(&[("apply -f -", PULL), ("edit mpull llama", "")], &[("KUBE_EDITOR", &nothing)]).await;
     });
 }

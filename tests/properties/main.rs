@@ -2,6 +2,7 @@
 
 mod backoff;
 mod conditions;
+mod export;
 mod foreign;
 #[path = "../fuzz/bodies.rs"]
 mod fuzz;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Core, Reply, metadata_only, shown_entry};
 use crate::standalone::{
+    options::{From, ListOptions},
     request::{Form, Request},
     selector::Selector,
     status::{Failure, json_response},
@@ -55,18 +56,30 @@ impl Core {
 
     /// Several objects.
     pub fn list(&self, request: &Request) -> Result<Response<Body>, Failure> {
+        let (entries, metadata) = self.page(request)?;
+        Ok(self.list_response(request, &entries, &metadata))
+    }
+
+    /// The objects that a request selects, as many as it wants at once, and what their list says of itself.
+    ///
+    /// # Errors
+    /// When the request makes no sense, or wants a state that isn't known.
+    pub fn page(&self, request: &Request) -> Result<(Vec<Arc<Entry>>, Value), Failure> {
         let kind = &request.kind;
-        let (start, limit) = (Continue::parse(request.parameter("continue"))?, request.number("limit")?.unwrap_or(0));
+        let ListOptions { from, limit } = ListOptions::parse(request)?;
+        let start = Continue::parse(request.parameter("continue"))?;
         let selector = Selector::parse(request.parameter("labelSelector"), request.parameter("fieldSelector"), kind)?;
-        let Listing { mut entries, revision } = self.listed(request, start.as_ref())?;
+        let Listing { mut entries, revision } = self.listed(request, from, start.as_ref())?;
         if !selector.is_empty() {
             entries.retain(|entry| selector.allows(&entry.labels, || shown_entry(entry, kind)));
         }
         if let Some(start) = &start {
             entries.retain(|entry| entry.path > start.after);
         }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut metadata = json!({ "resourceVersion": revision.to_string() });
+        if kind.custom {
+            metadata["continue"] = json!("");
+        }
         if limit > 0 && entries.len() > limit {
             let after = entries[limit - 1].path.clone();
             metadata["continue"] = json!(Continue { revision, after }.token());
@@ -75,7 +88,7 @@ impl Core {
             }
             entries.truncate(limit);
         }
-        Ok(self.list_response(request, &entries, &metadata))
+        Ok((entries, metadata))
     }
 
     /// The objects that a request looks at, by path.
@@ -83,14 +96,16 @@ impl Core {
         request.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default()
     }
 
-    fn listed(&self, request: &Request, start: Option<&Continue>) -> Result<Listing, Failure> {
+    fn listed(&self, request: &Request, from: From, start: Option<&Continue>) -> Result<Listing, Failure> {
         let (resource, prefix) = (&request.kind.stored_as, Self::listed_prefix(request));
-        let wanted = request.number("resourceVersion")?.unwrap_or(0);
-        let exact = (request.parameter("resourceVersionMatch") == "Exact").then_some(wanted);
         let current = self.store.revision();
-        if wanted > current {
-            return Err(Failure::too_new(wanted, current));
-        }
+        let exact = match from {
+            From::NotOlderThan(wanted) | From::Exactly(wanted) if wanted > current => {
+                return Err(Failure::too_new(wanted, current));
+            }
+            From::Exactly(revision) => Some(revision),
+            From::Now | From::NotOlderThan(_) => None,
+        };
         match start.map(|start| start.revision).or(exact) {
             None => Ok(self.store.list(resource, &prefix)),
             Some(revision) => self.store.list_at(resource, &prefix, revision).ok_or_else(|| {
@@ -99,7 +114,8 @@ impl Core {
         }
     }
 
-    fn list_response(&self, request: &Request, entries: &[Arc<Entry>], metadata: &Value) -> Response<Body> {
+    /// A list in the form that was asked for.
+    pub fn list_response(&self, request: &Request, entries: &[Arc<Entry>], metadata: &Value) -> Response<Body> {
         let kind = &request.kind;
         let objects = || entries.iter().map(|entry| shown_entry(entry, kind));
         match request.form {

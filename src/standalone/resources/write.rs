@@ -10,7 +10,7 @@ use super::{
     },
 };
 use crate::standalone::{
-    kinds::NAMESPACES,
+    kinds::{Kind, NAMESPACES},
     patch::{Manager, Managers, apply, json_patch, merge_patch, strategic_merge},
     request::{Request, Verb},
     schema::{self, Schema},
@@ -138,17 +138,7 @@ impl Core {
     /// Changes an object in one of four ways.
     pub async fn patch(&self, request: &Request) -> Result<Reply, Failure> {
         let kind = &request.kind;
-        let accepted = match kind.custom {
-            true => {
-                &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"][..]
-            }
-            false => &[
-                "application/json-patch+json",
-                "application/merge-patch+json",
-                "application/strategic-merge-patch+json",
-                "application/apply-patch+yaml",
-            ],
-        };
+        let accepted = accepted_patches(kind);
         if !accepted.contains(&request.content_type.as_str()) {
             return Err(Failure::unsupported_media(accepted));
         }
@@ -178,7 +168,7 @@ impl Core {
         let kind = &request.kind;
         if request.parameter("fieldManager").is_empty() {
             let cause = Cause::required("fieldManager", "is required for apply patch");
-            return Err(Failure::bad_options("PatchOptions", &cause));
+            return Err(Failure::bad_options("PatchOptions", &[cause]));
         }
         let mut config = decoded(request.value()?, request)?;
         if config["metadata"]["managedFields"].is_array() {
@@ -239,8 +229,9 @@ impl Core {
             if object == live || request.dry_run()? {
                 return Ok(reply(object));
             }
+            let last = ends(&entry, &object).then(|| object.clone());
             match self.store_change(&entry, object).await {
-                Ok(stored) => return Ok(reply(stored.value())),
+                Ok(stored) => return Ok(reply(last.unwrap_or_else(|| stored.value()))),
                 Err(Refused::Unexpected) => {}
                 Err(Refused::Storage(why)) => return Err(Failure::not_stored(&why)),
             }
@@ -248,18 +239,37 @@ impl Core {
         Err(Failure::modified(kind, name))
     }
 
-    /// Stores an object in a new state; one that was only waiting for its finalizers goes.
+    /// Stores an object in a new state; one that was only waiting for its finalizers goes, and watchers see it as it
+    /// was with them.
     ///
     /// # Errors
     /// When it changed meanwhile, or can't be stored.
     pub async fn store_change(&self, entry: &Entry, object: Value) -> Result<std::sync::Arc<Entry>, Refused> {
-        let metadata = &object["metadata"];
-        let waits = metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
-        let is_namespace = &*entry.resource == NAMESPACES;
-        let delete = metadata["deletionTimestamp"].is_string() && !waits && !is_namespace;
+        let delete = ends(entry, &object);
+        let object = if delete { entry.value() } else { object };
         let (resource, path) = (entry.resource.clone(), entry.path.clone());
         self.store.commit(Write { resource, path, expected: Expected::Revision(entry.revision), object, delete }).await
     }
+}
+
+/// Whether an object goes with this change.
+fn ends(entry: &Entry, object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let waits = metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
+    let is_namespace = &*entry.resource == NAMESPACES;
+    metadata["deletionTimestamp"].is_string() && !waits && !is_namespace
+}
+
+/// The media types of patches that a kind takes.
+pub fn accepted_patches(kind: &Kind) -> &'static [&'static str] {
+    const OWN: [&str; 4] = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+        "application/apply-patch+yaml",
+    ];
+    const CUSTOM: [&str; 3] = [OWN[0], OWN[1], OWN[3]];
+    if kind.custom { &CUSTOM } else { &OWN }
 }
 
 fn wrong_name(object: &Value, request: &Request) -> Failure {
