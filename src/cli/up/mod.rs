@@ -45,7 +45,11 @@ fn folder(given: Option<&Path>) -> Result<DataDir, String> {
     std::path::absolute(dir).map(DataDir::new).map_err(|error| format!("--data-dir {}: {error}", dir.display()))
 }
 
-fn usual_folder() -> Result<DataDir, String> {
+/// The folder of an instance that nobody gave one.
+///
+/// # Errors
+/// When there is no home; it says what to do.
+pub fn usual_folder() -> Result<DataDir, String> {
     DataDir::usual(|name| env::var_os(name).map(PathBuf::from))
 }
 
