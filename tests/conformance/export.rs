@@ -31,7 +31,7 @@ async fn furnish(side: &Side) {
         make(side, "/api/v1/namespaces", json!({ "metadata": metadata })).await;
     }
     let samples = include_str!("../../manifests/samples/all.yaml");
-    let (applied, said) = side.kubectl(&["apply", "-n", "export-a", "-f", "-"], samples, &[]).await;
+    let (applied, said) = side.run("kubectl", &["apply", "-n", "export-a", "-f", "-"], samples, &[]).await;
     assert!(applied, "{said}");
     let secret = json!({ "metadata": { "name": "registry-login" }, "stringData": { "password": "hidden-word" } });
     make(side, "/api/v1/namespaces/export-a/secrets", secret).await;
@@ -154,7 +154,7 @@ fn what_is_exported_becomes_the_same_on_a_real_api_server() {
         }
 
         let folder = scratch.join("first").display().to_string();
-        let (applied, words) = real.kubectl(&["apply", "-R", "-f", &folder], "", &[]).await;
+        let (applied, words) = real.run("kubectl", &["apply", "-R", "-f", &folder], "", &[]).await;
         assert!(applied, "{words}");
         let (mut here, there) = (said(&side).await, said(&real).await);
         assert!(here.remove("export-b/ollamanodes/made-by-a-pool").is_some());
