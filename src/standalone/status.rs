@@ -19,6 +19,8 @@ pub struct Failure {
     pub message: String,
     /// What it concerns: name, kind, causes.
     pub details: Value,
+    /// Where a list can go on all the same, or empty.
+    pub next: String,
 }
 
 /// One fault of one field.
@@ -49,6 +51,11 @@ impl Cause {
         Self { reason: "FieldValueForbidden", field: field.into(), message: format!("Forbidden: {detail}") }
     }
 
+    /// A field whose value another one has already.
+    pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
+        Self { reason: "FieldValueDuplicate", field: field.into(), message: format!("Duplicate value: {value}") }
+    }
+
     /// A field whose value is none of those that it may have.
     pub fn unsupported(field: impl Into<String>, given: &str, supported: &[&str]) -> Self {
         let supported: Vec<_> = supported.iter().map(|value| format!("\"{value}\"")).collect();
@@ -67,7 +74,7 @@ impl Cause {
 
 impl Failure {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Value::Null }
+        Self { code, reason, message: message.into(), details: Value::Null, next: String::new() }
     }
 
     fn about(mut self, kind: &Kind, name: &str) -> Self {
@@ -223,6 +230,16 @@ impl Failure {
         Self::new(410, "Expired", message)
     }
 
+    /// 410: the rest of a list is asked for as it was at a time that is forgotten; `next` goes on as it is now.
+    pub fn expired_page(next: String) -> Self {
+        let message = "The provided continue parameter is too old to display a consistent list result. You can start \
+                       a new list without the continue parameter, or use the continue token in this response to \
+                       retrieve the remainder of the results. Continuing with the provided token results in an \
+                       inconsistent list - objects that were created, modified, or deleted between the time the first \
+                       chunk was returned and now may show up in the list.";
+        Self { next, ..Self::expired(message) }
+    }
+
     /// 413: the body is longer than `limit` bytes.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("Request entity too large: limit is {limit}");
@@ -264,7 +281,7 @@ impl Failure {
         let mut status = json!({
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": if self.next.is_empty() { json!({}) } else { json!({ "continue": self.next }) },
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,

@@ -106,7 +106,11 @@ async fn printed(
     let (success, text) = side.run(version, &arguments, &stdin.replace("NS", namespace), env).await;
     let text = VARYING.replace_all(&text, "#").replace(namespace, "NS");
     // Columns are as wide as the widest age.
-    let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let mut lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    if line.starts_with("describe cm") {
+        // The entries are in no certain order.
+        lines.sort();
+    }
     format!("{} {}", if success { "ok" } else { "failed" }, lines.join("\n"))
 }
 
