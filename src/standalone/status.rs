@@ -17,10 +17,8 @@ pub struct Failure {
     pub reason: &'static str,
     /// A sentence for people.
     pub message: String,
-    /// What it concerns: name, kind, causes.
+    /// What it concerns: name, kind, causes; `continue` is where a list can go on all the same.
     pub details: Value,
-    /// Where a list can go on all the same, or empty.
-    pub next: String,
 }
 
 /// One fault of one field.
@@ -74,7 +72,7 @@ impl Cause {
 
 impl Failure {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Value::Null, next: String::new() }
+        Self { code, reason, message: message.into(), details: Value::Null }
     }
 
     fn about(mut self, kind: &Kind, name: &str) -> Self {
@@ -230,14 +228,14 @@ impl Failure {
         Self::new(410, "Expired", message)
     }
 
-    /// 410: the rest of a list is asked for as it was at a time that is forgotten; `next` goes on as it is now.
-    pub fn expired_page(next: String) -> Self {
+    /// 410: the rest of a list is asked for as it was at a time that is forgotten; with `next` it goes on as it is now.
+    pub fn expired_page(next: &str) -> Self {
         let message = "The provided continue parameter is too old to display a consistent list result. You can start \
                        a new list without the continue parameter, or use the continue token in this response to \
                        retrieve the remainder of the results. Continuing with the provided token results in an \
                        inconsistent list - objects that were created, modified, or deleted between the time the first \
                        chunk was returned and now may show up in the list.";
-        Self { next, ..Self::expired(message) }
+        Self { details: json!({ "continue": next }), ..Self::expired(message) }
     }
 
     /// 413: the body is longer than `limit` bytes.
@@ -278,14 +276,15 @@ impl Failure {
 
     /// The `Status` object.
     pub fn as_status(&self) -> Value {
+        let goes_on = self.details["continue"].is_string();
         let mut status = json!({
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": if self.next.is_empty() { json!({}) } else { json!({ "continue": self.next }) },
+            "metadata": if goes_on { self.details.clone() } else { json!({}) },
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
-            "details": self.details,
+            "details": if goes_on { Value::Null } else { self.details.clone() },
             "code": self.code,
         });
         if let Some(fields) = status.as_object_mut() {

@@ -36,6 +36,13 @@ fn options_that_make_no_sense_are_refused_in_the_same_words() {
     });
 }
 
+/// Both APIs, and where the pulls of a new namespace are on them.
+async fn place() -> ([Side; 2], String) {
+    let sides = [real().await, embedded().await];
+    let namespace = namespace(&sides).await;
+    (sides, PULLS.replace("NS", &namespace))
+}
+
 /// Makes some objects; the revision before and after the first one.
 async fn fill(side: &Side, pulls: &str) -> [String; 2] {
     let mut revisions = Vec::new();
@@ -51,9 +58,7 @@ async fn fill(side: &Side, pulls: &str) -> [String; 2] {
 #[test]
 fn watches_begin_in_the_same_way() {
     scenario(|| async {
-        let sides = [real().await, embedded().await];
-        let namespace = namespace(&sides).await;
-        let pulls = PULLS.replace("NS", &namespace);
+        let (sides, pulls) = place().await;
         let mut seen = Vec::new();
         for side in &sides {
             let [_, second] = fill(side, &pulls).await;
@@ -94,9 +99,7 @@ fn only_the_first_mark(mut events: Value) -> Value {
 #[test]
 fn lists_show_the_revision_that_is_asked_for() {
     scenario(|| async {
-        let sides = [real().await, embedded().await];
-        let namespace = namespace(&sides).await;
-        let pulls = PULLS.replace("NS", &namespace);
+        let (sides, pulls) = place().await;
         let mut seen = Vec::new();
         for side in &sides {
             let [first, second] = fill(side, &pulls).await;

@@ -133,7 +133,7 @@ impl Form {
             Self::Whole => put_varint_field(wire, number, value.as_u64().unwrap_or_default()),
             Self::Number => put_double(wire, number, value.as_f64().unwrap_or_default()),
             Self::Texts => {
-                items(value).filter_map(Value::as_str).for_each(|text| put_bytes(wire, number, text.as_bytes()))
+                items(value).filter_map(Value::as_str).for_each(|text| put_bytes(wire, number, text.as_bytes()));
             }
             Self::Any => put_bytes(wire, number, &any(value)),
             Self::Anys => items(value).for_each(|value| put_bytes(wire, number, &any(value))),

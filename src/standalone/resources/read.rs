@@ -109,7 +109,7 @@ impl Core {
         let wanted = start.map_or(exact, |start| start.revision);
         let Some(revision) = wanted else { return Ok(self.store.list(resource, &prefix)) };
         self.store.list_at(resource, &prefix, revision).ok_or_else(|| match start {
-            Some(start) => Failure::expired_page(Continue { revision: None, after: start.after.clone() }.token()),
+            Some(start) => Failure::expired_page(&Continue { revision: None, after: start.after.clone() }.token()),
             None => Failure::expired("The resourceVersion for the provided list is too old."),
         })
     }
