@@ -135,7 +135,7 @@ fn arrange(items: &mut Vec<Value>, order: &[Value], before: &[Value], key: Optio
     for item in named {
         let then = place(before, &item);
         let goes_first = |other: &Value| place(before, other).zip(then).is_some_and(|(other, item)| other < item);
-        while let Some(other) = others.next_if(&goes_first) {
+        while let Some(other) = others.next_if(goes_first) {
             items.push(other);
         }
         items.push(item);

@@ -71,6 +71,18 @@ async fn differences(sides: &[Side; 2], version: &str, commands: &[(&str, &str)]
 }
 
 #[test]
+fn each_version_knows_the_server() {
+    scenario(|| async {
+        let side = embedded().await;
+        for (version, client) in VERSIONS.iter().zip(["v1.32.", "v1.34.", "v1.36."]) {
+            let (success, text) = side.run(version, &["version"], "", &[]).await;
+            assert!(success && text.contains(&format!("Client Version: {client}")), "{version}: {text}");
+            assert!(text.contains("Server Version: v1.36."), "{version}: {text}");
+        }
+    });
+}
+
+#[test]
 fn objects_are_applied_shown_and_deleted() {
     scenario(|| async {
         same(
