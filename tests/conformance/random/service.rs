@@ -68,7 +68,6 @@ fn what() -> impl Strategy<Value = What> {
         ports().prop_map(|ports| json!({ "spec": { "ports": ports } })),
         labels().prop_map(|labels| json!({ "metadata": { "labels": labels } })),
         Just(json!({ "metadata": { "labels": null } })),
-        Just(json!({ "spec": { "selector": null } })),
     ];
     let basis = prop_oneof![Just(Basis::Present), Just(Basis::Old), Just(Basis::Nothing)];
     prop_oneof![
