@@ -232,7 +232,11 @@ fn holder(file: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+/// Removes a file that may not be there.
+///
+/// # Errors
+/// The file system's.
+pub fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,

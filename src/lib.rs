@@ -12,6 +12,7 @@ pub mod domain;
 pub mod export;
 pub mod gateway;
 pub mod health;
+pub mod manifests;
 pub mod mirror;
 pub mod ollama;
 pub mod ports;

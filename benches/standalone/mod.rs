@@ -8,6 +8,7 @@ mod start;
 use std::{fmt::Display, path::Path, time::Instant};
 
 use axum::body::{Body, Bytes};
+use drover::standalone::Durability;
 use futures::TryStreamExt;
 use http::{Request, header};
 use kube::Client;
@@ -16,7 +17,7 @@ pub use sides::serve;
 
 use crate::{
     machine,
-    support::{Scratch, kube_api::Disk},
+    support::Scratch,
     table::{Table, median, spread},
 };
 use objects::{Patching, Work};
@@ -39,24 +40,24 @@ pub async fn run(table: &mut Table) {
         ["kube", "state", "listed", "inside", "fresh", "kube-synced", "state-synced"].map(|name| scratch.join(name));
     let [kube, state, listed, inside, fresh, kube_synced, state_synced] = &dirs;
     {
-        let (real, embedded) = both(kube, state, Disk::NotWaitedFor).await;
+        let (real, embedded) = both(kube, state, Durability::Normal).await;
         writes(table, &[embedded.client, real.client.clone()], &[1, 16], "").await;
         // In a process that has nothing else, for the sake of its memory.
-        let embedded = Embedded::start(listed, Disk::NotWaitedFor).await;
+        let embedded = Embedded::start(listed, Durability::Normal).await;
         let sides = [embedded.client.clone(), real.client.clone()];
         lists(table, &sides, &embedded).await;
         fanout::run(table, &sides).await;
     }
     start::run(table, listed, fresh).await;
     {
-        let (real, embedded) = both(kube_synced, state_synced, Disk::WaitedFor).await;
+        let (real, embedded) = both(kube_synced, state_synced, Durability::Full).await;
         writes(table, &[embedded.client, real.client], &[1, 64], ", each on the disk").await;
     }
     inside_the_process(table, &sides::InProcess::start(inside).await.client).await;
 }
 
-async fn both(kube: &Path, state: &Path, disk: Disk) -> (Real, Embedded) {
-    (Real::start(kube, disk).await, Embedded::start(state, disk).await)
+async fn both(kube: &Path, state: &Path, durability: Durability) -> (Real, Embedded) {
+    (Real::start(kube, durability).await, Embedded::start(state, durability).await)
 }
 
 /// Objects made and statuses patched in a second.

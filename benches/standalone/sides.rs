@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     support::{
-        kube_api::{Disk, KubeApi, client_of},
+        kube_api::{KubeApi, Settings, client_of},
         process::Process,
     },
     world::install_crds,
@@ -67,20 +67,20 @@ pub struct Embedded {
 
 impl Embedded {
     /// Starts it with its state in a folder; ready when this returns.
-    pub async fn start(dir: &Path, disk: Disk) -> Self {
+    pub async fn start(dir: &Path, durability: Durability) -> Self {
         fs::create_dir_all(dir).expect("a folder for the state");
         let kubeconfig = dir.join("kubeconfig");
         // One of an earlier start names another port.
         let _ = fs::remove_file(&kubeconfig);
         let mut command = Command::new(env::current_exe().expect("this program"));
-        command.arg(SERVE).arg(dir).arg(if disk == Disk::WaitedFor { "full" } else { "normal" });
+        command.arg(SERVE).arg(dir).arg(if durability == Durability::Full { "full" } else { "normal" });
         let start = Instant::now();
         let mut process = Process::spawn("embedded", command, dir);
         while !kubeconfig.exists() {
             assert!(process.is_alive() && start.elapsed() < READY_WITHIN, "{}", process.diagnosis());
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let client = client_of(&kubeconfig).await;
+        let client = client_of(&kubeconfig).await.expect("a client");
         Api::<Namespace>::all(client.clone()).get("default").await.expect("it answers");
         Self { client, ready_after: start.elapsed(), process }
     }
@@ -112,8 +112,9 @@ pub struct Real {
 }
 
 impl Real {
-    pub async fn start(dir: &Path, disk: Disk) -> Self {
-        let api = KubeApi::start_bare(dir, disk).await;
+    pub async fn start(dir: &Path, durability: Durability) -> Self {
+        let settings = Settings { synced: durability == Durability::Full, audited: false };
+        let api = KubeApi::start_real(dir, settings).await;
         install_crds(&api).await;
         Self { client: api.client().await, _api: api }
     }

@@ -153,7 +153,13 @@ fn cell(kind: &Kind, column: &Column, path: &Path, object: &Value, now: i64) -> 
             .map_or(json!(text), |count| json!(count));
     }
     let found = path.find(object);
-    let Some(first) = found.first() else { return if kind.custom { Value::Null } else { json!("<none>") } };
+    let Some(first) = found.first() else {
+        return match column.name.as_str() {
+            "Name" => json!(""),
+            _ if kind.custom => Value::Null,
+            _ => json!("<none>"),
+        };
+    };
     match column.kind.as_str() {
         "date" if kind.custom => json!(age(first, now)),
         "integer" | "number" | "boolean" => (*first).clone(),

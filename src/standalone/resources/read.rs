@@ -11,6 +11,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{Answered, Core, Reply, is_as_stored, shown_entry};
 use crate::standalone::{
     kinds::Kind,
+    options::{From, ListOptions},
     request::{Form, Request},
     selector::Selector,
     status::{Failure, json_text},
@@ -23,7 +24,8 @@ const PIECE: usize = 64 * 1024;
 
 /// Where a list goes on.
 struct Continue {
-    revision: u64,
+    /// The state that it shows; the present one if none.
+    revision: Option<u64>,
     after: String,
 }
 
@@ -35,10 +37,9 @@ impl Continue {
         let bad = |why: &str| Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|error| bad(&error.to_string()))?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
-        let (revision, after) = (value["rv"].as_u64(), value["start"].as_str());
-        match (revision, after) {
-            (Some(revision), Some(after)) => Ok(Some(Self { revision, after: after.to_owned() })),
-            _ => Err(bad("it has no position")),
+        match value["start"].as_str() {
+            Some(after) => Ok(Some(Self { revision: value["rv"].as_u64(), after: after.to_owned() })),
+            None => Err(bad("it has no position")),
         }
     }
 
@@ -58,24 +59,36 @@ impl Core {
 
     /// Several objects.
     pub fn list(&self, request: &Request) -> Result<Response<Body>, Failure> {
+        let (entries, metadata) = self.page(request)?;
+        Ok(list_response(request, entries, &metadata))
+    }
+
+    /// The objects that a request selects, as many as it wants at once, and what their list says of itself.
+    ///
+    /// # Errors
+    /// When the request makes no sense, or wants a state that isn't known.
+    pub fn page(&self, request: &Request) -> Result<(Vec<Arc<Entry>>, Value), Failure> {
         let kind = &request.kind;
-        let (start, limit) = (Continue::parse(request.parameter("continue"))?, request.number("limit")?.unwrap_or(0));
+        let ListOptions { from, limit } = ListOptions::parse(request)?;
+        let start = Continue::parse(request.parameter("continue"))?;
         let selector = Selector::parse(request.parameter("labelSelector"), request.parameter("fieldSelector"), kind)?;
-        let Listing { mut entries, revision } = self.listed(request, start.as_ref())?;
+        let Listing { mut entries, revision } = self.listed(request, from, start.as_ref())?;
         if !selector.is_empty() {
             entries.retain(|entry| selector.allows(&entry.about.labels, || shown_entry(entry, kind)));
         }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut metadata = json!({ "resourceVersion": revision.to_string() });
+        if kind.custom {
+            metadata["continue"] = json!("");
+        }
         if limit > 0 && entries.len() > limit {
             let after = entries[limit - 1].path.clone();
-            metadata["continue"] = json!(Continue { revision, after }.token());
+            metadata["continue"] = json!(Continue { revision: Some(revision), after }.token());
             if selector.is_empty() {
                 metadata["remainingItemCount"] = json!(entries.len() - limit);
             }
             entries.truncate(limit);
         }
-        Ok(list_response(request, entries, &metadata))
+        Ok((entries, metadata))
     }
 
     /// The objects that a request looks at, by path.
@@ -83,25 +96,28 @@ impl Core {
         request.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default()
     }
 
-    fn listed(&self, request: &Request, start: Option<&Continue>) -> Result<Listing, Failure> {
+    fn listed(&self, request: &Request, from: From, start: Option<&Continue>) -> Result<Listing, Failure> {
         let (resource, prefix) = (&request.kind.stored_as, Self::listed_prefix(request));
         let after = start.map_or("", |start| &start.after);
-        let wanted = request.number("resourceVersion")?.unwrap_or(0);
-        let exact = (request.parameter("resourceVersionMatch") == "Exact").then_some(wanted);
         let current = self.store.revision();
-        if wanted > current {
-            return Err(Failure::too_new(wanted, current));
-        }
-        match start.map(|start| start.revision).or(exact) {
-            None => Ok(self.store.list(resource, &prefix, after)),
-            Some(revision) => self.store.list_at(resource, &prefix, after, revision).ok_or_else(|| {
-                Failure::expired("The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.")
-            }),
-        }
+        let exact = match from {
+            From::NotOlderThan(wanted) | From::Exactly(wanted) if wanted > current => {
+                return Err(Failure::too_new(wanted, current));
+            }
+            From::Exactly(revision) => Some(revision),
+            From::Now | From::NotOlderThan(_) => None,
+        };
+        let wanted = start.map_or(exact, |start| start.revision);
+        let Some(revision) = wanted else { return Ok(self.store.list(resource, &prefix, after)) };
+        self.store.list_at(resource, &prefix, after, revision).ok_or_else(|| match start {
+            Some(start) => Failure::expired_page(&Continue { revision: None, after: start.after.clone() }.token()),
+            None => Failure::expired("The resourceVersion for the provided list is too old."),
+        })
     }
 }
 
-fn list_response(request: &Request, entries: Vec<Arc<Entry>>, metadata: &Value) -> Response<Body> {
+/// A list in the form that was asked for.
+pub fn list_response(request: &Request, entries: Vec<Arc<Entry>>, metadata: &Value) -> Response<Body> {
     let kind = request.kind.clone();
     match request.form {
         Form::Table => table_response(request, entries, metadata),

@@ -3,6 +3,7 @@
 mod cel;
 mod defaults;
 mod duplicates;
+mod empty;
 mod place;
 mod prune;
 mod validate;
@@ -10,6 +11,7 @@ mod validate;
 pub use cel::Rules;
 pub use defaults::fill_in;
 pub use duplicates::duplicates;
+pub use empty::drop_empty;
 pub use prune::prune;
 pub use validate::{BLOCKED, blocks_rules, check, is_unchanged};
 

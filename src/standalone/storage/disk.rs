@@ -56,58 +56,84 @@ pub struct Forgotten {
 }
 
 /// The file.
-pub struct Disk(SqliteConnection);
+pub struct Disk {
+    options: SqliteConnectOptions,
+    /// None after a failure: the next write opens the file again.
+    connection: Option<SqliteConnection>,
+}
 
 impl Disk {
-    /// Opens the file, or makes it.
-    pub async fn open(file: &Path, durability: Durability) -> Result<Self, sqlx::Error> {
+    /// Opens the file, or makes it, with everything that is in it.
+    pub async fn open(file: &Path, durability: Durability, pool: &Pool) -> Result<(Self, State), sqlx::Error> {
         let synchronous = match durability {
             Durability::Full => SqliteSynchronous::Full,
             Durability::Normal => SqliteSynchronous::Normal,
         };
         let options = SqliteConnectOptions::new().filename(file).create_if_missing(true).busy_timeout(BUSY_TIMEOUT);
         let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(synchronous);
-        let mut connection = options.disable_statement_logging().connect().await?;
+        let options = options.disable_statement_logging();
+        let mut connection = options.connect().await?;
         sqlx::raw_sql(TABLES).execute(&mut connection).await?;
-        Ok(Self(connection))
-    }
-
-    /// Everything that is in it.
-    pub async fn load(&mut self, pool: &Pool) -> Result<State, sqlx::Error> {
-        let forgotten: i64 = sqlx::query_scalar("SELECT revision FROM compaction").fetch_one(&mut self.0).await?;
-        let newest = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0)";
-        let revision: i64 = sqlx::query_scalar(newest).fetch_one(&mut self.0).await?;
-        let mut state =
-            State { revision: revision.cast_unsigned(), forgotten: forgotten.cast_unsigned(), ..State::default() };
-        let rows = "SELECT revision, resource, path, deleted, written, body FROM changes ORDER BY revision";
-        let mut rows = sqlx::query(rows).fetch(&mut self.0);
-        while let Some(row) = rows.try_next().await? {
-            let deleted = row.try_get(3)?;
-            let entry = read_row(&row, &state, pool)?;
-            let known = state.get(&entry.resource, &entry.path);
-            let entry = Arc::new(entry.following(known));
-            let before = state.put(&entry, deleted);
-            if entry.revision > state.forgotten {
-                state.history.push_back(Change { entry, deleted, before });
-            }
-        }
-        Ok(state)
+        let state = load(&mut connection, pool).await?;
+        Ok((Self { options, connection: Some(connection) }, state))
     }
 
     /// Writes changes and leaves out what is forgotten, all of it or nothing.
     pub async fn store(&mut self, changes: &[Change], forgotten: Option<&Forgotten>) -> Result<(), sqlx::Error> {
-        let Some(Forgotten { revision, outdated }) = forgotten else {
-            // One statement is a transaction by itself.
-            return insert(&mut self.0, changes).await;
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
         };
-        let mut transaction = self.0.begin().await?;
-        insert(&mut transaction, changes).await?;
-        let delete = "DELETE FROM changes WHERE revision IN (SELECT value FROM json_each(?))";
-        sqlx::query(delete).bind(json!(outdated).to_string()).execute(&mut *transaction).await?;
-        let compact = sqlx::query("UPDATE compaction SET revision = ?").bind(revision.cast_signed());
-        compact.execute(&mut *transaction).await?;
-        transaction.commit().await
+        match write(&mut connection, changes, forgotten).await {
+            Ok(()) => self.connection = Some(connection),
+            Err(error) => {
+                // A transaction that failed may still be open: what came later would be written inside of it, and gone with it.
+                // Closing ends it; whether that succeeds makes no difference to what is known.
+                let _ = connection.close().await;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
+}
+
+async fn load(connection: &mut SqliteConnection, pool: &Pool) -> Result<State, sqlx::Error> {
+    let forgotten: i64 = sqlx::query_scalar("SELECT revision FROM compaction").fetch_one(&mut *connection).await?;
+    let newest = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0)";
+    let revision: i64 = sqlx::query_scalar(newest).fetch_one(&mut *connection).await?;
+    let mut state =
+        State { revision: revision.cast_unsigned(), forgotten: forgotten.cast_unsigned(), ..State::default() };
+    let rows = "SELECT revision, resource, path, deleted, written, body FROM changes ORDER BY revision";
+    let mut rows = sqlx::query(rows).fetch(&mut *connection);
+    while let Some(row) = rows.try_next().await? {
+        let deleted = row.try_get(3)?;
+        let entry = read_row(&row, &state, pool)?;
+        let known = state.get(&entry.resource, &entry.path);
+        let entry = Arc::new(entry.following(known));
+        let before = state.put(&entry, deleted);
+        if entry.revision > state.forgotten {
+            state.history.push_back(Change { entry, deleted, before });
+        }
+    }
+    Ok(state)
+}
+
+async fn write(
+    connection: &mut SqliteConnection,
+    changes: &[Change],
+    forgotten: Option<&Forgotten>,
+) -> Result<(), sqlx::Error> {
+    let Some(Forgotten { revision, outdated }) = forgotten else {
+        // One statement is a transaction by itself.
+        return insert(connection, changes).await;
+    };
+    let mut transaction = connection.begin().await?;
+    insert(&mut transaction, changes).await?;
+    let delete = "DELETE FROM changes WHERE revision IN (SELECT value FROM json_each(?))";
+    sqlx::query(delete).bind(json!(outdated).to_string()).execute(&mut *transaction).await?;
+    let compact = sqlx::query("UPDATE compaction SET revision = ?").bind(revision.cast_signed());
+    compact.execute(&mut *transaction).await?;
+    transaction.commit().await
 }
 
 /// Why a change was not stored, and what to do.

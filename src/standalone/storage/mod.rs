@@ -167,8 +167,7 @@ impl Store {
     pub async fn open(file: &Path, durability: Durability) -> Result<(Self, Writer), String> {
         let say = |error: sqlx::Error| format!("{}: {error}", file.display());
         let pool = Pool::default();
-        let mut disk = Disk::open(file, durability).await.map_err(say)?;
-        let state = disk.load(&pool).await.map_err(say)?;
+        let (disk, state) = Disk::open(file, durability, &pool).await.map_err(say)?;
         let (writes, requests) = mpsc::channel(WAITING);
         let (announce, revisions) = watch::channel(state.revision);
         let state = Arc::new(RwLock::new(state));
