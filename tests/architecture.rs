@@ -214,7 +214,6 @@ const PURE: &[&str] = &[
     "standalone/schema",
     "health/facts",
     "manifests/documents",
-    "manifests/plan",
     "cli/up/words",
     "export",
 ];
