@@ -1,5 +1,7 @@
 //! Objects as manifests for another cluster: what their users said, without what a server or Drover added.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::api::GROUP;
@@ -53,6 +55,8 @@ pub fn manifest(object: &Value) -> Option<Manifest> {
         "OllamaNode" => note_address(&mut manifest, &label),
         _ => {}
     }
+    let fields = manifest.object.as_object_mut().into_iter().flatten();
+    fields.filter(|(name, _)| *name != "metadata").for_each(|(_, value)| *value = sorted(value));
     Some(manifest)
 }
 
@@ -85,9 +89,18 @@ pub fn file(manifest: &Manifest) -> String {
 /// # Errors
 /// When it can't be written as such.
 pub fn yaml(manifest: &Manifest) -> Result<String, String> {
-    let text = serde_yaml::to_string(&manifest.object).map_err(|error| error.to_string())?;
+    let text = in_yaml(&manifest.object, true)?;
+    // Not every parser takes every text as a block, beginning with tabs for example.
+    let is_read = serde_yaml::from_str::<Value>(&text).is_ok_and(|read| read == manifest.object);
+    let text = if is_read { text } else { in_yaml(&manifest.object, false)? };
     let comment = manifest.comment.as_ref().map(|comment| format!("# {comment}\n"));
     Ok(comment.unwrap_or_default() + &text)
+}
+
+fn in_yaml(value: &Value, prefer_block_scalars: bool) -> Result<String, String> {
+    // kubectl reads YAML 1.1, where more words need quotes than in 1.2: `yes`, `on`, `12:30`.
+    let options = serde_saphyr::ser_options! { yaml_12: false, folded_wrap_chars: usize::MAX, prefer_block_scalars: prefer_block_scalars };
+    serde_saphyr::to_string_with_options(value, options).map_err(|error| error.to_string())
 }
 
 fn plain_metadata(metadata: &Value) -> Value {
@@ -99,9 +112,9 @@ fn plain_metadata(metadata: &Value) -> Value {
     }
     for name in ["labels", "annotations"] {
         let entries = metadata[name].as_object().into_iter().flatten().filter(|(key, _)| is_users(key));
-        let entries: Map<_, _> = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let entries: BTreeMap<_, _> = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
         if !entries.is_empty() {
-            kept.insert(name.into(), Value::Object(entries));
+            kept.insert(name.into(), json!(entries));
         }
     }
     let finalizers = metadata["finalizers"].as_array().into_iter().flatten();
@@ -110,6 +123,18 @@ fn plain_metadata(metadata: &Value) -> Value {
         kept.insert("finalizers".into(), Value::Array(finalizers));
     }
     Value::Object(kept)
+}
+
+/// The same, with the fields in one order: servers have different ones.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<_, _> = fields.iter().map(|(name, value)| (name, sorted(value))).collect();
+            json!(fields)
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
 }
 
 /// Whether a key is a user's: Drover's own are commands, finalizers and notes of who applied what.
@@ -131,7 +156,7 @@ fn pin(manifest: &mut Manifest, object: &Value, label: &str) {
             source["digest"] = json!(digest);
         }
         None => {
-            manifest.notes.push(format!("{label}: it has no digest yet; whatever its tag stands for there is taken"))
+            manifest.notes.push(format!("{label}: it has no digest yet; whatever its tag stands for there is taken"));
         }
     }
 }

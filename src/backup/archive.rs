@@ -5,6 +5,7 @@ use std::{
     io::{self, Read, Write},
 };
 
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{INDEX_FILE, Index, Member};
@@ -39,13 +40,14 @@ impl<T: Read> Read for Hashing<T> {
 /// An archive that is being written.
 pub struct Packer<W: Write> {
     tar: tar::Builder<W>,
+    created: Timestamp,
     files: Vec<Member>,
 }
 
 impl<W: Write> Packer<W> {
-    /// An empty one.
-    pub fn new(into: W) -> Self {
-        Self { tar: tar::Builder::new(into), files: Vec::new() }
+    /// An empty one; its files count as made at `created`.
+    pub fn new(into: W, created: Timestamp) -> Self {
+        Self { tar: tar::Builder::new(into), created, files: Vec::new() }
     }
 
     /// Adds a file, which must not change meanwhile.
@@ -55,7 +57,7 @@ impl<W: Write> Packer<W> {
     pub fn add(&mut self, path: &str, file: &File) -> io::Result<()> {
         let size = file.metadata()?.len();
         let mut content = Hashing::new(file.take(size));
-        self.tar.append_data(&mut header(size), path, &mut content)?;
+        self.tar.append_data(&mut header(size, self.created), path, &mut content)?;
         if content.inner.limit() > 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{path} became shorter")));
         }
@@ -70,15 +72,16 @@ impl<W: Write> Packer<W> {
     pub fn finish(mut self, index: &mut Index) -> io::Result<W> {
         index.files = std::mem::take(&mut self.files);
         let text = serde_json::to_vec_pretty(&index)?;
-        self.tar.append_data(&mut header(text.len() as u64), INDEX_FILE, &text[..])?;
+        self.tar.append_data(&mut header(text.len() as u64, self.created), INDEX_FILE, &text[..])?;
         self.tar.into_inner()
     }
 }
 
-fn header(size: u64) -> tar::Header {
+fn header(size: u64, created: Timestamp) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_size(size);
     header.set_mode(0o600);
+    header.set_mtime(u64::try_from(created.as_second()).unwrap_or_default());
     header
 }
 

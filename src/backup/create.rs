@@ -109,7 +109,8 @@ fn of_mirror(models: &[Stored], blobs: Blobs) -> (Vec<(String, PathBuf)>, Vec<Mi
         }
         if takes_bytes {
             files.extend(model.blobs.iter().map(|(_, blob)| (place(mirror::BLOBS, blob), blob.clone())));
-        } else if model.is_own {
+        }
+        if model.is_own && !(takes_bytes && model.is_whole) {
             missing.push(Missing { name: model.name.clone(), size: model.size });
         }
     }
@@ -117,8 +118,8 @@ fn of_mirror(models: &[Stored], blobs: Blobs) -> (Vec<(String, PathBuf)>, Vec<Mi
 }
 
 fn pack(members: &[(String, PathBuf)], draft: &Path, index: &mut Index) -> io::Result<()> {
-    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
-    let mut packer = Packer::new(BufWriter::new(options));
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
+    let mut packer = Packer::new(BufWriter::new(file), index.created);
     for (path, file) in members {
         let name = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
         match File::open(file) {

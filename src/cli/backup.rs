@@ -1,11 +1,11 @@
 //! `drover backup` and `drover restore`
 
-use std::{env, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
 
-use super::tools::human;
+use super::{tools::human, up::folder};
 use crate::{
     backup::{self, Blobs, Index},
     data_dir::DataDir,
@@ -21,10 +21,7 @@ pub struct AtDataDir {
 
 impl AtDataDir {
     fn find(&self) -> Result<DataDir, String> {
-        match &self.data_dir {
-            Some(path) => Ok(DataDir::new(path)),
-            None => DataDir::usual(|name| env::var_os(name).map(PathBuf::from)),
-        }
+        folder(self.data_dir.as_deref())
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -38,12 +38,15 @@ use tracing::debug;
 use super::{
     Failure,
     patience::{Activity, Patience, Patient},
+    watch::Endless,
 };
 
 /// The file with the certificate and the token.
 pub const IDENTITY_FILE: &str = "identity.json";
 /// The file by which clients find the API.
 pub const KUBECONFIG_FILE: &str = "kubeconfig";
+/// What is offered, the best first: clients in Go hold all their watches on one connection by HTTP/2.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// For everything but watches, as the API server has it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -121,9 +124,15 @@ async fn admit(
     if response.size_hint().exact().is_some() {
         return response;
     }
-    // A watch, which would go on for as long as its client likes.
-    let stop = door.stop.cancelled_owned();
-    response.map(|body| Body::from_stream(body.into_data_stream().take_until(stop).inspect(move |_| _ = &active)))
+    let is_endless = response.extensions().get::<Endless>().is_some();
+    response.map(|body| {
+        let pieces = body.into_data_stream().inspect(move |_| _ = &active);
+        if is_endless {
+            Body::from_stream(pieces.take_until(door.stop.cancelled_owned()))
+        } else {
+            Body::from_stream(pieces)
+        }
+    })
 }
 
 impl Door {
@@ -146,7 +155,7 @@ fn identity(file: &Path, host: IpAddr) -> Result<Identity, String> {
     if let Some(identity) = known.filter(|identity| identity.host == host) {
         return Ok(identity);
     }
-    let names = vec![host.to_string(), "localhost".into(), "127.0.0.1".into()];
+    let names = vec![host.to_string(), "localhost".into(), "127.0.0.1".into(), "::1".into()];
     let made = rcgen::generate_simple_self_signed(names).map_err(|error| format!("making a certificate: {error}"))?;
     let token: [u8; 32] = rand::random();
     let identity = Identity {
@@ -160,6 +169,7 @@ fn identity(file: &Path, host: IpAddr) -> Result<Identity, String> {
 }
 
 fn kubeconfig_for(identity: &Identity, address: SocketAddr) -> String {
+    let address = reachable(address);
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -173,6 +183,16 @@ fn kubeconfig_for(identity: &Identity, address: SocketAddr) -> String {
     });
     // kubectl reads JSON as YAML; people find YAML easier.
     serde_yaml::to_string(&config).unwrap_or_else(|_| config.to_string())
+}
+
+/// Where this machine reaches what listens at an address.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// Writes a file that only its owner may read, in one step.
@@ -195,12 +215,13 @@ fn acceptor(identity: &Identity) -> Result<TlsAcceptor, String> {
     let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).map_err(|error| say(&error))?;
     let key = PrivatePkcs8KeyDer::from_pem_slice(identity.key.as_bytes()).map_err(|error| say(&error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| say(&error))?
         .with_no_client_auth()
         .with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(key))
         .map_err(|error| say(&error))?;
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

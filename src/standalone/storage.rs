@@ -201,13 +201,14 @@ impl Store {
         };
         let options = SqliteConnectOptions::new().filename(file).create_if_missing(true).busy_timeout(BUSY_TIMEOUT);
         let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(synchronous);
-        let mut connection = options.disable_statement_logging().connect().await.map_err(say)?;
+        let options = options.disable_statement_logging();
+        let mut connection = options.connect().await.map_err(say)?;
         sqlx::raw_sql(TABLES).execute(&mut connection).await.map_err(say)?;
         let state = load(&mut connection).await.map_err(say)?;
         let (writes, requests) = mpsc::channel(WAITING);
         let (announce, revisions) = watch::channel(state.revision);
         let state = Arc::new(RwLock::new(state));
-        let writer = Writer { connection, state: state.clone(), requests, announce };
+        let writer = Writer { options, connection: Some(connection), state: state.clone(), requests, announce };
         Ok((Self { state, writes, revisions }, writer))
     }
 
@@ -312,7 +313,9 @@ fn under(state: &State, resource: &str, prefix: &str) -> Vec<Arc<Entry>> {
 
 /// Carries out the writes.
 pub struct Writer {
-    connection: SqliteConnection,
+    options: SqliteConnectOptions,
+    /// None after a failure: the next write opens the file again.
+    connection: Option<SqliteConnection>,
     state: Arc<RwLock<State>>,
     requests: mpsc::Receiver<Request>,
     announce: watch::Sender<u64>,
@@ -382,24 +385,20 @@ impl Writer {
     }
 
     async fn store(&mut self, changes: &[Change], forget: Option<u64>) -> Result<(), sqlx::Error> {
-        let mut transaction = self.connection.begin().await?;
-        for Change { entry, deleted, .. } in changes {
-            sqlx::query("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)")
-                .bind(entry.revision.cast_signed())
-                .bind(&*entry.resource)
-                .bind(&entry.path)
-                .bind(deleted)
-                .bind(entry.written)
-                .bind(&entry.body[..])
-                .execute(&mut *transaction)
-                .await?;
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        match insert(&mut connection, changes, forget).await {
+            Ok(()) => self.connection = Some(connection),
+            Err(error) => {
+                // A transaction that failed may still be open: what came later would be written inside of it, and gone with it.
+                // Closing ends it; whether that succeeds makes no difference to what is known.
+                let _ = connection.close().await;
+                return Err(error);
+            }
         }
-        if let Some(revision) = forget.map(u64::cast_signed) {
-            let old = "DELETE FROM changes WHERE revision <= ? AND revision NOT IN (SELECT revision FROM objects)";
-            sqlx::query(old).bind(revision).execute(&mut *transaction).await?;
-            sqlx::query("UPDATE compaction SET revision = ?").bind(revision).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await
+        Ok(())
     }
 
     fn show(&self, changes: Vec<Change>, forget: Option<u64>) {
@@ -424,6 +423,27 @@ impl Writer {
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         read(&self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+async fn insert(connection: &mut SqliteConnection, changes: &[Change], forget: Option<u64>) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    for Change { entry, deleted, .. } in changes {
+        sqlx::query("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(entry.revision.cast_signed())
+            .bind(&*entry.resource)
+            .bind(&entry.path)
+            .bind(deleted)
+            .bind(entry.written)
+            .bind(&entry.body[..])
+            .execute(&mut *transaction)
+            .await?;
+    }
+    if let Some(revision) = forget.map(u64::cast_signed) {
+        let old = "DELETE FROM changes WHERE revision <= ? AND revision NOT IN (SELECT revision FROM objects)";
+        sqlx::query(old).bind(revision).execute(&mut *transaction).await?;
+        sqlx::query("UPDATE compaction SET revision = ?").bind(revision).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await
 }
 
 async fn load(connection: &mut SqliteConnection) -> Result<State, sqlx::Error> {

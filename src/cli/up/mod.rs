@@ -6,7 +6,10 @@ mod parts;
 mod ready;
 mod words;
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use tokio::time::Instant;
 
@@ -15,6 +18,7 @@ use crate::{data_dir::DataDir, manifests, settings::Settings};
 use news::News;
 use nodes::Named;
 use parts::{Doors, Parts};
+pub use ready::Ready;
 
 pub async fn run(settings: Settings) -> Result<(), String> {
     let began = Instant::now();
@@ -35,12 +39,14 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     process.run().await
 }
 
-fn folder(given: Option<&Path>) -> Result<DataDir, String> {
-    match given {
-        // The kubeconfig's path is for every folder that somebody may be in.
-        Some(dir) => std::path::absolute(dir).map(DataDir::new).map_err(|error| format!("data-dir: {error}")),
-        None => usual_folder(),
-    }
+/// The folder that is named, or the usual one.
+///
+/// # Errors
+/// When there is none: what to name.
+pub fn folder(given: Option<&Path>) -> Result<DataDir, String> {
+    let Some(dir) = given else { return usual_folder() };
+    // The kubeconfig's path is for people in any folder.
+    std::path::absolute(dir).map(DataDir::new).map_err(|error| format!("--data-dir {}: {error}", dir.display()))
 }
 
 /// The folder of an instance that nobody gave one.
@@ -48,5 +54,13 @@ fn folder(given: Option<&Path>) -> Result<DataDir, String> {
 /// # Errors
 /// When there is no home; it says what to do.
 pub fn usual_folder() -> Result<DataDir, String> {
-    DataDir::usual(|name| std::env::var_os(name).map(PathBuf::from))
+    DataDir::usual(|name| env::var_os(name).map(PathBuf::from))
+}
+
+/// The instance of this machine's user, if there is one: its folder, and where it listens.
+pub fn running() -> Option<(DataDir, Ready)> {
+    let given = env::var_os("DROVER_DATA_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let dir = folder(given.as_deref()).ok()?;
+    let ready = Ready::read(&dir)?;
+    Some((dir, ready))
 }

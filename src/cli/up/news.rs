@@ -1,6 +1,11 @@
 //! What is told of a start: `ready.json` for programs, a few lines for people.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
 
 use kube_runtime::reflector::ObjectRef;
 use tokio::time::{Instant, timeout};
@@ -33,34 +38,46 @@ impl News {
     /// # Errors
     /// When the nodes can't be made, or `ready.json` can't be written.
     pub async fn tell(self, parts: Parts) -> Result<(), String> {
+        let applier = nodes::applier(&parts.client).await?;
+        nodes::ensure_namespace(&applier, &self.named.namespace).await?;
         // Whether a node is found by itself depends on those in the folder, which take longer.
-        if self.first_pass.is_none() {
-            nodes::apply(&parts.client, &self.named).await?;
-        }
+        let is_early = self.first_pass.is_none() || !self.named.nodes.is_empty();
+        let early = if is_early { Some(nodes::apply(&applier, &parts.client, &self.named).await?) } else { None };
         parts.are_ready().await;
         let _shown = parts.ready.show(&self.dir)?;
-        println!("{}", words::where_it_is(&parts.ready, self.dir.path(), self.began.elapsed()));
+        say(&words::where_it_is(&parts.ready, self.dir.path(), self.began.elapsed()));
         if let Some(first_pass) = &self.first_pass {
             first_pass.reached().await;
-            nodes::apply(&parts.client, &self.named).await?;
         }
-        let found = looked_at(&parts.context, &self.named.namespace).await;
-        print!("{}", words::nodes(&found));
-        print!("{}", words::advice_for_far_nodes(&found, &parts.ready.mirror).unwrap_or_default());
-        println!("{}", words::to_try(&parts.ready, &found));
+        let named = match early {
+            Some(named) => named,
+            None => nodes::apply(&applier, &parts.client, &self.named).await?,
+        };
+        let found = looked_at(&parts.context, &self.named.namespace, &named).await;
+        say(&words::nodes(&found));
+        say(&words::advice_for_far_nodes(&found, &parts.ready.mirror).unwrap_or_default());
+        say(&words::to_try(&parts.ready, &found));
         std::future::pending().await
     }
 }
 
-/// The nodes of a namespace, once each was looked at or some seconds went by.
-async fn looked_at(context: &Context, namespace: &str) -> Vec<Arc<OllamaNode>> {
+/// Whoever closed stdout wants to hear no more, and the rest goes on.
+fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// The nodes of a namespace, those of these names among them, once each was looked at or some seconds went by.
+async fn looked_at(context: &Context, namespace: &str, names: &[String]) -> Vec<Arc<OllamaNode>> {
     let mut looked = context.looked.subscribe();
     let nodes = || {
         let all = context.nodes.all();
         let is_here = |node: &Arc<OllamaNode>| node.metadata.namespace.as_deref() == Some(namespace);
         all.into_iter().filter(is_here).collect::<Vec<_>>()
     };
-    let all = |looked: &HashSet<_>| nodes().iter().all(|node| looked.contains(&ObjectRef::from_obj(&**node)));
+    let all = |looked: &HashSet<ObjectRef<OllamaNode>>| {
+        let is_looked_at = |name: &String| looked.iter().any(|node| node.name == *name);
+        names.iter().all(is_looked_at) && nodes().iter().all(|node| looked.contains(&ObjectRef::from_obj(&**node)))
+    };
     // What was not looked at in time is told as it is known.
     let _ = timeout(LOOKED_WITHIN, looked.wait_for(all)).await;
     nodes()

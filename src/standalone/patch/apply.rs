@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     fields::{Set, Step, children, compare, item_step},
+    last_applied,
     managed::{Manager, Managers, owned_part},
 };
 use crate::standalone::{
@@ -63,11 +64,12 @@ pub fn apply(
     }
     let difference = compare(live, &object, schema);
     let changed = difference.added.union(&difference.modified);
+    let noted = last_applied::noted(live, &manager.name, schema);
     let conflicts: Vec<_> = managers
         .0
         .iter()
         .filter(|owned| owned.manager != *manager)
-        .map(|owned| (owned.manager.label(), owned.fields.intersection(&changed)))
+        .map(|owned| (owned.manager.label(), owned.fields.intersection(&changed).difference(&noted)))
         .filter(|(_, fields)| !fields.is_empty())
         .map(|(owner, fields)| (owner, fields.paths()))
         .collect();
@@ -77,6 +79,7 @@ pub fn apply(
     for owned in managers.0.iter_mut().filter(|owned| owned.manager != *manager) {
         owned.fields = owned.fields.difference(&changed).difference(&difference.removed);
     }
+    last_applied::renew(&mut object, config, &manager.name);
     if !(changed.is_empty() && difference.removed.is_empty()) {
         let mine = managers.fields_of(manager).cloned().unwrap_or_default();
         managers.set(manager, mine, Some(now.to_owned()));

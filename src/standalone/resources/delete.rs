@@ -6,13 +6,11 @@ use serde_json::{Value, json};
 use super::{
     Core, Reply,
     object::{now, text},
-    shown_entry,
 };
 use crate::standalone::{
     kinds::{Kind, NAMESPACES},
     request::Request,
-    selector::Selector,
-    status::{Failure, json_response},
+    status::Failure,
     storage::{Entry, Expected, Refused, Write},
 };
 
@@ -95,28 +93,17 @@ impl Core {
         Ok(Reply { code: 200, object, warnings: Vec::new() })
     }
 
-    /// Removes the objects that a request selects.
+    /// Removes the objects that a request selects; answers with what they were.
     pub async fn delete_collection(&self, request: &Request) -> Result<Response<Body>, Failure> {
-        let kind = &request.kind;
         let removal = Removal::parse(request)?;
-        let selector = Selector::parse(request.parameter("labelSelector"), request.parameter("fieldSelector"), kind)?;
-        let listing = self.store.list(&kind.stored_as, &Self::listed_prefix(request));
-        let mut items = Vec::new();
-        for entry in listing.entries {
-            if !selector.allows(&entry.labels, || shown_entry(&entry, kind)) {
-                continue;
-            }
-            match self.remove(kind, &entry.path, &removal).await {
-                Ok(Removed::Gone(object) | Removed::Waits(object)) => items.push(object),
-                Err(failure) if failure.code == 404 => {}
-                Err(failure) => return Err(failure),
+        let (entries, metadata) = self.page(request)?;
+        for entry in &entries {
+            match self.remove(&request.kind, &entry.path, &removal).await {
+                Err(failure) if failure.code != 404 => return Err(failure),
+                Ok(_) | Err(_) => {}
             }
         }
-        let metadata = json!({ "resourceVersion": self.store.revision().to_string() });
-        let list = json!({
-            "kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata, "items": items
-        });
-        Ok(json_response(200, &list))
+        Ok(self.list_response(request, &entries, &metadata))
     }
 
     /// Removes one object, or marks it as to be removed.
