@@ -156,8 +156,7 @@ fn pin(manifest: &mut Manifest, object: &Value, label: &str) {
             source["digest"] = json!(digest);
         }
         None => {
-            let note = format!("{label}: it has no digest yet; whatever its tag stands for there is taken");
-            manifest.notes.push(note);
+            manifest.notes.push(format!("{label}: it has no digest yet; whatever its tag stands for there is taken"));
         }
     }
 }

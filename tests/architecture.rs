@@ -213,6 +213,9 @@ const PURE: &[&str] = &[
     "standalone/patch",
     "standalone/schema",
     "health/facts",
+    "manifests/documents",
+    "manifests/plan",
+    "cli/up/words",
     "export",
 ];
 
@@ -344,6 +347,14 @@ fn the_embedded_api_stands_alone() {
         "standalone knows no kind of ours and nobody who uses it",
         check_uses(&sources(), &["standalone"], &allowed),
     );
+}
+
+#[test]
+fn manifests_know_no_kind_and_no_part() {
+    let modules = ["crate::cluster", "crate::supervisor", "crate::telemetry", "crate::manifests"];
+    let crates = dependencies();
+    let allowed: Vec<&str> = modules.into_iter().chain(crates.iter().map(String::as_str)).collect();
+    must_be_empty("manifests may use cluster", check_uses(&sources(), &["manifests"], &allowed));
 }
 
 #[test]

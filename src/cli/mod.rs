@@ -40,9 +40,11 @@ const INTERRUPTED: u8 = 130;
     about = "Runs fleets of Ollama nodes: which models are where, which version serves, how traffic moves",
     long_about = "Runs fleets of Ollama nodes the way Kubernetes runs pods.\n\n\
         You declare OllamaNode, ModelPull, ModelVersion and ModelDeployment objects with kubectl; `drover controller` \
-        makes them so, and `drover gateway` answers requests by them.",
+        makes them so, and `drover gateway` answers requests by them. `drover up` is all of it on one machine.",
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong flags or settings; `drover wait` also has 2 for not in time \
         (0 with --warn-only) and 130 for interrupted.\n\
+        Commands that ask Kubernetes do so as $KUBECONFIG, ~/.kube/config or the pod's account says, and without any of them \
+        ask this machine's `drover up`.\n\
         Settings come from --config FILE, then DROVER_… variables, then flags; the later one wins."
 )]
 struct Cli {

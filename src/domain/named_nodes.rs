@@ -1,10 +1,7 @@
 //! Ollama servers as people name them on a command line and in `OLLAMA_HOST`.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
-    str::FromStr,
-};
+use core::net::{IpAddr, Ipv6Addr};
+use std::{collections::BTreeMap, str::FromStr};
 
 /// Where Ollama listens unless it is told otherwise.
 const DEFAULT_PORT: u16 = 11434;
@@ -128,7 +125,7 @@ impl Server {
         let port = number.and_then(Result::ok).unwrap_or(default_port);
         let (host, path) = (written_host(host)?, path.trim_end_matches('/'));
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._~/-".contains(c);
-        if !path.chars().all(is_plain) {
+        if !path.chars().all(is_plain) || authority.contains('@') {
             return None;
         }
         let slash = if path.is_empty() { "" } else { "/" };

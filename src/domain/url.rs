@@ -1,6 +1,6 @@
 //! URLs in manifests: the rules for them, and what they say.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// What the API server accepts as the address of an HTTP server: scheme http or https, no credentials, no query.
 pub const HTTP_URL: &str =

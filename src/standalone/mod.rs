@@ -39,7 +39,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use tower::Service;
 
-pub use server::{IDENTITY_FILE, KUBECONFIG_FILE, Server, write_private};
+pub use server::{IDENTITY_FILE, KUBECONFIG_FILE, Server, reachable, write_private};
 pub use status::{Cause, Failure};
 pub use storage::Durability;
 

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -155,7 +155,7 @@ fn identity(file: &Path, host: IpAddr) -> Result<Identity, String> {
     if let Some(identity) = known.filter(|identity| identity.host == host) {
         return Ok(identity);
     }
-    let names = vec![host.to_string(), "localhost".into(), "127.0.0.1".into()];
+    let names = vec![host.to_string(), "localhost".into(), "127.0.0.1".into(), "::1".into()];
     let made = rcgen::generate_simple_self_signed(names).map_err(|error| format!("making a certificate: {error}"))?;
     let token: [u8; 32] = rand::random();
     let identity = Identity {
@@ -169,6 +169,7 @@ fn identity(file: &Path, host: IpAddr) -> Result<Identity, String> {
 }
 
 fn kubeconfig_for(identity: &Identity, address: SocketAddr) -> String {
+    let address = reachable(address);
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -182,6 +183,16 @@ fn kubeconfig_for(identity: &Identity, address: SocketAddr) -> String {
     });
     // kubectl reads JSON as YAML; people find YAML easier.
     serde_yaml::to_string(&config).unwrap_or_else(|_| config.to_string())
+}
+
+/// Where this machine reaches what listens at an address.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// Writes a file that only its owner may read, in one step.

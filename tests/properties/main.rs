@@ -11,6 +11,8 @@ mod http;
 mod index;
 mod labels;
 mod manifest;
+mod manifests;
+mod named_nodes;
 mod names;
 mod params;
 mod patches;

@@ -92,6 +92,17 @@ async fn the_server_that_ollama_itself_would_ask_is_a_node() {
 }
 
 #[tokio::test]
+async fn every_part_listens_where_it_is_told_to() {
+    let scratch = Scratch::new();
+    let up = Up::start(scratch.path(), &["--listen", "127.0.0.2", "--namespace", "ml"]).await;
+    for part in ["api", "gateway", "mirror", "health"] {
+        assert!(up.url(part).contains("://127.0.0.2:"), "{}", up.ready);
+    }
+    let nodes = up.kubectl(&["get", "ollamanode", "-n", "ml", "-o", "name"]).await;
+    assert_eq!(nodes, "ollamanode.drover.dev/local\n", "the namespace is made, too");
+}
+
+#[tokio::test]
 async fn other_commands_find_it() {
     let scratch = Scratch::new();
     let up = Up::start(scratch.path(), &[]).await;

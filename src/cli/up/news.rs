@@ -1,6 +1,11 @@
 //! What is told of a start: `ready.json` for programs, a few lines for people.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
 
 use kube_runtime::reflector::ObjectRef;
 use tokio::time::{Instant, timeout};
@@ -33,25 +38,32 @@ impl News {
     /// # Errors
     /// When the nodes can't be made, or `ready.json` can't be written.
     pub async fn tell(self, parts: Parts) -> Result<(), String> {
+        let applier = nodes::applier(&parts.client).await?;
+        nodes::ensure_namespace(&applier, &self.named.namespace).await?;
         // Whether a node is found by itself depends on those in the folder, which take longer.
         let is_early = self.first_pass.is_none() || !self.named.nodes.is_empty();
-        let early = if is_early { Some(nodes::apply(&parts.client, &self.named).await?) } else { None };
+        let early = if is_early { Some(nodes::apply(&applier, &parts.client, &self.named).await?) } else { None };
         parts.are_ready().await;
         let _shown = parts.ready.show(&self.dir)?;
-        println!("{}", words::where_it_is(&parts.ready, self.dir.path(), self.began.elapsed()));
+        say(&words::where_it_is(&parts.ready, self.dir.path(), self.began.elapsed()));
         if let Some(first_pass) = &self.first_pass {
             first_pass.reached().await;
         }
         let named = match early {
             Some(named) => named,
-            None => nodes::apply(&parts.client, &self.named).await?,
+            None => nodes::apply(&applier, &parts.client, &self.named).await?,
         };
         let found = looked_at(&parts.context, &self.named.namespace, &named).await;
-        print!("{}", words::nodes(&found));
-        print!("{}", words::advice_for_far_nodes(&found, &parts.ready.mirror).unwrap_or_default());
-        println!("{}", words::to_try(&parts.ready, &found));
+        say(&words::nodes(&found));
+        say(&words::advice_for_far_nodes(&found, &parts.ready.mirror).unwrap_or_default());
+        say(&words::to_try(&parts.ready, &found));
         std::future::pending().await
     }
+}
+
+/// Whoever closed stdout wants to hear no more, and the rest goes on.
+fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 /// The nodes of a namespace, those of these names among them, once each was looked at or some seconds went by.

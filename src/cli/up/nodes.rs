@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use kube::{ResourceExt, api::ListParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::warn;
 
 use crate::{
     api::OllamaNode,
     cluster::{self, Applier, Client, Identity},
-    domain::named_nodes::{Changes, Maker, NamedNodes, Server},
+    domain::named_nodes::{Changes, Maker, NamedNode, NamedNodes, Server},
 };
 
 const MANAGER: &str = "drover-up";
@@ -26,14 +26,30 @@ pub struct Named {
     pub gateway: String,
 }
 
+/// What applies the nodes.
+///
+/// # Errors
+/// What the API says.
+pub async fn applier(client: &Client) -> Result<Applier, String> {
+    Applier::new(client.clone(), MANAGER, LABEL).await.map_err(|error| error.to_string())
+}
+
+/// Makes the namespace that everything is in, if it isn't there.
+///
+/// # Errors
+/// What the API says.
+pub async fn ensure_namespace(applier: &Applier, namespace: &str) -> Result<(), String> {
+    let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
+    let known = applier.recognise(body, namespace)?;
+    applier.apply(&known, false).await.map_err(|error| format!("namespace {namespace}: {error}"))
+}
+
 /// Makes the nodes that are named now, deletes those that only an earlier start named, and gives the names of the first.
 ///
 /// # Errors
 /// What the API says.
-pub async fn apply(client: &Client, named: &Named) -> Result<Vec<String>, String> {
+pub async fn apply(applier: &Applier, client: &Client, named: &Named) -> Result<Vec<String>, String> {
     let Named { nodes, namespace, gateway } = named;
-    let applier = Applier::new(client.clone(), MANAGER, LABEL).await.map_err(|error| error.to_string())?;
-    ensure_namespace(&applier, namespace).await?;
     let own = applier.own().await.map_err(|error| error.to_string())?;
     let is_own = |name: &str| own.iter().any(|present| is_node(&present.identity, namespace, name));
     let there = there(client, namespace, is_own).await?;
@@ -42,13 +58,7 @@ pub async fn apply(client: &Client, named: &Named) -> Result<Vec<String>, String
     let usual = asked_for.unwrap_or_default().url;
     let Changes { apply, delete } = nodes.changes(&usual, is_asked_for, &there);
     for (node, maker) in &apply {
-        let body = json!({
-            "apiVersion": "drover.dev/v1alpha1",
-            "kind": "OllamaNode",
-            "metadata": { "name": node.name },
-            "spec": { "url": node.url },
-        });
-        let known = applier.recognise(body, namespace)?;
+        let known = applier.recognise(object(node), namespace)?;
         let applied = applier.apply(&known, *maker == Maker::Named).await;
         applied.map_err(|error| format!("node {}: {error}", node.name))?;
     }
@@ -60,14 +70,17 @@ pub async fn apply(client: &Client, named: &Named) -> Result<Vec<String>, String
     Ok(apply.into_iter().map(|(node, _)| node.name).collect())
 }
 
-fn is_node(identity: &Identity, namespace: &str, name: &str) -> bool {
-    identity.kind == "OllamaNode" && identity.namespace.as_deref() == Some(namespace) && identity.name == name
+fn object(node: &NamedNode) -> Value {
+    json!({
+        "apiVersion": "drover.dev/v1alpha1",
+        "kind": "OllamaNode",
+        "metadata": { "name": node.name },
+        "spec": { "url": node.url },
+    })
 }
 
-async fn ensure_namespace(applier: &Applier, namespace: &str) -> Result<(), String> {
-    let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
-    let known = applier.recognise(body, namespace)?;
-    applier.apply(&known, false).await.map_err(|error| format!("namespace {namespace}: {error}"))
+fn is_node(identity: &Identity, namespace: &str, name: &str) -> bool {
+    identity.kind == "OllamaNode" && identity.namespace.as_deref() == Some(namespace) && identity.name == name
 }
 
 async fn there(

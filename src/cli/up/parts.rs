@@ -1,10 +1,6 @@
 //! The parts of `drover up`, composed as the commands for a cluster compose them.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use tokio::net::TcpListener;
 
@@ -24,7 +20,7 @@ use crate::{
     mirror,
     routing_table::feed,
     settings::Settings,
-    standalone::{Api, Server, write_private},
+    standalone::{Api, Server, reachable, write_private},
     supervisor::Supervisor,
     telemetry::Readiness,
 };
@@ -141,12 +137,7 @@ fn mirror_key(settings: &Settings, dir: &DataDir) -> Result<PathBuf, String> {
     Ok(file)
 }
 
-/// Where this machine reaches what listens at an address.
+/// Where this machine reaches a part.
 fn url(scheme: &str, address: SocketAddr) -> String {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
+    format!("{scheme}://{}", reachable(address))
 }

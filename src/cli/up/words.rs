@@ -21,7 +21,7 @@ const PULL: &str = r#"{"apiVersion": "drover.dev/v1alpha1", "kind": "ModelPull",
 pub fn where_it_is(ready: &Ready, dir: &Path, took: Duration) -> String {
     format!(
         "Drover {version} is ready after {took} ms, with its state in {dir}\n  \
-         API      {api}\n  gateway  {gateway}\n  mirror   {mirror}\n  health   {health}\n",
+         API      {api}\n  gateway  {gateway}\n  mirror   {mirror}\n  health   {health}\n\n",
         version = env!("CARGO_PKG_VERSION"),
         took = took.as_millis(),
         dir = dir.display(),
@@ -82,7 +82,7 @@ pub fn to_try(ready: &Ready, nodes: &[Arc<OllamaNode>]) -> String {
     };
     format!(
         "\nTo try, in another terminal:\n  export KUBECONFIG={kubeconfig}\n  \
-         kubectl get drover\n  kubectl apply -f - <<<'{PULL}'\n  {ask}\n",
+         kubectl get drover\n  echo '{PULL}' | kubectl apply -f -\n  {ask}\n",
         kubeconfig = quoted(&ready.kubeconfig.display().to_string()),
     )
 }
