@@ -3,11 +3,26 @@
 //! Each setting has one name. In the file it is a key (`log-format: json`), in the environment `DROVER_LOG_FORMAT`,
 //! as a flag `--log-format`.
 
+mod table;
+
 use std::{
-    collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration,
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
 };
 
-use crate::domain::{duration::HumanDuration, model_name::ModelName, size::ByteSize, upstream::Upstreams};
+pub use table::{REPEATABLE, SETTINGS, Scope, Setting};
+
+use crate::{
+    domain::{
+        duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes, size::ByteSize, upstream::Upstreams,
+    },
+    standalone::Durability,
+};
 
 /// Where a value was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,169 +47,6 @@ impl fmt::Display for Origin {
         })
     }
 }
-
-/// A long-running command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// `drover controller`.
-    Controller,
-    /// `drover gateway`.
-    Gateway,
-    /// `drover mirror`.
-    Mirror,
-}
-
-/// Every long-running command.
-const ALL: &[Scope] = &[Scope::Controller, Scope::Gateway, Scope::Mirror];
-
-/// One setting: its name, what it is for, and what it is when nobody says.
-pub struct Setting {
-    /// Which commands it is a flag of; in the file and the environment it may stand for every command.
-    pub scope: &'static [Scope],
-    /// The name, as a flag without the dashes.
-    pub name: &'static str,
-    /// For people.
-    pub help: &'static str,
-    /// Empty: none.
-    pub default: &'static str,
-}
-
-/// Every setting there is.
-pub const SETTINGS: &[Setting] = &[
-    Setting { scope: ALL, name: "log-format", help: "`text` for people, `json` for programs", default: "text" },
-    Setting {
-        scope: ALL,
-        name: "log-level",
-        help: "`error`, `warn`, `info`, `debug`, `trace`, or a tracing filter",
-        default: "info",
-    },
-    Setting {
-        scope: ALL,
-        name: "namespace",
-        help: "The only namespace to look at; empty: all of them for the controller, `default` for the gateway",
-        default: "",
-    },
-    Setting {
-        scope: ALL,
-        name: "health-listen",
-        help: "Address of /livez, /readyz, /metrics and /health/models",
-        default: "127.0.0.1:11438",
-    },
-    Setting {
-        scope: ALL,
-        name: "drain-timeout",
-        help: "How long requests and tasks may take to finish after SIGTERM",
-        default: "30s",
-    },
-    Setting {
-        scope: &[Scope::Gateway],
-        name: "gateway-listen",
-        help: "Address that the gateway answers requests on",
-        default: "127.0.0.1:11435",
-    },
-    Setting {
-        scope: &[Scope::Gateway, Scope::Mirror],
-        name: "data-dir",
-        help: "Folder for what must outlive a restart; empty: keep nothing",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Controller],
-        name: "gateways",
-        help: "Comma-separated URLs of the gateways; each address behind a host name is one gateway",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Controller],
-        name: "probe-interval",
-        help: "How often each node is looked at",
-        default: "5s",
-    },
-    Setting { scope: &[Scope::Controller], name: "max-pulls", help: "How many nodes may pull at once", default: "128" },
-    Setting {
-        scope: &[Scope::Controller],
-        name: "mirror-url",
-        help: "Where the controller reaches the mirror; empty: nodes pull from registries directly",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Controller],
-        name: "mirror-advertise",
-        help: "Where nodes reach the mirror; empty: at mirror-url",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Controller, Scope::Mirror],
-        name: "mirror-key-file",
-        help: "File with the key by which the controller and the mirror know each other",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "mirror-listen",
-        help: "Address that nodes pull from",
-        default: "127.0.0.1:11437",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "mirror-cache-size",
-        help: "The most bytes of models that the mirror keeps, such as 500GiB; 0: as many as fit on the disk",
-        default: "0",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "mirror-bandwidth",
-        help: "Bytes per second that the mirror takes from registries, such as 50MB; 0: no limit",
-        default: "0",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "mirror-open",
-        help: "Whether anybody who reaches the mirror may pull public models by their names",
-        default: "false",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "upstream",
-        help: "Registries by the beginnings of models' names: PREFIX=URL, separated by commas; =URL is for names \
-               without a host. May be given several times",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "upstream-auth-file",
-        help: "A docker config.json with the logins at registries",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "upstream-ca-file",
-        help: "Certificates in PEM form to trust besides the system's",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "mirror-push-keys-file",
-        help: "Public keys of the Ollama servers and people who may push, one a line as in id_ed25519.pub; empty: \
-               whoever has the mirror's key, or reaches the mirror on this machine",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "mirror-offer",
-        help: "Names of models to list as available besides those that the mirror has and finds, separated by commas",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Gateway],
-        name: "queue-timeout",
-        help: "How long a request may wait for a node with room",
-        default: "60s",
-    },
-];
-
-/// Lists that may be given as several flags.
-pub const REPEATABLE: &[&str] = &["upstream"];
 
 /// The settings of a process, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -245,6 +97,22 @@ pub struct Settings {
     pub mirror_offer: Vec<ModelName>,
     /// How long a request may wait for a node.
     pub queue_timeout: Duration,
+    /// Address of every server of `drover up`.
+    pub listen: IpAddr,
+    /// Port of the embedded API.
+    pub api_port: u16,
+    /// How long a write to the embedded API lasts.
+    pub api_sync: Durability,
+    /// Port of the gateway of `drover up`.
+    pub gateway_port: u16,
+    /// Port of the mirror of `drover up`.
+    pub mirror_port: u16,
+    /// Port of the health of `drover up`.
+    pub health_port: u16,
+    /// Nodes that are named with the command.
+    pub node: NamedNodes,
+    /// Folder with manifests.
+    pub manifests: Option<PathBuf>,
 }
 
 /// How log lines look.
@@ -342,7 +210,17 @@ impl Settings {
             mirror_push_keys_file: reader.path("mirror-push-keys-file"),
             mirror_offer: reader.names("mirror-offer"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
+            listen: reader.read("listen", "write an IP address, such as 127.0.0.1 or 0.0.0.0", LOOPBACK),
+            api_port: reader.read("api-port", PORT, 0),
+            api_sync: reader.read("api-sync", "write full or normal", Durability::default()),
+            gateway_port: reader.read("gateway-port", PORT, 0),
+            mirror_port: reader.read("mirror-port", PORT, 0),
+            health_port: reader.read("health-port", PORT, 0),
+            node: reader.read("node", NODE, NamedNodes::default()),
+            manifests: reader.path("manifests"),
         };
+        // Nothing listens there yet, but what is wrong is said.
+        reader.read::<u16>("cockpit-port", PORT, 0);
         if settings.probe_interval < Duration::from_millis(100) {
             reader.fault("probe-interval", "write at least 100ms");
         }
@@ -356,7 +234,11 @@ const DURATION: &str = "write a duration such as 30s or 5m";
 const SIZE: &str = "write bytes, or a number and a unit, such as 500MB or 100GiB";
 const UPSTREAM: &str = "write PREFIX=URL pairs, separated by commas, each prefix once, the URLs with http:// or https:// \
                         and nothing but host, port and path";
-const UNSET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+const PORT: &str = "write a port from 0 to 65535";
+const NODE: &str = "write NAME=URL pairs, separated by commas, each name once, in small letters, digits, - and ., the \
+                    URLs without credentials";
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const UNSET: SocketAddr = SocketAddr::new(LOOPBACK, 0);
 
 struct Reader<'a> {
     values: &'a BTreeMap<&'static str, (String, Origin)>,

@@ -269,9 +269,15 @@ impl Failure {
         Self { details: json!({ "causes": [cause], "retryAfterSeconds": 1 }), ..Self::new(504, "Timeout", message) }
     }
 
+    /// 504: it took too long.
+    pub fn timeout() -> Self {
+        let message = "Timeout: request did not complete within the allotted timeout";
+        Self { details: json!({}), ..Self::new(504, "Timeout", message) }
+    }
+
     /// 507: the state can't be written to disk; reads go on.
     pub fn not_stored(why: &str) -> Self {
-        Self::new(507, "InsufficientStorage", format!("the change was not stored: {why}; free space on the disk"))
+        Self::new(507, "InsufficientStorage", format!("the change was not stored: {why}"))
     }
 
     /// The `Status` object.

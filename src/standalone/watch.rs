@@ -28,6 +28,10 @@ const AT_ONCE: usize = 256;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const DEFAULT_SECONDS: u64 = 30 * 60;
 
+/// Marks an answer that goes on for as long as its client likes.
+#[derive(Clone, Copy, Debug)]
+pub struct Endless;
+
 struct Watcher {
     store: Store,
     revisions: Receiver<u64>,
@@ -82,6 +86,7 @@ pub fn start(store: &Store, request: &Request) -> Result<Response<Body>, Failure
         Some((Ok::<_, Infallible>(chunk), watcher))
     });
     let mut response = Response::new(Body::from_stream(chunks));
+    response.extensions_mut().insert(Endless);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }

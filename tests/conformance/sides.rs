@@ -1,17 +1,22 @@
 //! The two APIs, asked in the same way, and what of their answers counts.
 
 use std::{
+    future::ready,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::LazyLock,
     time::Duration,
 };
 
-use drover::{api::crds, standalone};
-use futures::StreamExt;
+use drover::{
+    api::crds,
+    standalone::{self, Durability},
+};
+use futures::{Stream, StreamExt, stream};
 use regex::Regex;
 use serde_json::{Value, json};
 use tokio::{process::Command, runtime::Runtime, sync::OnceCell, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Scratch, eventually, kube_api::KubeApi, stack::program};
 
@@ -29,20 +34,34 @@ pub fn scenario<F: Future<Output = ()>>(scenario: impl FnOnce() -> F) {
 pub struct Embedded {
     pub api: standalone::Api,
     pub server: standalone::Server,
+    /// Asks the server to finish.
+    pub stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Embedded {
     pub async fn start(dir: &Path) -> Self {
         std::fs::create_dir_all(dir).expect("a folder for the state");
-        let (api, service) = standalone::Api::open(dir, &crds()).await.expect("the state can be opened");
+        let (api, service) =
+            standalone::Api::open(dir, &crds(), Durability::default()).await.expect("the state can be opened");
+        let stop = CancellationToken::new();
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let (server, answers) = standalone::Server::bind(api.clone(), any, dir).await.expect("it can listen");
+        let (server, answers) =
+            standalone::Server::bind(api.clone(), any, dir, stop.clone()).await.expect("it can listen");
         let tasks = vec![
             tokio::spawn(async move { service.await.expect("the API goes on") }),
             tokio::spawn(async move { answers.await.expect("the server goes on") }),
         ];
-        Self { api, server, tasks }
+        Self { api, server, stop, tasks }
+    }
+}
+
+impl Embedded {
+    /// Asks the server to finish, and waits until it has.
+    pub async fn finish(&mut self) {
+        self.stop.cancel();
+        let answers = self.tasks.pop().expect("the server's task");
+        tokio::time::timeout(Duration::from_secs(10), answers).await.expect("it ends in time").expect("it ends well");
     }
 }
 
@@ -50,6 +69,16 @@ impl Drop for Embedded {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// Runs `drover`; whether it succeeded, what it printed, and what it said on stderr.
+pub async fn drover(arguments: &[&str], kubeconfig: &Path) -> (bool, String, String) {
+    let mut command = Command::new(crate::support::drover::program());
+    command.args(arguments).env("KUBECONFIG", kubeconfig).env("HOME", SCRATCH.join("home")).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("drover {arguments:?} hangs")).expect("drover starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
 }
 
 /// One of the two APIs.
@@ -70,19 +99,34 @@ pub struct Answer {
     pub warnings: Vec<String>,
 }
 
+fn http_client() -> reqwest::ClientBuilder {
+    let client = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true);
+    client.user_agent("conformance/1")
+}
+
 impl Side {
     fn new(name: &'static str, kubeconfig: PathBuf) -> Self {
         let text = std::fs::read_to_string(&kubeconfig).expect("a kubeconfig");
         let config: Value = serde_yaml::from_str(&text).expect("a kubeconfig is YAML");
         let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).expect(pointer).to_owned();
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true);
-        let http = http.user_agent("conformance/1").build().expect("an HTTP client");
+        let http = http_client().build().expect("an HTTP client");
         Self { name, url: text("/clusters/0/cluster/server"), token: text("/users/0/user/token"), http, kubeconfig }
     }
 
+    /// The same, with a connection for each request that is under way.
+    pub fn with_many_connections(mut self) -> Self {
+        self.http = http_client().http1_only().build().expect("an HTTP client");
+        self
+    }
+
     pub async fn embedded(embedded: &Embedded) -> Self {
-        Self::new("embedded", embedded.server.kubeconfig.clone())
+        Self::of(&embedded.server.kubeconfig)
+    }
+
+    /// The embedded API that a kubeconfig names.
+    pub fn of(kubeconfig: &Path) -> Self {
+        Self::new("embedded", kubeconfig.to_owned())
     }
 
     /// A request with the right to everything.
@@ -94,6 +138,11 @@ impl Side {
 
     /// One request; the content type is that of the method unless the path begins with one, as `merge:/api…`.
     pub async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
+        self.try_ask(method, path, body).await.expect("an answer")
+    }
+
+    /// The same, where there may be none.
+    pub async fn try_ask(&self, method: &str, path: &str, body: &Value) -> Option<Answer> {
         let (kind, path) = form(path);
         let content_type = match kind {
             "merge" => "application/merge-patch+json",
@@ -108,26 +157,36 @@ impl Side {
             Value::String(text) => request.header("content-type", content_type).body(text.clone()),
             body => request.header("content-type", content_type).body(body.to_string()),
         };
-        let response = request.send().await.expect("an answer");
+        let response = request.send().await.ok()?;
         let code = response.status().as_u16();
         let warnings = response.headers().get_all("warning").iter();
         let warnings = warnings.map(|value| value.to_str().expect("text").to_owned()).collect();
         let text = response.text().await.expect("a whole answer");
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Answer { code, body, warnings }
+        Some(Answer { code, body, warnings })
+    }
+
+    /// The events of a watch, as long as it goes on, if at all; what is cut off in the middle counts for nothing.
+    pub async fn lines(&self, path: &str) -> impl Stream<Item = Value> + use<> {
+        let (kind, path) = form(path);
+        let request = self.request("GET", path).header("accept", accepted(kind)).timeout(Duration::from_secs(600));
+        let response = request.send().await.expect("a watch");
+        let chunks =
+            response.bytes_stream().take_while(|chunk| ready(chunk.is_ok())).map(|chunk| chunk.expect("bytes"));
+        let lines = chunks.scan(Vec::new(), |text, chunk| {
+            text.extend_from_slice(&chunk);
+            let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let whole: Vec<u8> = text.drain(..whole).collect();
+            let lines = whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            let events: Vec<Value> = lines.map(|line| serde_json::from_slice(line).expect("an event")).collect();
+            ready(Some(stream::iter(events)))
+        });
+        lines.flatten()
     }
 
     /// The events of a watch until there are `count` of them, bookmarks left out.
     pub async fn watch(&self, path: &str, count: usize) -> Vec<Value> {
-        let mut left = count;
-        let counted = |event: &Value| {
-            left -= usize::from(event["type"] != "BOOKMARK");
-            left == 0
-        };
-        let mut events = self.events(path, counted).await;
-        let events = events.as_array_mut().expect("events");
-        events.retain(|event| event["type"] != "BOOKMARK");
-        std::mem::take(events)
+        self.lines(path).await.filter(|event| ready(event["type"] != "BOOKMARK")).take(count).collect().await
     }
 
     /// The events of a watch to its end, or to the first one that is the last.

@@ -7,13 +7,15 @@ use proptest::{collection::vec, option, prelude::*, sample::Index};
 
 use crate::fuzz;
 
-const SEEDS: [&[u8]; 4] = [
+const SEEDS: [&[u8]; 6] = [
     include_bytes!("../fuzz/seeds/modelfile/all"),
     include_bytes!("../fuzz/seeds/gguf/small"),
     include_bytes!("../fuzz/seeds/manifest/own"),
     include_bytes!("../fuzz/seeds/ndjson/pull"),
+    include_bytes!("../fuzz/seeds/selector/all"),
+    include_bytes!("../fuzz/seeds/patch/steps"),
 ];
-const BODIES: [fn(&[u8]); 4] = [fuzz::modelfile, fuzz::gguf, fuzz::manifest, fuzz::ndjson];
+const BODIES: [fn(&[u8]); 6] = [fuzz::modelfile, fuzz::gguf, fuzz::manifest, fuzz::ndjson, fuzz::selector, fuzz::patch];
 
 /// A sound input with a few bytes changed, cut out or put in.
 fn spoilt(seed: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
@@ -56,9 +58,13 @@ proptest! {
     }
 
     #[test]
-    fn spoilt_inputs_are_taken_or_refused(inputs in (spoilt(SEEDS[0]), spoilt(SEEDS[1]), spoilt(SEEDS[2]), spoilt(SEEDS[3]))) {
-        let inputs = [inputs.0, inputs.1, inputs.2, inputs.3];
+    fn spoilt_inputs_are_taken_or_refused(inputs in Vec::from(SEEDS.map(spoilt))) {
         BODIES.iter().zip(&inputs).for_each(|(body, input)| body(input));
+    }
+
+    #[test]
+    fn any_text_is_a_selector_or_not(text in "[ab!=,() \\t-]{0,24}( (in|notin) )?[ab,()=! é]{0,12}") {
+        fuzz::selector(text.as_bytes());
     }
 
     #[test]

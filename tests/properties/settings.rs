@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 
 const NOTHING: Layer = Layer::new();
 /// Settings that not every text is good enough for, each with a bad value.
-const BAD: [(&str, &str); 16] = [
+const BAD: [(&str, &str); 24] = [
     ("log-format", "xml"),
     ("health-listen", "localhost"),
     ("drain-timeout", "soon"),
@@ -24,6 +24,14 @@ const BAD: [(&str, &str); 16] = [
     ("mirror-bandwidth", "1 MB/s"),
     ("mirror-open", "yes"),
     ("upstream", "team=registry.example"),
+    ("listen", "localhost"),
+    ("api-port", "65536"),
+    ("gateway-port", "-1"),
+    ("cockpit-port", "x"),
+    ("mirror-port", "127.0.0.1:1"),
+    ("health-port", ""),
+    ("node", "gpu-1"),
+    ("api-sync", "never"),
 ];
 
 fn variable(name: &str) -> String {
@@ -68,7 +76,7 @@ proptest! {
     }
 
     #[test]
-    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 16]>()) {
+    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 24]>()) {
         let mut layers = [Layer::new(), Layer::new(), Layer::new()];
         let mut expected = Vec::new();
         for ((name, value), choice) in BAD.iter().zip(chosen) {

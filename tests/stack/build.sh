@@ -5,7 +5,8 @@
 #   KUBEBUILDER_ASSETS  folder with etcd, kube-apiserver and kubectl
 #   HELM_BIN, OLLAMA_BIN  the programs themselves
 #   KUBECTL_1_32_BIN, KUBECTL_1_34_BIN  older versions of kubectl
-# Arguments name further parts: nginx, which `make bench` compares the mirror with.
+# Arguments name further parts: nginx, which `make bench` compares the mirror with. `demo` alone provides no more than
+# what `make demo` needs: kubectl, Ollama and a registry.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -38,10 +39,12 @@ want_file() { [ -e "$1" ] || command -v "$1" >/dev/null || missing+=("$2"); }
 
 want_packages() {
   want_file docker-registry docker-registry
-  want_file openssl openssl
   want_file curl curl # for the tour
-  want_file ip iproute2 # nodes on machines of their own
-  [ -x "$python/python" ] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  if [ "$further" != demo ]; then
+    want_file openssl openssl
+    want_file ip iproute2 # nodes on machines of their own
+    [ -x "$python/python" ] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  fi
   [[ " $further " != *" nginx "* ]] || want_file nginx nginx-light
   if [ -z "${OLLAMA_BIN:-}" ] && [ ! -x "$ollama" ]; then
     want_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
@@ -133,8 +136,9 @@ cargo_install_deny() {
 
 # --- all of it -----------------------------------------------------------------------------------------------------
 # Links every program into one folder, which is itself named by where its links lead.
-link_parts() { # NAME PATH...
-  local bin
+link_parts() { # ENV-FILE NAME PATH...
+  local bin env=$cache/$1
+  shift
   bin=$cache/bin/$(sha256sum <<<"$*" | cut -c1-16)
   mkdir -p "$bin"
   while [ $# -gt 0 ]; do
@@ -142,8 +146,8 @@ link_parts() { # NAME PATH...
     [ "$bin/$1" -ef "$2" ] || ln -sfn "$(realpath -s "$2")" "$bin/$1"
     shift 2
   done
-  echo "export DROVER_STACK_BIN=$bin" >"$cache/env.new"
-  mv "$cache/env.new" "$cache/env"
+  echo "export DROVER_STACK_BIN=$bin" >"$env.new"
+  mv "$env.new" "$env"
 }
 
 hash_of() { cat "$@" | sha256sum | cut -c1-16; }
@@ -160,13 +164,22 @@ ollama=$cache/ollama-$ollama_version/ollama
 cargo_deny=$cache/cargo-deny-$cargo_deny_version/bin/cargo-deny
 
 want_packages
+if [ "$further" = demo ]; then
+  want_kubectl 1.34 "$kubectl_134"
+  [ -n "${OLLAMA_BIN:-}" ] || want_ollama
+  link_parts env-demo \
+    kubectl "$kubectl_134" \
+    ollama "${OLLAMA_BIN:-$ollama}" \
+    docker-registry "$(command -v docker-registry)"
+  exit
+fi
 [ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -n "${HELM_BIN:-}" ] || want_kube
 want_kubectl 1.32 "$kubectl_132"
 want_kubectl 1.34 "$kubectl_134"
 want_python
 [ -n "${OLLAMA_BIN:-}" ] || want_ollama
 want_cargo_deny
-link_parts \
+link_parts env \
   etcd "${KUBEBUILDER_ASSETS:-$kube}/etcd" \
   kube-apiserver "${KUBEBUILDER_ASSETS:-$kube}/kube-apiserver" \
   kubectl "${KUBEBUILDER_ASSETS:-$kube}/kubectl" \

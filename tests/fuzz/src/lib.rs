@@ -10,3 +10,4 @@ pub mod domain;
 pub mod ollama;
 #[path = "../../../src/ports.rs"]
 pub mod ports;
+pub mod standalone;
