@@ -1,5 +1,7 @@
 //! Objects as manifests for another cluster: what their users said, without what a server or Drover added.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::api::GROUP;
@@ -53,6 +55,8 @@ pub fn manifest(object: &Value) -> Option<Manifest> {
         "OllamaNode" => note_address(&mut manifest, &label),
         _ => {}
     }
+    let fields = manifest.object.as_object_mut().into_iter().flatten();
+    fields.filter(|(name, _)| *name != "metadata").for_each(|(_, value)| *value = sorted(value));
     Some(manifest)
 }
 
@@ -108,9 +112,9 @@ fn plain_metadata(metadata: &Value) -> Value {
     }
     for name in ["labels", "annotations"] {
         let entries = metadata[name].as_object().into_iter().flatten().filter(|(key, _)| is_users(key));
-        let entries: Map<_, _> = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let entries: BTreeMap<_, _> = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
         if !entries.is_empty() {
-            kept.insert(name.into(), Value::Object(entries));
+            kept.insert(name.into(), json!(entries));
         }
     }
     let finalizers = metadata["finalizers"].as_array().into_iter().flatten();
@@ -119,6 +123,18 @@ fn plain_metadata(metadata: &Value) -> Value {
         kept.insert("finalizers".into(), Value::Array(finalizers));
     }
     Value::Object(kept)
+}
+
+/// The same, with the fields in one order: servers have different ones.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<_, _> = fields.iter().map(|(name, value)| (name, sorted(value))).collect();
+            json!(fields)
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
 }
 
 /// Whether a key is a user's: Drover's own are commands, finalizers and notes of who applied what.

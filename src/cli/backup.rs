@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{tools::human, up::usual_folder};
+use super::{tools::human, up::folder};
 use crate::{
     backup::{self, Blobs, Index},
     data_dir::DataDir,
@@ -21,10 +21,7 @@ pub struct AtDataDir {
 
 impl AtDataDir {
     fn find(&self) -> Result<DataDir, String> {
-        match &self.data_dir {
-            Some(path) => Ok(DataDir::new(path)),
-            None => usual_folder(),
-        }
+        folder(self.data_dir.as_deref())
     }
 }
 

@@ -138,14 +138,17 @@ async fn a_thousand_absent_models_harm_nothing_else(server: Server) {
     stream::iter(absent).for_each_concurrent(16, create).await;
     parts.namespace.apply(&pull_manifest("alpha", &parts.model("drover/alpha:1"))).await;
     parts.namespace.wait_ready("mpull", "alpha").await;
+    let mut named = 0;
     eventually("all absent ones are named", 3 * SOON, async || {
-        let pulls = parts.namespace.list("mpull").await;
-        let named = pulls.iter().filter(|pull| {
-            let ready = &pull["status"]["conditions"][0];
-            pull["status"]["phase"] == "Failed" && ready["message"].as_str().is_some_and(|m| m.contains("spec.model"))
-        });
-        let named = named.count();
-        if named == ABSENT { Ok(()) } else { Err(format!("{named} of {ABSENT}")) }
+        while named < ABSENT {
+            let status = parts.namespace.get("mpull", &format!("absent-{named}")).await["status"].take();
+            let message = status["conditions"][0]["message"].as_str().unwrap_or_default();
+            if status["phase"] != "Failed" || !message.contains("spec.model") {
+                return Err(format!("absent-{named}: {status}"));
+            }
+            named += 1;
+        }
+        Ok(())
     })
     .await;
     // They are tried again, and nobody is told what is known already.

@@ -48,11 +48,6 @@ impl Namespace {
         self.api.object(kind, &self.name, name).await
     }
 
-    /// All objects of one of Drover's kinds.
-    pub async fn list(&self, kind: &str) -> Vec<Value> {
-        self.api.objects(kind, &self.name).await
-    }
-
     /// Makes an object of one of Drover's kinds.
     pub async fn create(&self, kind: &str, object: &Value) {
         self.api.create(kind, &self.name, object).await;

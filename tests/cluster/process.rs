@@ -45,7 +45,10 @@ fn a_port_in_use_is_named() {
     let answer = drover(&["gateway", "--gateway-listen", &address, "--health-listen", "127.0.0.1:0"], &[]);
     assert_eq!(answer.status.code(), Some(1));
     let said = text(&answer.stderr);
-    assert!(said.contains("gateway-listen") && said.contains(&address) && said.contains("in use"), "{said}");
+    assert!(
+        said.contains("gateway-listen") && said.contains(&address) && said.contains("another program listens there"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -20,8 +20,7 @@ async fn printed(side: &Side, namespace: &str, line: &str) -> String {
             r"\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4}",
             r"\d{4}-\d\d-\d\d[ T][0-9:.]+( \S+ UTC|Z)",
             r#"(?m)^\s*(uid|resourceVersion|creationTimestamp|time):.*$"#,
-            r"(?m)^(level|time)=.*$",
-            r"(?m)^I\d{4} .*$",
+            r"\b\d+[dhm]?\d*s\b",
         ];
         Regex::new(&parts.join("|")).expect("a pattern")
     });
@@ -32,7 +31,13 @@ async fn printed(side: &Side, namespace: &str, line: &str) -> String {
         (success, text) = run(side, tool, namespace, line, &text).await;
     }
     let text = VARYING.replace_all(&text, "#").replace(namespace, "NS");
-    let mut lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    // Its log says how long it waited.
+    let is_log = |line: &&str| ["level=", "time=", "I1", "I0"].iter().any(|start| line.starts_with(start));
+    let mut lines: Vec<_> = text
+        .lines()
+        .filter(|line| !is_log(line))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
     if first.starts_with("status") {
         // The kinds are in no certain order.
         lines.sort();

@@ -1,11 +1,12 @@
 //! Lists and watches: which state they show, and what comes first.
 
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
 
 use crate::{
     requests::{namespace, pull, same},
-    sides::{Side, clean, difference, embedded, real, scenario},
+    sides::{Embedded, Side, clean, difference, embedded, real, scenario},
+    support::Scratch,
 };
 
 const PULLS: &str = "/apis/drover.dev/v1alpha1/namespaces/NS/modelpulls";
@@ -35,6 +36,13 @@ fn options_that_make_no_sense_are_refused_in_the_same_words() {
     });
 }
 
+/// Both APIs, and where the pulls of a new namespace are on them.
+async fn place() -> ([Side; 2], String) {
+    let sides = [real().await, embedded().await];
+    let namespace = namespace(&sides).await;
+    (sides, PULLS.replace("NS", &namespace))
+}
+
 /// Makes some objects; the revision before and after the first one.
 async fn fill(side: &Side, pulls: &str) -> [String; 2] {
     let mut revisions = Vec::new();
@@ -50,9 +58,7 @@ async fn fill(side: &Side, pulls: &str) -> [String; 2] {
 #[test]
 fn watches_begin_in_the_same_way() {
     scenario(|| async {
-        let sides = [real().await, embedded().await];
-        let namespace = namespace(&sides).await;
-        let pulls = PULLS.replace("NS", &namespace);
+        let (sides, pulls) = place().await;
         let mut seen = Vec::new();
         for side in &sides {
             let [_, second] = fill(side, &pulls).await;
@@ -93,9 +99,7 @@ fn only_the_first_mark(mut events: Value) -> Value {
 #[test]
 fn lists_show_the_revision_that_is_asked_for() {
     scenario(|| async {
-        let sides = [real().await, embedded().await];
-        let namespace = namespace(&sides).await;
-        let pulls = PULLS.replace("NS", &namespace);
+        let (sides, pulls) = place().await;
         let mut seen = Vec::new();
         for side in &sides {
             let [first, second] = fill(side, &pulls).await;
@@ -151,5 +155,44 @@ fn many_watches_share_a_connection() {
                 assert!(String::from_utf8_lossy(&event).contains("ADDED"), "{}: {event:?}", side.name);
             }
         }
+    });
+}
+
+/// What is forgotten is said with 410, so that clients begin anew.
+#[test]
+fn what_is_forgotten_is_said_so() {
+    /// More than are remembered.
+    const CHANGES: usize = 12_100;
+    const CONFIGMAPS: &str = "/api/v1/namespaces/default/configmaps";
+    scenario(|| async {
+        let scratch = Scratch::new();
+        let embedded = Embedded::start(&scratch.join("state")).await;
+        let side = Side::embedded(&embedded).await;
+        for name in ["a", "b"] {
+            side.ask("POST", CONFIGMAPS, &json!({ "metadata": { "name": name } })).await;
+        }
+        let first = side.ask("GET", &format!("{CONFIGMAPS}?limit=1"), &Value::Null).await;
+        let text = |pointer: &str| first.body.pointer(pointer).and_then(Value::as_str).expect(pointer).to_owned();
+        let (token, revision) = (text("/metadata/continue"), text("/metadata/resourceVersion"));
+        let change = async |number: usize| {
+            let request = http::Request::patch(format!("{CONFIGMAPS}/{}", ["a", "b"][number % 2]));
+            let request = request.header("content-type", "application/merge-patch+json");
+            let body = json!({ "data": { "k": number.to_string() } }).to_string();
+            let answer = embedded.api.answer(request.body(axum::body::Body::from(body)).expect("a request")).await;
+            assert_eq!(answer.status(), 200);
+        };
+        // More than two at once would change the same object again and again.
+        stream::iter(0..CHANGES).for_each_concurrent(2, change).await;
+        let expired = async |query: &str| {
+            let answer = side.ask("GET", &format!("{CONFIGMAPS}?{query}"), &Value::Null).await;
+            assert_eq!((answer.code, &answer.body["reason"]), (410, &json!("Expired")), "{query}: {}", answer.body);
+            answer.body["metadata"]["continue"].as_str().unwrap_or_default().to_owned()
+        };
+        assert_eq!(expired(&format!("resourceVersion={revision}&resourceVersionMatch=Exact")).await, "");
+        let next = expired(&format!("limit=1&continue={token}")).await;
+        let rest = side.ask("GET", &format!("{CONFIGMAPS}?limit=1&continue={next}"), &Value::Null).await;
+        assert_eq!(rest.body["items"][0]["metadata"]["name"], "b", "the rest as it is now: {}", rest.body);
+        let events = side.events(&format!("{CONFIGMAPS}?watch=true&resourceVersion={revision}"), |_| true).await;
+        assert_eq!((&events[0]["type"], &events[0]["object"]["code"]), (&json!("ERROR"), &json!(410)), "{events}");
     });
 }

@@ -229,7 +229,7 @@ async fn a_connection_that_asks_for_nothing_is_given_up_unless_it_is_being_answe
     let (mut client, server) = duplex(64);
     let mut server = Patient::new(server, PATIENCE);
     client.write_all(b"GET").await.expect("it is taken");
-    server.read(&mut [0; 3]).await.expect("it comes");
+    server.read_exact(&mut [0; 3]).await.expect("it comes");
     let active = server.activity().begin();
     let waits = tokio::time::timeout(Duration::from_secs(100), server.read(&mut [0; 3])).await;
     assert!(waits.is_err(), "a watch was given up");

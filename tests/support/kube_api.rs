@@ -153,12 +153,6 @@ impl KubeApi {
         object
     }
 
-    /// All objects of one of Drover's kinds in a namespace.
-    pub async fn objects(&self, kind: &str, namespace: &str) -> Vec<Value> {
-        let mut list = self.ask(http::Method::GET, &path(kind, namespace), Vec::new()).await;
-        serde_json::from_value(list["items"].take()).expect("a list")
-    }
-
     /// Makes an object of one of Drover's kinds, without kubectl, which sends 50 requests a second at most.
     pub async fn create(&self, kind: &str, namespace: &str, object: &Value) {
         self.ask(http::Method::POST, &path(kind, namespace), object.to_string().into_bytes()).await;

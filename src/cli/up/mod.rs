@@ -39,7 +39,11 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     process.run().await
 }
 
-fn folder(given: Option<&Path>) -> Result<DataDir, String> {
+/// The folder that is named, or the usual one.
+///
+/// # Errors
+/// When there is none: what to name.
+pub fn folder(given: Option<&Path>) -> Result<DataDir, String> {
     let Some(dir) = given else { return usual_folder() };
     // The kubeconfig's path is for people in any folder.
     std::path::absolute(dir).map(DataDir::new).map_err(|error| format!("--data-dir {}: {error}", dir.display()))

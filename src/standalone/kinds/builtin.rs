@@ -92,6 +92,7 @@ fn full(short: &Short) -> Kind {
         custom: false,
         read_only: is_crd,
         unconditional: plural != "leases",
+        made_by_update: matches!(plural, "services" | "events" | "leases"),
         // Both kinds of events are one.
         stored_as: if plural == "events" { plural.into() } else { dotted(plural, group).into() },
         columns: Vec::new(),

@@ -55,6 +55,8 @@ pub struct Kind {
     pub read_only: bool,
     /// Whether an update may leave out what it is based on.
     pub unconditional: bool,
+    /// Whether an update makes an object that isn't there.
+    pub made_by_update: bool,
     /// Where its objects are stored, as `PLURAL.GROUP`.
     pub stored_as: Arc<str>,
     /// Columns besides the name.
@@ -235,6 +237,7 @@ fn defined_version(spec: &Value, version: &Value) -> Kind {
         custom: true,
         read_only: false,
         unconditional: false,
+        made_by_update: false,
         columns: columns.collect(),
         version: version_name,
         group,

@@ -21,7 +21,8 @@ use crate::standalone::{
 
 /// Where a list goes on.
 struct Continue {
-    revision: u64,
+    /// The state that it shows; the present one if none.
+    revision: Option<u64>,
     after: String,
 }
 
@@ -33,10 +34,9 @@ impl Continue {
         let bad = |why: &str| Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|error| bad(&error.to_string()))?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
-        let (revision, after) = (value["rv"].as_u64(), value["start"].as_str());
-        match (revision, after) {
-            (Some(revision), Some(after)) => Ok(Some(Self { revision, after: after.to_owned() })),
-            _ => Err(bad("it has no position")),
+        match value["start"].as_str() {
+            Some(after) => Ok(Some(Self { revision: value["rv"].as_u64(), after: after.to_owned() })),
+            None => Err(bad("it has no position")),
         }
     }
 
@@ -82,7 +82,7 @@ impl Core {
         }
         if limit > 0 && entries.len() > limit {
             let after = entries[limit - 1].path.clone();
-            metadata["continue"] = json!(Continue { revision, after }.token());
+            metadata["continue"] = json!(Continue { revision: Some(revision), after }.token());
             if selector.is_empty() {
                 metadata["remainingItemCount"] = json!(entries.len() - limit);
             }
@@ -106,12 +106,12 @@ impl Core {
             From::Exactly(revision) => Some(revision),
             From::Now | From::NotOlderThan(_) => None,
         };
-        match start.map(|start| start.revision).or(exact) {
-            None => Ok(self.store.list(resource, &prefix)),
-            Some(revision) => self.store.list_at(resource, &prefix, revision).ok_or_else(|| {
-                Failure::expired("The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.")
-            }),
-        }
+        let wanted = start.map_or(exact, |start| start.revision);
+        let Some(revision) = wanted else { return Ok(self.store.list(resource, &prefix)) };
+        self.store.list_at(resource, &prefix, revision).ok_or_else(|| match start {
+            Some(start) => Failure::expired_page(&Continue { revision: None, after: start.after.clone() }.token()),
+            None => Failure::expired("The resourceVersion for the provided list is too old."),
+        })
     }
 
     /// A list in the form that was asked for.

@@ -116,9 +116,22 @@ impl Core {
         Ok(())
     }
 
-    /// Replaces an object.
+    /// Replaces an object; of some kinds, makes it.
     pub async fn update(&self, request: &Request) -> Result<Reply, Failure> {
         let kind = &request.kind;
+        let is_missing = || self.store.get(&kind.stored_as, &request.path()).is_none();
+        if kind.made_by_update && request.subresource.is_empty() && is_missing() {
+            let mut object = request.value()?;
+            remove(&mut object["metadata"], "resourceVersion");
+            let wanted = self.new_object(request, object)?;
+            if wanted.object["metadata"]["name"] != request.name() {
+                return Err(wrong_name(&wanted.object, request));
+            }
+            match self.create_wanted(request, wanted).await {
+                Err(failure) if failure.reason == "AlreadyExists" => {}
+                outcome => return outcome,
+            }
+        }
         let mut given = decoded(request.value()?, request)?;
         if given["metadata"]["name"] != request.name() {
             return Err(wrong_name(&given, request));

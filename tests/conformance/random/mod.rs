@@ -1,6 +1,7 @@
 //! Random requests to both: the answers must be the same, and what watchers see of them. A difference is shrunk to the
 //! fewest requests that show it.
 
+mod service;
 mod step;
 
 use proptest::{
@@ -13,15 +14,34 @@ use crate::{
     requests::namespace,
     sides::{Side, clean, difference, embedded, normal, real, scenario},
 };
-use step::{Step, step};
+use step::Step;
 
 /// How many sequences are tried, the same ones each time; `DROVER_CASES` asks for so many new ones.
 const CASES: u32 = 40;
 const SEED: u64 = 1;
 const STEPS: usize = 12;
 
+/// A kind that is asked about.
+#[derive(Clone, Copy)]
+struct Subject {
+    group: &'static str,
+    plural: &'static str,
+    /// Makes the last object, which nothing else is made like.
+    last: fn() -> Value,
+}
+
 #[test]
 fn random_requests_are_answered_the_same() {
+    let deployments = Subject { group: "apis/drover.dev/v1alpha1", plural: "modeldeployments", last: step::last };
+    try_many(deployments, step::step());
+}
+
+#[test]
+fn random_requests_about_services_are_answered_the_same() {
+    try_many(Subject { group: "api/v1", plural: "services", last: service::last }, service::step());
+}
+
+fn try_many(subject: Subject, step: impl Strategy<Value = Step>) {
     let asked = std::env::var("DROVER_CASES").ok().map(|cases| cases.parse().expect("DROVER_CASES is a number"));
     let config = ProptestConfig {
         cases: asked.unwrap_or(CASES),
@@ -30,10 +50,10 @@ fn random_requests_are_answered_the_same() {
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    let sequences = proptest::collection::vec(step(), 1..STEPS);
+    let sequences = proptest::collection::vec(step, 1..STEPS);
     let outcome = TestRunner::new(config).run(&sequences, |steps| {
         let mut difference = None;
-        scenario(|| async { difference = tried(&steps).await });
+        scenario(|| async { difference = tried(subject, &steps).await });
         prop_assert!(difference.is_none(), "{}", difference.unwrap_or_default());
         Ok(())
     });
@@ -43,10 +63,10 @@ fn random_requests_are_answered_the_same() {
 }
 
 /// Sends the requests to both; the first difference.
-async fn tried(steps: &[Step]) -> Option<String> {
+async fn tried(subject: Subject, steps: &[Step]) -> Option<String> {
     let sides = [real().await, embedded().await];
     let namespace = namespace(&sides).await;
-    let collection = format!("/apis/drover.dev/v1alpha1/namespaces/{namespace}/modeldeployments");
+    let collection = format!("/{}/namespaces/{namespace}/{}", subject.group, subject.plural);
     let [real, embedded] = sides.each_ref().map(|side| revision(side, &collection));
     let begin = [real.await, embedded.await];
     for (index, step) in steps.iter().enumerate() {
@@ -66,7 +86,7 @@ async fn tried(steps: &[Step]) -> Option<String> {
     }
     for query in ["", "&labelSelector=x%3D1", "&labelSelector=%21y", "&fieldSelector=metadata.name%21%3Da"] {
         for form in ["", "meta:"] {
-            let watched = [0, 1].map(|at| watched(&sides[at], form, &collection, &begin[at], query));
+            let watched = [0, 1].map(|at| watched(&sides[at], form, &collection, &begin[at], query, (subject.last)()));
             let [real, embedded] = watched;
             let (real, embedded) = tokio::join!(real, embedded);
             if let Some(place) = difference(&real, &embedded) {
@@ -84,13 +104,9 @@ async fn revision(side: &Side, collection: &str) -> String {
 
 /// What a watcher with these selectors sees of the changes since a revision. A last object, which it sees too, tells
 /// when that is all.
-async fn watched(side: &Side, form: &str, collection: &str, since: &str, query: &str) -> Value {
+async fn watched(side: &Side, form: &str, collection: &str, since: &str, query: &str, mut last: Value) -> Value {
     const LAST: &str = "last";
-    let spec = json!({ "model": "m", "version": "v1.0.0" });
-    let last = json!({
-        "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment",
-        "metadata": { "name": LAST, "labels": { "x": "1" } }, "spec": spec,
-    });
+    last["metadata"] = json!({ "name": LAST, "labels": { "x": "1" } });
     side.ask("POST", collection, &last).await;
     let path = format!("{form}{collection}?watch=true&resourceVersion={since}{query}");
     let mut events = side.events(&path, |event| event["object"]["metadata"]["name"] == LAST).await;

@@ -1,4 +1,4 @@
-//! Random requests about a few objects of one kind.
+//! One request about a few objects, and random ones about ModelDeployments.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -11,21 +11,22 @@ const KIND: &str = "ModelDeployment";
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Step {
-    what: What,
+    pub what: What,
     /// About which of the objects.
-    name: &'static str,
+    pub name: &'static str,
     /// Whether nothing shall be kept.
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 #[derive(Clone, Debug)]
-enum What {
+pub enum What {
     Create(Value),
     Apply { manager: &'static str, force: bool, body: Value },
     ApplyStatus { manager: &'static str, conditions: Vec<(&'static str, &'static str)> },
     Replace { body: Value, basis: Basis },
     Merge { path: &'static str, body: Value, strict: bool },
     Json(Value),
+    Strategic(Value),
     Get,
     Delete { fresh: Option<bool> },
     List(&'static str),
@@ -34,7 +35,7 @@ enum What {
 
 /// What a replacement says that it is based on.
 #[derive(Clone, Copy, Debug)]
-enum Basis {
+pub enum Basis {
     Nothing,
     Present,
     Old,
@@ -164,7 +165,13 @@ fn what() -> impl Strategy<Value = What> {
     ]
 }
 
-/// One request about one of two objects.
+/// What the last one is.
+pub fn last() -> Value {
+    let spec = json!({ "model": "m", "version": "v1.0.0" });
+    json!({ "apiVersion": API_VERSION, "kind": KIND, "metadata": {}, "spec": spec })
+}
+
+/// One request about one of two ModelDeployments.
 pub fn step() -> impl Strategy<Value = Step> {
     let name = prop_oneof![3 => Just("a"), 1 => Just("b")];
     (what(), name, proptest::bool::weighted(0.1)).prop_map(|(what, name, dry_run)| Step { what, name, dry_run })
@@ -199,6 +206,7 @@ impl Step {
                 side.ask("PATCH", &format!("merge:{one}{path}?fieldValidation={strict}&{dry_run}"), body).await
             }
             What::Json(body) => side.ask("PATCH", &format!("json:{one}?{dry_run}"), body).await,
+            What::Strategic(body) => side.ask("PATCH", &format!("strategic:{one}?{dry_run}"), body).await,
             What::Get => side.ask("GET", &one, &Value::Null).await,
             What::Delete { fresh } => {
                 let preconditions = match fresh {

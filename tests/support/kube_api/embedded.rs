@@ -39,7 +39,7 @@ pub async fn serve() {
     let port = std::env::var(PORT).ok().and_then(|port| port.parse().ok()).expect("a port");
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter("info,drover=debug").init();
     let log = File::options().create(true).append(true).open(dir.join(super::AUDIT_LOG)).expect("the log of writes");
-    let (api, service) = Api::open(&dir, &crds(), Durability::default()).await.expect("the state can be opened");
+    let (api, service) = Api::open(&dir, &crds(), Durability::Normal).await.expect("the state can be opened");
     let audited = Router::new().fallback_service(api).layer(middleware::from_fn_with_state(Arc::new(log), audit));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let (_, answers) = Server::bind(audited, address, &dir, CancellationToken::new()).await.expect("it can listen");

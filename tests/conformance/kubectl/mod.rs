@@ -1,5 +1,7 @@
 //! kubectl itself on both, in each of its versions: what it prints must be the same.
 
+mod manifests;
+
 use std::{path::Path, sync::LazyLock};
 
 use futures::future::join_all;
@@ -10,76 +12,10 @@ use crate::{
     sides::{Side, embedded, real, scenario},
     support::Scratch,
 };
+use manifests::{CHANGED, CONFIG, CONFIG_WITHOUT, EVENT, GENERATED, HELD, MORE, PULL, TWO};
 
 /// The oldest that is supported, one between, and the newest.
 const VERSIONS: [&str; 3] = ["kubectl-1.32", "kubectl-1.34", "kubectl"];
-
-const PULL: &str = "apiVersion: drover.dev/v1alpha1
-kind: ModelPull
-metadata:
-  name: llama
-  labels: {tier: gpu}
-spec:
-  model: llama3.2:3b
-";
-const CHANGED: &str = "apiVersion: drover.dev/v1alpha1
-kind: ModelPull
-metadata:
-  name: llama
-spec:
-  model: llama3.2:1b
-  timeout: 10m
-";
-/// Has more than `CHANGED`, which is then taken away again.
-const MORE: &str = "apiVersion: drover.dev/v1alpha1
-kind: ModelPull
-metadata:
-  name: llama
-  annotations: {team: a}
-spec:
-  model: llama3.2:1b
-  timeout: 10m
-  priority: 3
-  nodeSelector: {matchLabels: {tier: gpu}}
-";
-const TWO: &str = "apiVersion: v1
-kind: List
-items:
-- {apiVersion: drover.dev/v1alpha1, kind: ModelPull, metadata: {name: one, labels: {set: x}}, spec: {model: a}}
-- {apiVersion: v1, kind: ConfigMap, metadata: {name: two, labels: {set: x}}, data: {a: b}}
-";
-const GENERATED: &str = "apiVersion: drover.dev/v1alpha1
-kind: ModelPull
-metadata: {generateName: made-}
-spec: {model: m}
-";
-const CONFIG: &str = "apiVersion: v1
-kind: ConfigMap
-metadata: {name: settings}
-data: {a: '1', b: '2'}
-";
-const CONFIG_WITHOUT: &str = "apiVersion: v1
-kind: ConfigMap
-metadata: {name: settings}
-data: {b: '3'}
-";
-const EVENT: &str = "apiVersion: v1
-kind: Event
-metadata: {name: llama.1}
-involvedObject: {apiVersion: drover.dev/v1alpha1, kind: ModelPull, name: llama, namespace: NS}
-reason: Pulled
-message: All of it is there.
-type: Normal
-count: 2
-source: {component: drover}
-firstTimestamp: '2026-01-01T00:00:00Z'
-lastTimestamp: '2026-01-01T00:01:00Z'
-";
-const HELD: &str = "apiVersion: drover.dev/v1alpha1
-kind: ModelPull
-metadata: {name: held, finalizers: [drover.dev/test]}
-spec: {model: m}
-";
 
 /// What a command printed, without what differs from run to run.
 async fn printed(
@@ -106,7 +42,11 @@ async fn printed(
     let (success, text) = side.run(version, &arguments, &stdin.replace("NS", namespace), env).await;
     let text = VARYING.replace_all(&text, "#").replace(namespace, "NS");
     // Columns are as wide as the widest age.
-    let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let mut lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    if line.starts_with("describe cm") {
+        // The entries are in no certain order.
+        lines.sort();
+    }
     format!("{} {}", if success { "ok" } else { "failed" }, lines.join("\n"))
 }
 
@@ -128,6 +68,18 @@ async fn differences(sides: &[Side; 2], version: &str, commands: &[(&str, &str)]
         }
     }
     differences
+}
+
+#[test]
+fn each_version_knows_the_server() {
+    scenario(|| async {
+        let side = embedded().await;
+        for (version, client) in VERSIONS.iter().zip(["v1.32.", "v1.34.", "v1.36."]) {
+            let (success, text) = side.run(version, &["version"], "", &[]).await;
+            assert!(success && text.contains(&format!("Client Version: {client}")), "{version}: {text}");
+            assert!(text.contains("Server Version: v1.36."), "{version}: {text}");
+        }
+    });
 }
 
 #[test]
@@ -226,13 +178,13 @@ fn objects_are_labelled_watched_for_and_deleted_together() {
                 ("annotate cm two a=c --overwrite", ""),
                 ("annotate cm two a-", ""),
                 ("get cm -l set=x,more=y -o yaml", ""),
-                ("wait mpull/one --for=condition=Ready --timeout=200ms", ""),
+                ("wait mpull/one --for=condition=Ready --timeout=3s", ""),
                 ("wait mpull/one --for=jsonpath={.spec.model}=a --timeout=5s", ""),
                 ("wait mpull/one --for=create --timeout=5s", ""),
                 ("wait mpull/none --for=delete --timeout=5s", ""),
                 ("apply -f -", HELD),
                 ("delete mpull held --wait=false", ""),
-                ("wait mpull/held --for=delete --timeout=200ms", ""),
+                ("wait mpull/held --for=delete --timeout=3s", ""),
                 ("get mpull held -o jsonpath={.metadata.finalizers}", ""),
                 (r#"patch mpull held --type=json -p [{"op":"remove","path":"/metadata/finalizers"}]"#, ""),
                 ("wait mpull/held --for=delete --timeout=5s", ""),
