@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use crate::{
-    api::OllamaNode,
+    api::{LABEL_APPLIED_BY, OllamaNode},
     cluster::{self, Applier, Client, Identity},
     domain::named_nodes::{Changes, Maker, NamedNode, NamedNodes, Server},
 };
 
 const MANAGER: &str = "drover-up";
 /// On every node that was named with the command, and on none that others made.
-const LABEL: (&str, &str) = ("drover.dev/applied-by", "up");
+const LABEL: (&str, &str) = (LABEL_APPLIED_BY, "up");
 
 /// What was said about nodes at the start.
 pub struct Named {
