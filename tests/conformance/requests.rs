@@ -218,6 +218,22 @@ fn appliers_share_an_object_in_the_same_way() {
 }
 
 #[test]
+fn an_item_goes_with_the_last_who_owns_it_itself() {
+    scenario(|| async {
+        let services = "/api/v1/namespaces/NS/services";
+        let apply = format!("apply:{services}/s?fieldManager=a");
+        let with = |port: u16| json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "s" }, "spec": { "clusterIP": "None", "ports": [{ "name": format!("p{port}"), "port": port }] } });
+        let renamed = json!({ "spec": { "ports": [{ "port": 80, "name": "other" }] } });
+        same(&[
+            ("PATCH", &apply, with(80)),
+            ("PATCH", &format!("strategic:{services}/s?fieldManager=b"), renamed),
+            ("PATCH", &apply, with(443)),
+        ])
+        .await;
+    });
+}
+
+#[test]
 fn kubectl_goes_over_to_server_side_apply() {
     scenario(|| async {
         let object = |spec: Value, annotations: Value| json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": "one", "annotations": annotations }, "spec": spec });

@@ -160,7 +160,9 @@ fn remove(value: &mut Value, gone: &Set, kept: &Set, schema: Schema<'_>) {
         // What is named by the schema goes with all that is in it; an item or a key of a map only if it was meant itself.
         let is_named = step.strip_prefix("f:").is_some_and(|name| schema.declared(name).is_some());
         let goes = gone.has(&step) || (is_named && gone.touches(&step));
-        if goes && !kept.touches(&step) {
+        // Who owns only something in an item doesn't keep it.
+        let stays = kept.has(&step) || (is_named && kept.touches(&step));
+        if goes && !stays {
             take(value, &step, schema);
         } else if let Some(gone_below) = gone.below(&step) {
             let emptied = part(value, &step, schema).is_some_and(|(part, schema)| {

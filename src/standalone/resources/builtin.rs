@@ -162,7 +162,7 @@ fn fill_in_service(object: &mut Value) {
             spec[field] = json!(value);
         }
     }
-    for port in spec["ports"].as_array_mut().into_iter().flatten() {
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         if port["protocol"].is_null() {
             port["protocol"] = json!("TCP");
         }

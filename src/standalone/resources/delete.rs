@@ -42,19 +42,19 @@ pub enum Removed {
 
 impl Removal {
     fn parse(request: &Request) -> Result<Self, Failure> {
-        let options = if request.body.is_empty() { json!({}) } else { request.value()? };
-        let policy = match text(&options, "propagationPolicy") {
-            "" => request.parameter("propagationPolicy"),
-            policy => policy,
-        };
-        let orphans = options["orphanDependents"] == true || request.flag("orphanDependents");
+        // Where there is a body, it says everything.
+        let has_body = !request.body.is_empty();
+        let options = if has_body { request.value()? } else { json!({}) };
+        let policy =
+            if has_body { text(&options, "propagationPolicy") } else { request.parameter("propagationPolicy") };
+        let orphans = options["orphanDependents"] == true || !has_body && request.flag("orphanDependents");
         let finalizer = match policy {
             "Orphan" => Some("orphan"),
             "Foreground" => Some("foregroundDeletion"),
             _ if orphans => Some("orphan"),
             _ => None,
         };
-        let dry_run = options["dryRun"] == json!(["All"]) || request.dry_run()?;
+        let dry_run = if has_body { options["dryRun"] == json!(["All"]) } else { request.dry_run()? };
         let condition = |name: &str| options["preconditions"][name].as_str().map(str::to_owned);
         Ok(Self { uid: condition("uid"), revision: condition("resourceVersion"), finalizer, dry_run })
     }
