@@ -7,7 +7,9 @@ use std::{
     collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration,
 };
 
-use crate::domain::{duration::HumanDuration, model_name::ModelName, size::ByteSize, upstream::Upstreams};
+use crate::domain::{
+    duration::HumanDuration, model_name::ModelName, params::Truncation, size::ByteSize, upstream::Upstreams,
+};
 
 /// Where a value was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -191,6 +193,13 @@ pub const SETTINGS: &[Setting] = &[
         help: "How long a request may wait for a node with room",
         default: "60s",
     },
+    Setting {
+        scope: &[Scope::Gateway],
+        name: "truncation",
+        help: "What becomes of a prompt that is longer than the context window: `allow` cuts it and says so in the \
+               header x-drover-truncated, `refuse` answers 400",
+        default: "allow",
+    },
 ];
 
 /// Lists that may be given as several flags.
@@ -245,6 +254,8 @@ pub struct Settings {
     pub mirror_offer: Vec<ModelName>,
     /// How long a request may wait for a node.
     pub queue_timeout: Duration,
+    /// What becomes of a prompt that is too long.
+    pub truncation: Truncation,
 }
 
 /// How log lines look.
@@ -342,6 +353,7 @@ impl Settings {
             mirror_push_keys_file: reader.path("mirror-push-keys-file"),
             mirror_offer: reader.names("mirror-offer"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
+            truncation: reader.read("truncation", "write allow or refuse", Truncation::default()),
         };
         if settings.probe_interval < Duration::from_millis(100) {
             reader.fault("probe-interval", "write at least 100ms");

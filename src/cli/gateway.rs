@@ -45,6 +45,7 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let limits = gateway::Settings {
         namespace: namespace.clone(),
         queue_limit: settings.queue_timeout,
+        truncation: settings.truncation,
         ..gateway::Settings::default()
     };
     let address = listener.local_addr().map_err(|error| error.to_string())?;

@@ -4,6 +4,8 @@
 //! the other until one answers ([`dispatch`]) and is written in the caller's wire format on its way back ([`voice`],
 //! [`relay`]). Nothing here calls the Kubernetes API; nothing is retried after the first byte has gone out.
 
+pub mod anthropic;
+pub mod api;
 pub mod ask;
 pub mod attempt;
 pub mod balance;
@@ -12,16 +14,24 @@ pub mod dispatch;
 pub mod failure;
 pub mod faults;
 pub mod fields;
+mod fleet;
+pub mod format;
 pub mod lines;
 mod listing;
 pub mod meters;
+mod native;
 pub mod openai;
+pub mod parameters;
 pub mod plan;
 pub mod relay;
 pub mod resolve;
 mod routes;
 pub mod run;
+pub mod said;
+pub mod schema;
+mod sse;
 pub mod tally;
+pub mod task;
 pub mod voice;
 
 use std::{io, sync::Arc, time::Duration};
@@ -33,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{balance::Balance, meters::Meters, tally::Tally};
 use crate::{
+    domain::params::Truncation,
     ports::{GatewayStats, Inference},
     routing_table::{RoutingTable, SharedTable},
 };
@@ -50,6 +61,8 @@ pub struct Settings {
     pub silence_limit: Duration,
     /// The longest request body, in bytes.
     pub body_limit: usize,
+    /// What becomes of a prompt that is longer than the context window, unless the request says so itself.
+    pub truncation: Truncation,
 }
 
 impl Default for Settings {
@@ -60,6 +73,7 @@ impl Default for Settings {
             head_limit: Duration::from_secs(300),
             silence_limit: Duration::from_secs(300),
             body_limit: 100 << 20,
+            truncation: Truncation::default(),
         }
     }
 }

@@ -22,6 +22,13 @@ pub enum Found<'a> {
     Tag(&'a Target),
 }
 
+impl Found<'_> {
+    /// Whether answers are checked by the schemas of their requests, where those don't say.
+    pub fn checks_schema(&self) -> bool {
+        matches!(self, Found::Deployment(_, deployment) if deployment.schema_check)
+    }
+}
+
 /// Finds `deployment/NAME`; or a bare name, first among deployments, then among the nodes' models. As many clients add
 /// `:latest` to a bare name, a deployment is found by that, too, unless a model has the name.
 ///

@@ -4,25 +4,35 @@ use axum::{
     Json, Router,
     body::to_bytes,
     extract::{Path, Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header::CONTENT_LENGTH},
+    http::{
+        HeaderMap, HeaderValue, Method, StatusCode, Uri,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use serde_json::json;
 
 use super::{
-    Gateway,
-    ask::{Ask, Task},
+    Gateway, anthropic,
+    api::Api,
+    ask::Ask,
     dispatch::Dispatch,
-    failure::{Api, Failure},
+    failure::Failure,
     fields::Fields,
-    listing, meters, plan,
+    fleet, listing, meters,
+    openai::{chat, completions, embeddings, responses},
+    plan,
     resolve::resolve,
     run::Run,
+    task::{Task, Translated},
 };
 
 /// The version of Ollama whose API this is: clients refuse to talk to what they take for an older one.
 const OLLAMA_VERSION: &str = "0.17.4";
+
+/// Turns a request in another format into Ollama's terms.
+type Translate = fn(Fields) -> Result<Translated, String>;
 
 pub(super) fn router(gateway: Gateway) -> Router {
     let ollama = |path, task| {
@@ -30,18 +40,29 @@ pub(super) fn router(gateway: Gateway) -> Router {
             answer(&gateway, path, Api::Ollama, request, |fields| Ask::ollama(task, fields)).await
         })
     };
-    let openai = post(|State(gateway): State<Gateway>, request: Request| async move {
-        answer(&gateway, meters::Path::ChatCompletions, Api::OpenAi, request, |fields| Ask::openai(&fields)).await
-    });
+    let translated = |path, api, translate: Translate| {
+        post(move |State(gateway): State<Gateway>, request: Request| async move {
+            answer(&gateway, path, api, request, |fields| Ask::new(translate(fields)?)).await
+        })
+    };
+    let openai = |path, translate| translated(path, Api::OpenAi, translate);
     Router::new()
         .route("/", get(|| async { "Ollama is running" }))
         .route("/api/version", get(|| async { Json(json!({ "version": OLLAMA_VERSION })) }))
         .route("/api/tags", get(tags))
         .route("/api/chat", ollama(meters::Path::Chat, Task::Chat))
         .route("/api/generate", ollama(meters::Path::Generate, Task::Generate))
+        .route("/api/embed", ollama(meters::Path::Embed, Task::Embed))
+        .route("/api/embeddings", ollama(meters::Path::Embeddings, Task::Embeddings))
+        .route("/api/show", post(show))
+        .route("/api/ps", get(ps))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
-        .route("/v1/chat/completions", openai)
+        .route("/v1/chat/completions", openai(meters::Path::ChatCompletions, chat::request::translate))
+        .route("/v1/completions", openai(meters::Path::Completions, completions::translate))
+        .route("/v1/embeddings", openai(meters::Path::OpenAiEmbeddings, embeddings::translate))
+        .route("/v1/responses", openai(meters::Path::Responses, responses::request::translate))
+        .route("/v1/messages", translated(meters::Path::Messages, Api::Anthropic, anthropic::request::translate))
         .route("/drover/v1/stats", get(|State(gateway): State<Gateway>| async move { Json(gateway.stats()) }))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -74,12 +95,25 @@ async fn try_answer(
 ) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     let fields = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
-    let ask = read(fields).map_err(Failure::bad_request)?;
+    let mut ask = read(fields).map_err(Failure::bad_request)?;
     let table = gateway.table();
     let name = &gateway.settings().namespace;
     let found = resolve(table.namespace(name), &ask.model)?;
+    if wants_check(&parts.headers)?.unwrap_or(found.checks_schema()) {
+        ask.check_schema().map_err(Failure::bad_request)?;
+    }
     let legs = plan::plan(name, found, &parts.headers, gateway.tally());
     Dispatch::new(gateway, &ask, run).run(&legs).await
+}
+
+/// Whether the request says that its answer is to be checked by the schema that it brings, or not.
+fn wants_check(headers: &HeaderMap) -> Result<Option<bool>, Failure> {
+    match headers.get("x-drover-schema-check").map(HeaderValue::as_bytes) {
+        None => Ok(None),
+        Some(b"true") => Ok(Some(true)),
+        Some(b"false") => Ok(Some(false)),
+        Some(_) => Err(Failure::bad_request("x-drover-schema-check: write true or false")),
+    }
 }
 
 async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) -> Result<Fields, Failure> {
@@ -104,16 +138,42 @@ async fn tags(State(gateway): State<Gateway>) -> Response {
     Json(listing::tags(table.namespace(&gateway.settings().namespace))).into_response()
 }
 
-async fn models(State(gateway): State<Gateway>) -> Response {
-    let table = gateway.table();
-    Json(listing::models(table.namespace(&gateway.settings().namespace))).into_response()
+async fn show(State(gateway): State<Gateway>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let shown = async {
+        let fields = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
+        fleet::show(&gateway, fields).await
+    };
+    match shown.await {
+        Ok(shown) => ([(CONTENT_TYPE, "application/json; charset=utf-8")], shown).into_response(),
+        Err(failure) => failure.render(Api::Ollama),
+    }
 }
 
-async fn model(State(gateway): State<Gateway>, Path(name): Path<String>) -> Response {
+async fn ps(State(gateway): State<Gateway>) -> Response {
+    Json(fleet::ps(&gateway).await).into_response()
+}
+
+/// The API of a caller who asks for models: both have the same path.
+fn api_of(headers: &HeaderMap) -> Api {
+    if headers.contains_key("anthropic-version") { Api::Anthropic } else { Api::OpenAi }
+}
+
+async fn models(State(gateway): State<Gateway>, headers: HeaderMap) -> Response {
     let table = gateway.table();
-    match resolve(table.namespace(&gateway.settings().namespace), &name) {
-        Ok(found) => Json(listing::model(&name, listing::created(found))).into_response(),
-        Err(failure) => failure.render(Api::OpenAi),
+    let namespace = table.namespace(&gateway.settings().namespace);
+    match api_of(&headers) {
+        Api::Anthropic => Json(listing::anthropic_models(namespace)).into_response(),
+        _ => Json(listing::models(namespace)).into_response(),
+    }
+}
+
+async fn model(State(gateway): State<Gateway>, headers: HeaderMap, Path(name): Path<String>) -> Response {
+    let (table, api) = (gateway.table(), api_of(&headers));
+    match (resolve(table.namespace(&gateway.settings().namespace), &name), api) {
+        (Ok(found), Api::Anthropic) => Json(listing::anthropic_model(&name, listing::created(found))).into_response(),
+        (Ok(found), _) => Json(listing::model(&name, listing::created(found))).into_response(),
+        (Err(failure), api) => failure.render(api),
     }
 }
 

@@ -21,6 +21,10 @@ pub struct Run {
     pub attempts: u32,
     /// Why this model.
     pub reason: String,
+    /// Whether the prompt was cut, because it is longer than the context window.
+    pub truncated: bool,
+    /// Why the answer doesn't keep to the schema that it was checked by.
+    pub schema_failure: Option<String>,
 }
 
 impl Run {
@@ -61,6 +65,12 @@ impl Run {
             }
         }
         headers.insert(HeaderName::from_static("x-drover-attempts"), HeaderValue::from(self.attempts));
+        if let Some(value) = self.schema_failure.as_deref().and_then(header) {
+            headers.insert(HeaderName::from_static("x-drover-schema-failure"), value);
+        }
+        if self.truncated {
+            headers.insert(HeaderName::from_static("x-drover-truncated"), HeaderValue::from_static("true"));
+        }
     }
 }
 

@@ -143,11 +143,14 @@ impl NodeApi for Ollama {
 impl Inference for Ollama {
     fn send(&self, request: NodeRequest) -> BoxFuture<'_, Result<NodeResponse, NodeError>> {
         let NodeRequest { url, path, body, head_within } = request;
-        let request = self
-            .request(Method::POST, &url, path)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(body)
-            .send();
+        let request = match body {
+            Some(body) => {
+                let request = self.request(Method::POST, &url, path).body(body);
+                request.header(http::header::CONTENT_TYPE, "application/json")
+            }
+            None => self.request(Method::GET, &url, path),
+        };
+        let request = request.send();
         async move {
             let answer = tokio::time::timeout(head_within, request)
                 .await
