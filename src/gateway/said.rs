@@ -127,13 +127,14 @@ impl<'a> Said<'a> {
         Err(NodeError::Status { status: 500, message })
     }
 
-    /// Reads a whole answer.
+    /// Reads a whole answer. Where Ollama stopped a model that repeated itself, it doesn't say that it is done.
     ///
     /// # Errors
-    /// As for a line, or that it isn't whole.
+    /// As for a line, or that nothing is said.
     pub fn read_whole(json: &'a [u8]) -> Result<Self, NodeError> {
-        let said = Self::read(json)?;
-        if said.done { Ok(said) } else { Err(NodeError::Broken("the answer is not whole".into())) }
+        let said = Self { done: true, ..Self::read(json)? };
+        let says = said.message.is_some() || said.response.is_some();
+        if says { Ok(said) } else { Err(NodeError::Broken("the answer is not whole".into())) }
     }
 
     /// What the model says, in a chat or not.

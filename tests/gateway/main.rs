@@ -1,6 +1,8 @@
 //! The data path, through HTTP, over fake nodes.
 
 mod answers;
+mod anthropic;
+mod clients;
 mod lines;
 mod openai;
 mod parameters;
@@ -8,7 +10,9 @@ mod parameters;
 mod parts;
 mod places;
 mod real;
+mod responses;
 mod retries;
+mod schema;
 mod split;
 mod support;
 mod tables;

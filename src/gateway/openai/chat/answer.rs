@@ -137,6 +137,7 @@ fn put_more(out: &mut BytesMut, thinking: &str, calls: &[WrittenCall<'_>]) {
 
 fn put_logprobs(out: &mut BytesMut, said: &Said<'_>) {
     if let Some(logprobs) = said.logprobs {
-        put(out, &[",\"logprobs\":{\"content\":", logprobs.get(), "}"]);
+        // Between values a carriage return is nothing to JSON, and the end of a line to events.
+        put(out, &[",\"logprobs\":{\"content\":", &logprobs.get().replace('\r', " "), "}"]);
     }
 }
