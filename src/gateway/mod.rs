@@ -21,13 +21,14 @@ pub mod relay;
 pub mod resolve;
 mod routes;
 pub mod run;
+mod server;
 pub mod tally;
 pub mod voice;
 
 use std::{io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use axum::{Router, serve::ListenerExt};
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -132,13 +133,7 @@ pub fn router(gateway: Gateway) -> Router {
 /// Serves until `shutdown`; then takes no new connections, and returns when the requests under way are answered.
 ///
 /// # Errors
-/// Whatever the listener says.
+/// None at present: what is wrong with one connection concerns no other.
 pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: CancellationToken) -> io::Result<()> {
-    let listener = listener.tap_io(|connection| {
-        // Without this, small pieces of a stream wait for the caller's acknowledgement of the one before.
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
-    axum::serve(listener, router(gateway)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    server::serve(listener, router(gateway), shutdown).await
 }
