@@ -7,7 +7,7 @@ use std::{
     path::Path,
     process::Command,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use drover::routing_table::{Deployment, Holder, Namespace, Node, RoutingTable, Target as Model, save};
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     machine,
     nginx::Nginx,
-    support::{drover, free_port, http_client, process::Process},
+    support::{drover::program, free_port, http_client, process::Process},
 };
 
 /// An API by which the model is asked.
@@ -136,7 +136,7 @@ impl Target {
         );
         let kubeconfig = dir.join("kubeconfig");
         fs::write(&kubeconfig, nowhere).expect("a kubeconfig");
-        let mut command = pinned::target(drover::program().as_os_str());
+        let mut command = pinned::target(program().as_os_str());
         command.args(["gateway", "--log-level", "warn", "--gateway-listen", &format!("127.0.0.1:{port}")]);
         command.args(["--health-listen", &format!("127.0.0.1:{health}"), "--data-dir"]).arg(&data);
         command.env("KUBECONFIG", &kubeconfig);
@@ -165,9 +165,9 @@ impl Target {
         let request = api.request(self.port, stream);
         let job = Job { port: self.port, request, connections, seconds, rate, lines: stream };
         let job = serde_json::to_string(&job).expect("a job is JSON");
-        let (before, _began) = (machine::cpu_time(self.pid), Instant::now());
-        let load = Command::new(std::env::current_exe().expect("the path of this program"));
-        let output = { load }.arg(super::LOAD).arg(job).output().expect("the load runs");
+        let before = machine::cpu_time(self.pid);
+        let mut load = Command::new(std::env::current_exe().expect("the path of this program"));
+        let output = load.arg(super::LOAD).arg(job).output().expect("the load runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let figures: Figures = serde_json::from_slice(&output.stdout).expect("figures");
         assert_eq!(figures.errors, 0, "requests that were not answered, beside {}", figures.answers);

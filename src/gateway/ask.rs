@@ -19,6 +19,9 @@ use crate::{
     routing_table::{Node, Target},
 };
 
+/// So many bytes of a prompt tell conversations apart.
+const OPENING: usize = 512;
+
 /// A path of Ollama's own API that answers with a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -93,6 +96,15 @@ impl Ask {
         let translated = openai::request::translate(fields)?;
         let ask = Self::ollama(Task::Chat, translated.fields)?;
         Ok(Self { api: Api::OpenAi, include_usage: translated.include_usage, ..ask })
+    }
+
+    /// How the prompt begins, as the caller wrote it; the turns of a conversation share that.
+    pub fn opening(&self) -> Option<&[u8]> {
+        let prompt = match self.task {
+            Task::Chat => self.rest.get("messages"),
+            Task::Generate => self.rest.get("prompt"),
+        };
+        prompt.map(|prompt| &prompt[..prompt.len().min(OPENING)])
     }
 
     /// The context window for `target` on `node`; `None` leaves it to the node.

@@ -9,18 +9,22 @@ use super::{
     Gateway,
     ask::Ask,
     attempt::{Missed, attempt},
+    balance::{NoPlace, Wish},
     failure::Failure,
     faults::Faults,
     meters::Outcome,
     plan::Leg,
     run::Run,
+    serving::Serving,
 };
 use crate::routing_table::{Holder, Target};
 
 /// What a request has behind it.
 pub struct Dispatch<'a> {
     gateway: &'a Gateway,
+    serving: &'a Serving,
     ask: &'a Ask,
+    wish: Wish,
     run: &'a mut Run,
     faults: Faults,
     /// How long it may still wait for a place.
@@ -29,8 +33,8 @@ pub struct Dispatch<'a> {
 
 impl<'a> Dispatch<'a> {
     /// A request that has nothing behind it.
-    pub fn new(gateway: &'a Gateway, ask: &'a Ask, run: &'a mut Run) -> Self {
-        Self { gateway, ask, run, faults: Faults::default(), patience: gateway.settings().queue_limit }
+    pub fn new(gateway: &'a Gateway, serving: &'a Serving, ask: &'a Ask, wish: Wish, run: &'a mut Run) -> Self {
+        Self { gateway, serving, ask, wish, run, faults: Faults::default(), patience: gateway.settings().queue_limit }
     }
 
     /// The first answer, leg by leg.
@@ -51,17 +55,20 @@ impl<'a> Dispatch<'a> {
 
     /// An answer from one of the leg's nodes; `None` when all failed or stayed full.
     async fn leg(&mut self, leg: &Leg<'_>) -> Result<Option<Response>, Failure> {
+        let balance = self.gateway.balance();
+        let pool = self.serving.pool(leg.target, balance);
         loop {
-            let holders = self.holders(leg.target);
-            if holders.is_empty() {
-                return Ok(None);
-            }
+            let usable = |holder: &Holder| self.is_usable(leg.target, holder);
             let since = Instant::now();
-            let place = self.gateway.balance().place(holders, self.patience).await;
+            let place = balance.place(&pool, self.wish, usable, self.patience).await;
             self.patience = self.patience.saturating_sub(since.elapsed());
-            let Some(place) = place else {
-                self.faults.add_full();
-                return Ok(None);
+            let place = match place {
+                Ok(place) => place,
+                Err(NoPlace::Nobody) => return Ok(None),
+                Err(why) => {
+                    self.faults.add_full(why == NoPlace::Crowded);
+                    return Ok(None);
+                }
             };
             self.run.attempt(&place.holder);
             match attempt(self.gateway, self.ask, leg.target, &place.holder.node, &self.run.id).await {
@@ -89,11 +96,10 @@ impl<'a> Dispatch<'a> {
         self.gateway.meters().attempt(outcome);
     }
 
-    /// The nodes that may still be asked.
-    fn holders(&self, target: &Target) -> Vec<Holder> {
-        let usable = target.holders.iter().filter(|holder| holder.node.weight > 0);
-        let fitting = usable.filter(|holder| self.ask.context(target, &holder.node).is_ok());
-        fitting.filter(|holder| !self.faults.rule_out(&holder.node, target)).cloned().collect()
+    /// Whether a node may still be asked.
+    fn is_usable(&self, target: &Target, holder: &Holder) -> bool {
+        let node = &holder.node;
+        node.weight > 0 && self.ask.context(target, node).is_ok() && !self.faults.rule_out(node, target)
     }
 
     /// Refuses a context window that no node allows.

@@ -22,17 +22,23 @@ pub mod resolve;
 mod routes;
 pub mod run;
 mod server;
+pub mod serving;
 pub mod tally;
 pub mod voice;
+mod wish;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{balance::Balance, meters::Meters, tally::Tally};
+use self::{balance::Balance, meters::Meters, serving::Serving, tally::Tally};
 use crate::{
     ports::{GatewayStats, Inference},
     routing_table::{RoutingTable, SharedTable},
@@ -45,6 +51,8 @@ pub struct Settings {
     pub namespace: String,
     /// How long a request may wait for a place on a node, over all its attempts.
     pub queue_limit: Duration,
+    /// How many requests may wait for places on the nodes of one model.
+    pub queue_length: usize,
     /// How long a node may take until the head of its answer; without a stream that is the whole answer's time.
     pub head_limit: Duration,
     /// How long a node may be silent within an answer.
@@ -58,6 +66,7 @@ impl Default for Settings {
         Self {
             namespace: "default".into(),
             queue_limit: Duration::from_secs(60),
+            queue_length: 1000,
             head_limit: Duration::from_secs(300),
             silence_limit: Duration::from_secs(300),
             body_limit: 100 << 20,
@@ -72,7 +81,9 @@ pub struct Gateway(Arc<Inner>);
 struct Inner {
     table: SharedTable,
     /// The table that the memories below were last brought in line with.
-    seen: ArcSwap<RoutingTable>,
+    serving: ArcSwap<Serving>,
+    /// Held while they are.
+    renewal: Mutex<()>,
     inference: Arc<dyn Inference>,
     settings: Settings,
     balance: Arc<Balance>,
@@ -83,8 +94,17 @@ struct Inner {
 impl Gateway {
     /// A gateway that serves whatever `table` holds at the moment, through `inference`.
     pub fn new(table: SharedTable, inference: Arc<dyn Inference>, settings: Settings) -> Self {
-        let (seen, balance, tally) = (ArcSwap::default(), Arc::default(), Tally::default());
-        Self(Arc::new(Inner { table, seen, inference, settings, balance, tally, meters: Meters::default() }))
+        let balance = Arc::new(Balance::new(settings.queue_length));
+        Self(Arc::new(Inner {
+            table,
+            serving: ArcSwap::default(),
+            renewal: Mutex::default(),
+            inference,
+            settings,
+            balance,
+            tally: Tally::default(),
+            meters: Meters::default(),
+        }))
     }
 
     /// What it counts.
@@ -97,15 +117,27 @@ impl Gateway {
         GatewayStats { namespace: self.0.settings.namespace.clone(), deployments: self.0.tally.stats(&self.table()) }
     }
 
-    /// The table as it is now, for one request to keep to its end.
+    /// The table as it is now.
     fn table(&self) -> Arc<RoutingTable> {
-        let table = self.0.table.load_full();
-        if !Arc::ptr_eq(&self.0.seen.load(), &table) {
-            self.0.seen.store(table.clone());
-            self.0.balance.keep(&table);
-            self.0.tally.keep(&table);
+        self.serving().table().clone()
+    }
+
+    /// The table as it is now, for one request to keep to its end.
+    fn serving(&self) -> Arc<Serving> {
+        let serving = self.0.serving.load_full();
+        if Arc::ptr_eq(serving.table(), &self.0.table.load()) {
+            return serving;
         }
-        table
+        let _renewal = self.0.renewal.lock().unwrap_or_else(PoisonError::into_inner);
+        let (serving, table) = (self.0.serving.load_full(), self.0.table.load_full());
+        if Arc::ptr_eq(serving.table(), &table) {
+            return serving;
+        }
+        let serving = Arc::new(Serving::new(table));
+        self.0.balance.keep(serving.table());
+        self.0.tally.keep(serving.table());
+        self.0.serving.store(serving.clone());
+        serving
     }
 
     fn settings(&self) -> &Settings {

@@ -19,6 +19,7 @@ use super::{
     listing, meters, plan,
     resolve::resolve,
     run::Run,
+    wish::wish,
 };
 
 /// The version of Ollama whose API this is: clients refuse to talk to what they take for an older one.
@@ -75,11 +76,12 @@ async fn try_answer(
     let (parts, body) = request.into_parts();
     let fields = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
     let ask = read(fields).map_err(Failure::bad_request)?;
-    let table = gateway.table();
+    let serving = gateway.serving();
     let name = &gateway.settings().namespace;
-    let found = resolve(table.namespace(name), &ask.model)?;
-    let legs = plan::plan(name, found, &parts.headers, gateway.tally());
-    Dispatch::new(gateway, &ask, run).run(&legs).await
+    let found = resolve(serving.table().namespace(name), &ask.model)?;
+    let wish = wish(&parts.headers, found.sticky_header(), &ask);
+    let legs = plan::plan(name, found, &parts.headers, &serving, gateway.tally());
+    Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await
 }
 
 async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) -> Result<Fields, Failure> {
