@@ -1,11 +1,11 @@
 //! What is kept of a request: what was asked for, what answered it and with what, and how that went.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{params::Source, run_id::RunId};
+use super::{digest::Digest, params::Source, run_id::RunId};
 
 /// One request's record. `V` is a parameter's value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct RunRecord<V> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<Arc<str>>,
     /// The path that was called, which says in whose format.
-    pub path: Arc<str>,
+    pub path: Cow<'static, str>,
     /// The model as the caller named it.
     pub requested: Arc<str>,
     /// What was to answer, the last one if there were several; nothing when the name stands for nothing.
@@ -111,8 +111,8 @@ pub struct Effective<V> {
 pub struct SystemPrompt {
     /// Its edition.
     pub version: Arc<str>,
-    /// sha256 of its text, in hex.
-    pub sha256: Arc<str>,
+    /// sha256 of its text.
+    pub digest: Digest,
 }
 
 /// What became of a request.

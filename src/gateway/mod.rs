@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod balance;
 pub mod client;
 pub mod dispatch;
+pub mod ending;
 pub mod failure;
 pub mod faults;
 pub mod fields;
@@ -17,6 +18,7 @@ mod listing;
 pub mod meters;
 pub mod openai;
 pub mod plan;
+pub mod recorder;
 pub mod relay;
 pub mod resolve;
 mod routes;
@@ -31,7 +33,7 @@ use axum::{Router, serve::ListenerExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{balance::Balance, meters::Meters, tally::Tally};
+use self::{balance::Balance, meters::Meters, recorder::Recorder, tally::Tally};
 use crate::{
     ports::{GatewayStats, Inference},
     routing_table::{RoutingTable, SharedTable},
@@ -50,6 +52,8 @@ pub struct Settings {
     pub silence_limit: Duration,
     /// The longest request body, in bytes.
     pub body_limit: usize,
+    /// Whether other machines may ask for run records.
+    pub management_open: bool,
 }
 
 impl Default for Settings {
@@ -60,6 +64,7 @@ impl Default for Settings {
             head_limit: Duration::from_secs(300),
             silence_limit: Duration::from_secs(300),
             body_limit: 100 << 20,
+            management_open: false,
         }
     }
 }
@@ -77,13 +82,30 @@ struct Inner {
     balance: Arc<Balance>,
     tally: Tally,
     meters: Meters,
+    recorder: Arc<Recorder>,
 }
 
 impl Gateway {
     /// A gateway that serves whatever `table` holds at the moment, through `inference`.
     pub fn new(table: SharedTable, inference: Arc<dyn Inference>, settings: Settings) -> Self {
+        Self::recording(table, inference, settings, Recorder::default())
+    }
+
+    /// The same, which has `recorder` record its requests.
+    pub fn recording(
+        table: SharedTable,
+        inference: Arc<dyn Inference>,
+        settings: Settings,
+        recorder: Recorder,
+    ) -> Self {
         let (seen, balance, tally) = (ArcSwap::default(), Arc::default(), Tally::default());
-        Self(Arc::new(Inner { table, seen, inference, settings, balance, tally, meters: Meters::default() }))
+        let (meters, recorder) = (Meters::default(), Arc::new(recorder));
+        Self(Arc::new(Inner { table, seen, inference, settings, balance, tally, meters, recorder }))
+    }
+
+    /// What records its requests.
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.0.recorder
     }
 
     /// What it counts.

@@ -8,11 +8,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use bytes::Bytes;
 use serde_json::json;
 
 use super::{
     Gateway,
     ask::{Ask, Task},
+    attempt::Ready,
     dispatch::Dispatch,
     failure::{Api, Failure},
     fields::Fields,
@@ -20,6 +22,7 @@ use super::{
     resolve::resolve,
     run::Run,
 };
+use crate::domain::run_record::Outcome;
 
 /// The version of Ollama whose API this is: clients refuse to talk to what they take for an older one.
 const OLLAMA_VERSION: &str = "0.17.4";
@@ -57,13 +60,21 @@ async fn answer(
     read: impl Fn(Fields) -> Result<Ask, String> + Send,
 ) -> Response {
     let under_way = gateway.meters().begin(path);
-    let mut run = Run::start();
-    let outcome = try_answer(gateway, request, read, &mut run).await;
-    let mut response = outcome.unwrap_or_else(|failure| failure.render(api));
-    run.stamp(response.headers_mut());
-    let (status, attempts) = (response.status().as_u16(), run.attempts);
-    tracing::debug!(run = run.id, model = run.model, node = run.node, attempts, status, "request");
+    let mut run = Run::start(gateway.recorder(), path.name(), &gateway.settings().namespace);
+    let response = match try_answer(gateway, request, read, &mut run).await {
+        Ok(ready) => ready.into_response(run).await.unwrap_or_else(|failure| failure.render(api)),
+        Err(failure) => refuse(run, &failure, api).await,
+    };
     under_way.answered(response)
+}
+
+async fn refuse(mut run: Run, failure: &Failure, api: Api) -> Response {
+    let mut response = failure.render(api);
+    run.stamp(response.headers_mut());
+    let outcome = if failure.status.is_server_error() { Outcome::Failed } else { Outcome::Refused };
+    // A refusal that could not be recorded is one all the same.
+    let _ = run.finish(outcome, failure.status.as_u16(), Some(failure.message.clone())).await;
+    response
 }
 
 async fn try_answer(
@@ -71,10 +82,13 @@ async fn try_answer(
     request: Request,
     read: impl Fn(Fields) -> Result<Ask, String> + Send,
     run: &mut Run,
-) -> Result<Response, Failure> {
+) -> Result<Ready, Failure> {
     let (parts, body) = request.into_parts();
-    let fields = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
-    let ask = read(fields).map_err(Failure::bad_request)?;
+    let body = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
+    let ask = read(parse(&body)?).map_err(Failure::bad_request)?;
+    run.note(|record| ask.describe(record));
+    run.keep_request(&body);
+    gateway.recorder().check()?;
     let table = gateway.table();
     let name = &gateway.settings().namespace;
     let found = resolve(table.namespace(name), &ask.model)?;
@@ -82,7 +96,7 @@ async fn try_answer(
     Dispatch::new(gateway, &ask, run).run(&legs).await
 }
 
-async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) -> Result<Fields, Failure> {
+async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Failure> {
     let too_long = || {
         let message = format!("the request is longer than {limit} bytes");
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
@@ -91,12 +105,15 @@ async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) ->
     if length.is_some_and(|length| length > limit) {
         return Err(too_long());
     }
-    let body = to_bytes(body, limit).await.map_err(|error| match length {
+    to_bytes(body, limit).await.map_err(|error| match length {
         // A caller that gave no length can fail by it alone; with one, the body just didn't come whole.
         None => too_long(),
         Some(_) => Failure::bad_request(format!("the request could not be read: {error}")),
-    })?;
-    Fields::parse(&body).map_err(|error| Failure::bad_request(format!("the request must be a JSON object: {error}")))
+    })
+}
+
+fn parse(body: &Bytes) -> Result<Fields, Failure> {
+    Fields::parse(body).map_err(|error| Failure::bad_request(format!("the request must be a JSON object: {error}")))
 }
 
 async fn tags(State(gateway): State<Gateway>) -> Response {

@@ -11,7 +11,7 @@ mod sqlite;
 
 pub use postgres::Url;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -49,6 +49,40 @@ pub enum Sync {
     Normal,
     /// The death of the machine, or of the database server.
     Full,
+}
+
+impl FromStr for Sync {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "normal" => Ok(Self::Normal),
+            "full" => Ok(Self::Full),
+            _ => Err(()),
+        }
+    }
+}
+
+/// What becomes of requests while run records can't be stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenDown {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They are answered without a record, and counted.
+    Serve,
+}
+
+impl FromStr for WhenDown {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "refuse" => Ok(Self::Refuse),
+            "serve" => Ok(Self::Serve),
+            _ => Err(()),
+        }
+    }
 }
 
 /// How long records are kept; the first limit that is reached counts.
