@@ -15,6 +15,7 @@ pub mod faults;
 pub mod fields;
 pub mod lines;
 mod listing;
+pub mod management;
 pub mod meters;
 pub mod openai;
 pub mod plan;
@@ -26,7 +27,7 @@ pub mod run;
 pub mod tally;
 pub mod voice;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use axum::{Router, serve::ListenerExt};
@@ -162,5 +163,6 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: Cancellati
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
     });
-    axum::serve(listener, router(gateway)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let service = router(gateway).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }

@@ -18,7 +18,7 @@ use super::{
     dispatch::Dispatch,
     failure::{Api, Failure},
     fields::Fields,
-    listing, meters, plan,
+    listing, management, meters, plan,
     resolve::resolve,
     run::Run,
 };
@@ -27,24 +27,42 @@ use crate::domain::run_record::Outcome;
 /// The version of Ollama whose API this is: clients refuse to talk to what they take for an older one.
 const OLLAMA_VERSION: &str = "0.17.4";
 
+/// Reads a request in the format of its path.
+type Read = fn(Fields) -> Result<Ask, String>;
+
+/// A path that is answered by a model.
+#[derive(Clone, Copy)]
+pub(super) struct Route {
+    pub path: meters::Path,
+    pub api: Api,
+    pub read: Read,
+}
+
+const ROUTES: [Route; 3] = [
+    Route { path: meters::Path::Chat, api: Api::Ollama, read: |fields| Ask::ollama(Task::Chat, fields) },
+    Route { path: meters::Path::Generate, api: Api::Ollama, read: |fields| Ask::ollama(Task::Generate, fields) },
+    Route { path: meters::Path::ChatCompletions, api: Api::OpenAi, read: |fields| Ask::openai(&fields) },
+];
+
+/// The path of this name, if a model answers it.
+pub(super) fn route(name: &str) -> Option<Route> {
+    ROUTES.into_iter().find(|route| route.path.name() == name)
+}
+
 pub(super) fn router(gateway: Gateway) -> Router {
-    let ollama = |path, task| {
-        post(move |State(gateway): State<Gateway>, request: Request| async move {
-            answer(&gateway, path, Api::Ollama, request, |fields| Ask::ollama(task, fields)).await
-        })
-    };
-    let openai = post(|State(gateway): State<Gateway>, request: Request| async move {
-        answer(&gateway, meters::Path::ChatCompletions, Api::OpenAi, request, |fields| Ask::openai(&fields)).await
+    let answered = ROUTES.into_iter().fold(Router::new(), |router, route| {
+        let handler = move |State(gateway): State<Gateway>, request: Request| async move {
+            answer(&gateway, route, request).await
+        };
+        router.route(route.path.name(), post(handler))
     });
-    Router::new()
+    answered
+        .merge(management::router())
         .route("/", get(|| async { "Ollama is running" }))
         .route("/api/version", get(|| async { Json(json!({ "version": OLLAMA_VERSION })) }))
         .route("/api/tags", get(tags))
-        .route("/api/chat", ollama(meters::Path::Chat, Task::Chat))
-        .route("/api/generate", ollama(meters::Path::Generate, Task::Generate))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
-        .route("/v1/chat/completions", openai)
         .route("/drover/v1/stats", get(|State(gateway): State<Gateway>| async move { Json(gateway.stats()) }))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -52,20 +70,19 @@ pub(super) fn router(gateway: Gateway) -> Router {
 }
 
 /// Answers a request for a model; the headers tell about every outcome.
-async fn answer(
-    gateway: &Gateway,
-    path: meters::Path,
-    api: Api,
-    request: Request,
-    read: impl Fn(Fields) -> Result<Ask, String> + Send,
-) -> Response {
+async fn answer(gateway: &Gateway, Route { path, api, read }: Route, request: Request) -> Response {
     let under_way = gateway.meters().begin(path);
     let mut run = Run::start(gateway.recorder(), path.name(), &gateway.settings().namespace);
-    let response = match try_answer(gateway, request, read, &mut run).await {
+    let ready = try_answer(gateway, request, read, &mut run).await;
+    under_way.answered(respond(ready, run, api).await)
+}
+
+/// What the caller gets, once the record of `run` is committed or will be.
+pub(super) async fn respond(ready: Result<Ready, Failure>, run: Run, api: Api) -> Response {
+    match ready {
         Ok(ready) => ready.into_response(run).await.unwrap_or_else(|failure| failure.render(api)),
         Err(failure) => refuse(run, &failure, api).await,
-    };
-    under_way.answered(response)
+    }
 }
 
 async fn refuse(mut run: Run, failure: &Failure, api: Api) -> Response {
@@ -77,17 +94,11 @@ async fn refuse(mut run: Run, failure: &Failure, api: Api) -> Response {
     response
 }
 
-async fn try_answer(
-    gateway: &Gateway,
-    request: Request,
-    read: impl Fn(Fields) -> Result<Ask, String> + Send,
-    run: &mut Run,
-) -> Result<Ready, Failure> {
+async fn try_answer(gateway: &Gateway, request: Request, read: Read, run: &mut Run) -> Result<Ready, Failure> {
     let (parts, body) = request.into_parts();
     let body = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
     let ask = read(parse(&body)?).map_err(Failure::bad_request)?;
-    run.note(|record| ask.describe(record));
-    run.keep_request(&body);
+    run.asked(&ask, &body);
     gateway.recorder().check()?;
     let table = gateway.table();
     let name = &gateway.settings().namespace;
@@ -96,7 +107,7 @@ async fn try_answer(
     Dispatch::new(gateway, &ask, run).run(&legs).await
 }
 
-async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Failure> {
+pub(super) async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Failure> {
     let too_long = || {
         let message = format!("the request is longer than {limit} bytes");
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
@@ -112,7 +123,7 @@ async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) ->
     })
 }
 
-fn parse(body: &Bytes) -> Result<Fields, Failure> {
+pub(super) fn parse(body: &Bytes) -> Result<Fields, Failure> {
     Fields::parse(body).map_err(|error| Failure::bad_request(format!("the request must be a JSON object: {error}")))
 }
 

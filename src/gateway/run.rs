@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{ending::Ending, failure::Failure, plan::Leg, recorder::Recorder};
+use super::{ask::Ask, ending::Ending, failure::Failure, plan::Leg, recorder::Recorder};
 use crate::{
     domain::{
         run_id::RunId,
@@ -72,8 +72,9 @@ impl Run {
         }
     }
 
-    /// Keeps the request, where that is wanted.
-    pub fn keep_request(&mut self, body: &Bytes) {
+    /// Notes what is asked for, and keeps the request where that is wanted.
+    pub fn asked(&mut self, ask: &Ask, body: &Bytes) {
+        self.note(|record| ask.describe(record));
         if self.recorder.captures() {
             let request = (body.len() <= LONGEST_CAPTURE).then(|| String::from_utf8_lossy(body).into_owned());
             self.note(|record| record.capture = Some(Capture { request, answer: Some(String::new()) }));

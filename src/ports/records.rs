@@ -1,7 +1,7 @@
 //! Where run records are kept.
 
 use futures::future::BoxFuture;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::{
@@ -13,12 +13,12 @@ use crate::domain::{
 pub type RunRecord = run_record::RunRecord<Value>;
 
 /// Some records, the newest first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Page {
     /// The records.
     pub items: Vec<RunRecord>,
     /// After which one the next page begins; `None` at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<RunId>,
 }
 

@@ -253,10 +253,10 @@ async fn insert(connection: &mut PgConnection, records: &[String]) -> Result<(),
 
 async fn keep_forgetting(pool: PgPool, retention: Retention) -> Infallible {
     loop {
-        sleep(FORGET_EVERY).await;
         if let Err(error) = forget(&pool, retention).await {
-            tracing::warn!(%error, "old run records could not be forgotten");
+            tracing::debug!(%error, "old run records could not be forgotten");
         }
+        sleep(FORGET_EVERY).await;
     }
 }
 
