@@ -15,7 +15,9 @@ use crate::{
     domain::{
         keep_alive::{KeepAlive, Keeper, keeper},
         params::{self, Source},
+        run_record::Effective,
     },
+    ports::RunRecord,
     routing_table::{Node, Target},
 };
 
@@ -39,6 +41,14 @@ impl Task {
             Self::Generate => "/api/generate",
         }
     }
+}
+
+/// A body for a node.
+pub struct NodeBody {
+    /// JSON.
+    pub bytes: Bytes,
+    /// Whether the version's system prompt is in it.
+    pub has_system_prompt: bool,
 }
 
 /// A request in Ollama's own terms.
@@ -118,15 +128,10 @@ impl Ask {
     }
 
     /// The body for `node`, which knows `target` by the name `target.model`.
-    pub fn body(&self, target: &Target, node: &Node) -> Bytes {
+    pub fn body(&self, target: &Target, node: &Node) -> NodeBody {
         let mut first = vec![("model", json(&*target.model)), ("stream", json(self.stream))];
-        let layers = [(Source::Request, &self.options), (Source::Version, &target.parameters)];
-        let mut options = params::merge(&layers);
-        options.remove("num_ctx");
-        let mut options: serde_json::Map<_, _> = options.into_iter().map(|(name, (value, _))| (name, value)).collect();
-        if let Ok(Some(window)) = self.context(target, node) {
-            options.insert("num_ctx".into(), window.into());
-        }
+        let options = self.effective(target, node);
+        let options: serde_json::Map<_, _> = options.into_iter().map(|(name, value)| (name, value.value)).collect();
         if !options.is_empty() {
             first.push(("options", json(options)));
         }
@@ -134,7 +139,42 @@ impl Ask {
             first.push(("keep_alive", keep_alive));
         }
         let prompt = target.system_prompt.as_deref().and_then(|prompt| self.with_system(prompt));
-        prompt.as_ref().unwrap_or(&self.rest).write(&first)
+        NodeBody { bytes: prompt.as_ref().unwrap_or(&self.rest).write(&first), has_system_prompt: prompt.is_some() }
+    }
+
+    /// The parameters that take effect for `target` on `node`.
+    pub fn effective(&self, target: &Target, node: &Node) -> BTreeMap<String, Effective<Value>> {
+        let layers = [(Source::Request, &self.options), (Source::Version, &target.parameters)];
+        let mut options = params::merge(&layers);
+        options.remove("num_ctx");
+        if let Ok(Some(window)) = self.context(target, node) {
+            let source = if self.num_ctx == Some(window) { Source::Request } else { Source::Version };
+            options.insert("num_ctx".into(), (window.into(), source));
+        }
+        options.into_iter().map(|(name, (value, source))| (name, Effective { value, source })).collect()
+    }
+
+    /// Writes into the record what is asked for.
+    pub fn describe(&self, record: &mut RunRecord) {
+        #[derive(Deserialize)]
+        struct Tool {
+            function: Named,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
+        }
+        record.requested = self.model.as_str().into();
+        record.stream = self.stream;
+        record.has_format = self.rest.get("format").is_some_and(|format| &format[..] != b"\"\"");
+        let tools = self.rest.get("tools").and_then(|tools| serde_json::from_slice::<Vec<Tool>>(tools).ok());
+        record.tools = tools.into_iter().flatten().map(|tool| tool.function.name).collect();
+    }
+
+    /// Has exactly these parameters take effect, wherever they came from.
+    pub fn pin(&mut self, parameters: impl Iterator<Item = (String, Value)>) {
+        self.options = parameters.collect();
+        self.num_ctx = self.options.remove("num_ctx").as_ref().and_then(tokens);
     }
 
     fn keep_alive(&self, node: &Node) -> Option<Bytes> {

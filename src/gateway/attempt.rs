@@ -8,19 +8,21 @@ use axum::{
     response::Response,
 };
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, stream};
 use prometheus_client::metrics::counter as metrics;
 
 use super::{
     Gateway,
     ask::Ask,
     balance::Place,
+    ending::Ending,
     failure::Failure,
-    relay::{Relay, Upstream},
+    relay::{Opened, Relay, Upstream},
+    run::Run,
     tally::Counter,
     voice::Voice,
 };
 use crate::{
+    domain::run_record::Outcome,
     ports::{NodeError, NodeRequest, NodeResponse},
     routing_table::{Node, Target},
 };
@@ -30,11 +32,29 @@ const LONGEST_ANSWER: usize = 256 << 20;
 /// The longest error that is read, in bytes.
 const LONGEST_ERROR: usize = 64 << 10;
 
-/// A node's answer: all of it, or its first piece and a relay for the rest.
+/// A node's answer.
 pub struct Answer {
     content_type: &'static str,
-    first: Bytes,
-    relay: Option<Relay>,
+    content: Content,
+}
+
+enum Content {
+    /// All of it, and what the node says it cost.
+    Whole(Bytes, Ending),
+    /// Its beginning.
+    Stream(Opened),
+}
+
+/// An answer that can be sent, and what it holds until it is.
+pub struct Ready {
+    /// The answer.
+    pub answer: Answer,
+    /// The place on the node.
+    pub place: Place,
+    /// Where it counts.
+    pub counter: Option<Arc<Counter>>,
+    /// Where answers that a node broke off count.
+    pub broken: metrics::Counter,
 }
 
 /// Why an attempt gave no answer.
@@ -51,48 +71,67 @@ impl From<NodeError> for Missed {
     }
 }
 
-/// Asks `node` for `target`, in the run with this id, up to the point from which the answer can be sent.
+/// Asks `node` for `target` in this run, up to the point from which the answer can be sent.
 ///
 /// # Errors
 /// Whose fault it is that there is no answer. Nothing has been sent to the caller then.
-pub async fn attempt(gateway: &Gateway, ask: &Ask, target: &Target, node: &Node, run: &str) -> Result<Answer, Missed> {
+pub async fn attempt(
+    gateway: &Gateway,
+    ask: &Ask,
+    target: &Target,
+    node: &Node,
+    run: &mut Run,
+) -> Result<Answer, Missed> {
     let settings = gateway.settings();
+    let body = ask.body(target, node);
+    run.note(|record| {
+        record.parameters = ask.effective(target, node);
+        record.system_prompt = body.has_system_prompt.then(|| target.prompt_edition.clone()).flatten();
+    });
     let request = NodeRequest {
         url: node.url.clone(),
         path: ask.task.path(),
-        body: ask.body(target, node),
+        body: body.bytes,
         head_within: settings.head_limit,
     };
     let NodeResponse { status, body } = gateway.inference().send(request).await?;
     let mut upstream = Upstream { body, silence: settings.silence_limit };
-    let voice = Voice::new(ask, target, run);
+    let voice = Voice::new(ask, target, &run.id.to_string());
     if !(200..300).contains(&status) {
         return Err(refusal(status, &mut upstream, &voice).await);
     }
     let content_type = voice.content_type(ask.stream);
     if ask.stream {
-        let (first, relay) = Relay::open(upstream, voice).await?;
-        return Ok(Answer { content_type, first, relay: Some(relay) });
+        return Ok(Answer { content_type, content: Content::Stream(Opened::open(upstream, voice).await?) });
     }
     let whole = read(&mut upstream, LONGEST_ANSWER).await?;
-    Ok(Answer { content_type, first: voice.whole(&whole)?, relay: None })
+    Ok(Answer { content_type, content: Content::Whole(voice.whole(&whole)?, Ending::of_whole(&whole)) })
 }
 
-impl Answer {
-    /// The response to the caller. It holds `place` until the node has said all, and then counts for `counter`, and
-    /// for `broken` when the node broke it off.
-    pub fn into_response(self, place: Place, counter: Option<Arc<Counter>>, broken: metrics::Counter) -> Response {
-        let body = match self.relay {
-            Some(relay) => Body::from_stream(stream::iter([Ok(self.first)]).chain(relay.rest(place, counter, broken))),
-            None => {
+impl Ready {
+    /// The response to the caller. It holds its place until the node has said all, and ends when the record of `run` is
+    /// committed.
+    ///
+    /// # Errors
+    /// When the record could not be stored, and that matters.
+    pub async fn into_response(self, mut run: Run) -> Result<Response, Failure> {
+        let Self { answer, place, counter, broken } = self;
+        let mut response = Response::new(Body::empty());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+        run.stamp(response.headers_mut());
+        *response.body_mut() = match answer.content {
+            Content::Stream(opened) => Body::from_stream(Relay::new(opened, place, counter, broken, run).pieces()),
+            Content::Whole(whole, ending) => {
                 place.note(None);
+                drop(place);
                 counter.iter().for_each(|counter| counter.succeeded());
-                Body::from(self.first)
+                run.ended(ending);
+                run.keep_answer(&whole);
+                run.finish(Outcome::Answered, StatusCode::OK.as_u16(), None).await?;
+                Body::from(whole)
             }
         };
-        let mut response = Response::new(body);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        response
+        Ok(response)
     }
 }
 

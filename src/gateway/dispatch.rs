@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use axum::response::Response;
 use tokio::time::Instant;
 
 use super::{
     Gateway,
     ask::Ask,
-    attempt::{Missed, attempt},
+    attempt::{Missed, Ready, attempt},
     balance::{NoPlace, Wish},
     failure::Failure,
     faults::Faults,
@@ -17,7 +16,10 @@ use super::{
     run::Run,
     serving::Serving,
 };
-use crate::routing_table::{Holder, Target};
+use crate::{
+    domain::run_record,
+    routing_table::{Holder, Target},
+};
 
 /// What a request has behind it.
 pub struct Dispatch<'a> {
@@ -41,27 +43,30 @@ impl<'a> Dispatch<'a> {
     ///
     /// # Errors
     /// The caller's mistake, or why no node could answer.
-    pub async fn run(mut self, legs: &[Leg<'_>]) -> Result<Response, Failure> {
+    pub async fn run(mut self, legs: &[Leg<'_>]) -> Result<Ready, Failure> {
         self.check_context(legs)?;
         for leg in legs {
-            self.run.aim(leg.target, &leg.reason);
-            if let Some(response) = self.leg(leg).await? {
-                return Ok(response);
+            self.run.aim(leg);
+            if let Some(ready) = self.leg(leg).await? {
+                return Ok(ready);
             }
         }
         let waited = self.gateway.settings().queue_limit;
-        Err(self.faults.failure(&self.run.reason, self.too_narrow(legs), waited))
+        let reason = legs.last().map_or("", |leg| &leg.reason);
+        Err(self.faults.failure(reason, self.too_narrow(legs), waited))
     }
 
     /// An answer from one of the leg's nodes; `None` when all failed or stayed full.
-    async fn leg(&mut self, leg: &Leg<'_>) -> Result<Option<Response>, Failure> {
+    async fn leg(&mut self, leg: &Leg<'_>) -> Result<Option<Ready>, Failure> {
         let balance = self.gateway.balance();
         let pool = self.serving.pool(leg.target, balance);
         loop {
             let usable = |holder: &Holder| self.is_usable(leg.target, holder);
             let since = Instant::now();
             let place = balance.place(&pool, self.wish, usable, self.patience).await;
-            self.patience = self.patience.saturating_sub(since.elapsed());
+            let waited = since.elapsed();
+            self.run.waited(waited);
+            self.patience = self.patience.saturating_sub(waited);
             let place = match place {
                 Ok(place) => place,
                 Err(NoPlace::Nobody) => return Ok(None),
@@ -71,19 +76,22 @@ impl<'a> Dispatch<'a> {
                 }
             };
             self.run.attempt(&place.holder);
-            match attempt(self.gateway, self.ask, leg.target, &place.holder.node, &self.run.id).await {
+            match attempt(self.gateway, self.ask, leg.target, &place.holder.node, self.run).await {
                 Ok(answer) => {
                     self.count(Outcome::Answered);
-                    let broken = self.gateway.meters().broken();
-                    return Ok(Some(answer.into_response(place, leg.counter.clone(), broken)));
+                    self.run.answers();
+                    let (counter, broken) = (leg.counter.clone(), self.gateway.meters().broken());
+                    return Ok(Some(Ready { answer, place, counter, broken }));
                 }
                 Err(Missed::ByCaller(failure)) => {
                     self.count(Outcome::Refused);
+                    self.run.attempted(run_record::Outcome::Refused, Some(failure.message.clone()));
                     place.note(None);
                     return Err(failure);
                 }
                 Err(Missed::ByNode(error)) => {
                     self.count(Outcome::Failed);
+                    self.run.attempted(run_record::Outcome::Failed, Some(error.to_string()));
                     leg.counter.iter().for_each(|counter| counter.failed());
                     place.note(Some(&error));
                     self.faults.add(&place.holder.node, leg.target, error);

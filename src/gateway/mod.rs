@@ -9,14 +9,17 @@ pub mod attempt;
 pub mod balance;
 pub mod client;
 pub mod dispatch;
+pub mod ending;
 pub mod failure;
 pub mod faults;
 pub mod fields;
 pub mod lines;
 mod listing;
+pub mod management;
 pub mod meters;
 pub mod openai;
 pub mod plan;
+pub mod recorder;
 pub mod relay;
 pub mod resolve;
 mod routes;
@@ -38,7 +41,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{balance::Balance, meters::Meters, serving::Serving, tally::Tally};
+use self::{balance::Balance, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
 use crate::{
     ports::{GatewayStats, Inference},
     routing_table::{RoutingTable, SharedTable},
@@ -59,6 +62,8 @@ pub struct Settings {
     pub silence_limit: Duration,
     /// The longest request body, in bytes.
     pub body_limit: usize,
+    /// Whether other machines may ask for run records.
+    pub management_open: bool,
 }
 
 impl Default for Settings {
@@ -70,6 +75,7 @@ impl Default for Settings {
             head_limit: Duration::from_secs(300),
             silence_limit: Duration::from_secs(300),
             body_limit: 100 << 20,
+            management_open: false,
         }
     }
 }
@@ -89,11 +95,22 @@ struct Inner {
     balance: Arc<Balance>,
     tally: Tally,
     meters: Meters,
+    recorder: Arc<Recorder>,
 }
 
 impl Gateway {
     /// A gateway that serves whatever `table` holds at the moment, through `inference`.
     pub fn new(table: SharedTable, inference: Arc<dyn Inference>, settings: Settings) -> Self {
+        Self::recording(table, inference, settings, Recorder::default())
+    }
+
+    /// The same, which has `recorder` record its requests.
+    pub fn recording(
+        table: SharedTable,
+        inference: Arc<dyn Inference>,
+        settings: Settings,
+        recorder: Recorder,
+    ) -> Self {
         let balance = Arc::new(Balance::new(settings.queue_length));
         Self(Arc::new(Inner {
             table,
@@ -104,7 +121,13 @@ impl Gateway {
             balance,
             tally: Tally::default(),
             meters: Meters::default(),
+            recorder: Arc::new(recorder),
         }))
+    }
+
+    /// What records its requests.
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.0.recorder
     }
 
     /// What it counts.

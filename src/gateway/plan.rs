@@ -21,6 +21,8 @@ pub struct Leg<'a> {
     pub target: &'a Target,
     /// Why, in one line.
     pub reason: String,
+    /// The deployment that it was chosen by, if it was.
+    pub deployment: Option<&'a str>,
     /// Where its attempts count; plain tags have no version to count for.
     pub counter: Option<Arc<Counter>>,
 }
@@ -35,7 +37,8 @@ pub fn plan<'a>(
 ) -> Vec<Leg<'a>> {
     match found {
         Found::Tag(target) => {
-            vec![Leg { target, reason: format!("model {}: asked for by name", target.tag), counter: None }]
+            let reason = format!("model {}: asked for by name", target.tag);
+            vec![Leg { target, reason, deployment: None, counter: None }]
         }
         Found::Deployment(name, deployment) => {
             let split = Split { namespace, name, deployment, serving, tally };
@@ -92,9 +95,8 @@ impl<'a> Split<'a, '_> {
         Leg {
             target,
             reason: format!("deployment {}: {side} {version}{why}", self.name),
-            counter: Some(
-                self.serving.counter(target, || self.tally.counter(self.namespace, self.name, version)),
-            ),
+            deployment: Some(self.name),
+            counter: Some(self.serving.counter(target, || self.tally.counter(self.namespace, self.name, version))),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The gateway's port: HTTP/1.1 connections, and what a caller may do to one.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
-use axum::Router;
+use axum::{Router, extract::ConnectInfo};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -16,6 +16,8 @@ use crate::supervisor::Tasks;
 
 /// How long the head of a request may take, and how long a kept-alive connection may wait for the next one.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
+/// What the gateway's own paths begin with.
+const OWN: &str = "/drover/";
 /// When no more connections can be had (of open files, mostly), how long until the next look.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -33,8 +35,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             () = shutdown.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                connections.start(connection(stream, http.clone(), router.clone(), shutdown.clone()));
+            Ok((stream, peer)) => {
+                connections.start(connection((stream, peer), http.clone(), router.clone(), shutdown.clone()));
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -48,12 +50,23 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     Ok(())
 }
 
-async fn connection(stream: TcpStream, http: http1::Builder, router: Router, shutdown: CancellationToken) {
+async fn connection(
+    (stream, peer): (TcpStream, SocketAddr),
+    http: http1::Builder,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     // Without this, small pieces of a stream wait for the caller's acknowledgement of the one before.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
-    let answer = service_fn(move |request: http::Request<Incoming>| router.clone().call(request));
+    let answer = service_fn(move |mut request: http::Request<Incoming>| {
+        // Only the gateway's own paths ask who is there, and it isn't free to tell.
+        if request.uri().path().starts_with(OWN) {
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
+        router.clone().call(request)
+    });
     let connection = http.serve_connection(TokioIo::new(stream), answer);
     pin!(connection);
     let ended = tokio::select! {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     ask::Ask,
-    failure::Api,
+    failure::{Api, Failure},
     lines::Renamer,
     openai::answer::{Chunks, Head, completion},
 };
@@ -104,7 +104,12 @@ impl Voice {
             NodeError::Status { message, .. } => format!("node {node}: {message}"),
             other => format!("node {node} broke off in the middle of the answer: {other}; send the request again"),
         };
-        let json = |api: Api| api.error(StatusCode::BAD_GATEWAY, &message, "upstream_failed");
+        self.fail(&Failure::new(StatusCode::BAD_GATEWAY, "upstream_failed", message), out);
+    }
+
+    /// Ends an answer with a failure inside the stream.
+    pub fn fail(&self, failure: &Failure, out: &mut BytesMut) {
+        let json = |api: Api| api.error(failure.status, &failure.message, failure.code);
         match self.form {
             Form::Ollama { .. } => out.put(format!("{}\n", json(Api::Ollama)).as_bytes()),
             Form::OpenAi(_) => out.put(format!("data: {}\n\n", json(Api::OpenAi)).as_bytes()),

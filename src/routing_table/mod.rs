@@ -16,6 +16,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::run_record::SystemPrompt;
+
 /// The table as the gateway holds it: loaded by each request, replaced as a whole by the feed.
 pub type SharedTable = Arc<ArcSwap<RoutingTable>>;
 
@@ -99,6 +101,9 @@ pub struct Target {
     pub parameters: BTreeMap<String, Value>,
     /// The version's system prompt.
     pub system_prompt: Option<String>,
+    /// Which one that is.
+    #[serde(default)]
+    pub prompt_edition: Option<SystemPrompt>,
     /// Ready nodes that hold it.
     pub holders: Vec<Holder>,
 }

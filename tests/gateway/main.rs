@@ -8,6 +8,7 @@ mod parameters;
 mod parts;
 mod places;
 mod real;
+mod records;
 mod retries;
 mod split;
 mod support;
