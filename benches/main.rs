@@ -8,16 +8,21 @@ mod support;
 mod world;
 
 mod fleet;
+mod gateway;
 mod health;
 mod load;
 mod machine;
 mod mirror;
+mod nginx;
 mod scale;
 mod table;
 
 use table::Table;
 
 fn main() {
+    if gateway::is_helper() {
+        return;
+    }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -30,6 +35,9 @@ fn main() {
     }
     if wants("health") {
         runtime.block_on(health::run(&mut table));
+    }
+    if wants("gateway") {
+        runtime.block_on(gateway::run(&mut table));
     }
     print!("{table}");
 }

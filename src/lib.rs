@@ -12,6 +12,7 @@ pub mod health;
 pub mod mirror;
 pub mod ollama;
 pub mod ports;
+pub mod records;
 pub mod routing_table;
 pub mod settings;
 pub mod standalone;

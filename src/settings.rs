@@ -3,12 +3,17 @@
 //! Each setting has one name. In the file it is a key (`log-format: json`), in the environment `DROVER_LOG_FORMAT`,
 //! as a flag `--log-format`.
 
+mod table;
+
 use std::{
     collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration,
 };
 
-use crate::domain::{
-    duration::HumanDuration, model_name::ModelName, params::Truncation, size::ByteSize, upstream::Upstreams,
+pub use table::{REPEATABLE, SETTINGS, Scope, Setting};
+
+use crate::{
+    domain::{duration::HumanDuration, model_name::ModelName, params::Truncation, size::ByteSize, upstream::Upstreams},
+    records,
 };
 
 /// Where a value was given.
@@ -34,176 +39,6 @@ impl fmt::Display for Origin {
         })
     }
 }
-
-/// A long-running command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// `drover controller`.
-    Controller,
-    /// `drover gateway`.
-    Gateway,
-    /// `drover mirror`.
-    Mirror,
-}
-
-/// Every long-running command.
-const ALL: &[Scope] = &[Scope::Controller, Scope::Gateway, Scope::Mirror];
-
-/// One setting: its name, what it is for, and what it is when nobody says.
-pub struct Setting {
-    /// Which commands it is a flag of; in the file and the environment it may stand for every command.
-    pub scope: &'static [Scope],
-    /// The name, as a flag without the dashes.
-    pub name: &'static str,
-    /// For people.
-    pub help: &'static str,
-    /// Empty: none.
-    pub default: &'static str,
-}
-
-/// Every setting there is.
-pub const SETTINGS: &[Setting] = &[
-    Setting { scope: ALL, name: "log-format", help: "`text` for people, `json` for programs", default: "text" },
-    Setting {
-        scope: ALL,
-        name: "log-level",
-        help: "`error`, `warn`, `info`, `debug`, `trace`, or a tracing filter",
-        default: "info",
-    },
-    Setting {
-        scope: ALL,
-        name: "namespace",
-        help: "The only namespace to look at; empty: all of them for the controller, `default` for the gateway",
-        default: "",
-    },
-    Setting {
-        scope: ALL,
-        name: "health-listen",
-        help: "Address of /livez, /readyz, /metrics and /health/models",
-        default: "127.0.0.1:11438",
-    },
-    Setting {
-        scope: ALL,
-        name: "drain-timeout",
-        help: "How long requests and tasks may take to finish after SIGTERM",
-        default: "30s",
-    },
-    Setting {
-        scope: &[Scope::Gateway],
-        name: "gateway-listen",
-        help: "Address that the gateway answers requests on",
-        default: "127.0.0.1:11435",
-    },
-    Setting {
-        scope: &[Scope::Gateway, Scope::Mirror],
-        name: "data-dir",
-        help: "Folder for what must outlive a restart; empty: keep nothing",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Controller],
-        name: "gateways",
-        help: "Comma-separated URLs of the gateways; each address behind a host name is one gateway",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Controller],
-        name: "probe-interval",
-        help: "How often each node is looked at",
-        default: "5s",
-    },
-    Setting { scope: &[Scope::Controller], name: "max-pulls", help: "How many nodes may pull at once", default: "128" },
-    Setting {
-        scope: &[Scope::Controller],
-        name: "mirror-url",
-        help: "Where the controller reaches the mirror; empty: nodes pull from registries directly",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Controller],
-        name: "mirror-advertise",
-        help: "Where nodes reach the mirror; empty: at mirror-url",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Controller, Scope::Mirror],
-        name: "mirror-key-file",
-        help: "File with the key by which the controller and the mirror know each other",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "mirror-listen",
-        help: "Address that nodes pull from",
-        default: "127.0.0.1:11437",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "mirror-cache-size",
-        help: "The most bytes of models that the mirror keeps, such as 500GiB; 0: as many as fit on the disk",
-        default: "0",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "mirror-bandwidth",
-        help: "Bytes per second that the mirror takes from registries, such as 50MB; 0: no limit",
-        default: "0",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "mirror-open",
-        help: "Whether anybody who reaches the mirror may pull public models by their names",
-        default: "false",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "upstream",
-        help: "Registries by the beginnings of models' names: PREFIX=URL, separated by commas; =URL is for names \
-               without a host. May be given several times",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "upstream-auth-file",
-        help: "A docker config.json with the logins at registries",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "upstream-ca-file",
-        help: "Certificates in PEM form to trust besides the system's",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "mirror-push-keys-file",
-        help: "Public keys of the Ollama servers and people who may push, one a line as in id_ed25519.pub; empty: \
-               whoever has the mirror's key, or reaches the mirror on this machine",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Mirror],
-        name: "mirror-offer",
-        help: "Names of models to list as available besides those that the mirror has and finds, separated by commas",
-        default: "",
-    },
-    Setting {
-        scope: &[Scope::Gateway],
-        name: "queue-timeout",
-        help: "How long a request may wait for a node with room",
-        default: "60s",
-    },
-    Setting {
-        scope: &[Scope::Gateway],
-        name: "truncation",
-        help: "What becomes of a prompt that is longer than the context window: `allow` cuts it and says so in the \
-               header x-drover-truncated, `refuse` answers 400",
-        default: "allow",
-    },
-];
-
-/// Lists that may be given as several flags.
-pub const REPEATABLE: &[&str] = &["upstream"];
 
 /// The settings of a process, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -256,6 +91,18 @@ pub struct Settings {
     pub queue_timeout: Duration,
     /// What becomes of a prompt that is too long.
     pub truncation: Truncation,
+    /// The database of run records; none: a file in `data_dir`.
+    pub records: Option<records::Url>,
+    /// What committed run records survive.
+    pub records_sync: records::Sync,
+    /// How long run records are kept.
+    pub records_retention: records::Retention,
+    /// What becomes of requests that can't be recorded.
+    pub records_when_down: records::WhenDown,
+    /// Whether prompts and answers are kept.
+    pub records_capture: bool,
+    /// Whether others than this machine may ask for run records.
+    pub management_open: bool,
 }
 
 /// How log lines look.
@@ -346,7 +193,7 @@ impl Settings {
             mirror_listen: reader.read("mirror-listen", ADDRESS, UNSET),
             mirror_cache_size: reader.read("mirror-cache-size", SIZE, ByteSize::default()),
             mirror_bandwidth: reader.read("mirror-bandwidth", SIZE, ByteSize::default()),
-            mirror_open: reader.read("mirror-open", "write true or false", false),
+            mirror_open: reader.read("mirror-open", FLAG, false),
             upstream: reader.read("upstream", UPSTREAM, Upstreams::default()),
             upstream_auth_file: reader.path("upstream-auth-file"),
             upstream_ca_file: reader.path("upstream-ca-file"),
@@ -354,6 +201,15 @@ impl Settings {
             mirror_offer: reader.names("mirror-offer"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
             truncation: reader.read("truncation", "write allow or refuse", Truncation::default()),
+            records: reader.secret("records", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
+            records_sync: reader.read("records-sync", "write normal or full", records::Sync::default()),
+            records_retention: records::Retention {
+                age: reader.read("records-max-age", DURATION, HumanDuration::default()).0,
+                size: reader.read("records-max-size", SIZE, ByteSize::default()).0,
+            },
+            records_when_down: reader.read("records-when-down", "write refuse or serve", records::WhenDown::default()),
+            records_capture: reader.read("records-capture", FLAG, false),
+            management_open: reader.read("management-open", FLAG, false),
         };
         if settings.probe_interval < Duration::from_millis(100) {
             reader.fault("probe-interval", "write at least 100ms");
@@ -365,6 +221,7 @@ impl Settings {
 const ADDRESS: &str = "write an IP address and a port, such as 127.0.0.1:8080";
 const COUNT: &str = "write a number from 1 on";
 const DURATION: &str = "write a duration such as 30s or 5m";
+const FLAG: &str = "write true or false";
 const SIZE: &str = "write bytes, or a number and a unit, such as 500MB or 100GiB";
 const UPSTREAM: &str = "write PREFIX=URL pairs, separated by commas, each prefix once, the URLs with http:// or https:// \
                         and nothing but host, port and path";
@@ -427,9 +284,22 @@ impl Reader<'_> {
         Some(text.trim_end_matches('/').to_owned()).filter(|text| !text.is_empty())
     }
 
+    /// What may hold a password, and is therefore never repeated.
+    fn secret<T: FromStr>(&mut self, name: &str, advice: &str) -> Option<T> {
+        let text = self.text(name);
+        let parsed = text.parse().ok();
+        if parsed.is_none() && !text.is_empty() {
+            self.faults.push(format!("{name} ({}): {advice}", self.origin(name)));
+        }
+        parsed
+    }
+
+    fn origin(&self, name: &str) -> Origin {
+        self.values.get(name).map_or(Origin::Default, |(_, origin)| *origin)
+    }
+
     fn fault(&mut self, name: &str, advice: &str) {
-        let origin = self.values.get(name).map_or(Origin::Default, |(_, origin)| *origin);
-        self.faults.push(format!("{name} = {:?} ({origin}): {advice}", self.text(name)));
+        self.faults.push(format!("{name} = {:?} ({}): {advice}", self.text(name), self.origin(name)));
     }
 }
 

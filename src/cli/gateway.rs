@@ -3,13 +3,14 @@
 use std::{fs, sync::Arc};
 
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     cluster,
-    gateway::{self, Gateway},
+    gateway::{self, Gateway, recorder::Recorder},
     health::FleetHealth,
     ollama::Ollama,
+    records::{self, Place},
     routing_table::feed,
     settings::Settings,
     supervisor::Supervisor,
@@ -41,16 +42,19 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     feed::restore(&target);
 
     let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
-    let namespace = settings.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.into());
+    let namespace = settings.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.into());
     let limits = gateway::Settings {
         namespace: namespace.clone(),
         queue_limit: settings.queue_timeout,
         truncation: settings.truncation,
+        management_open: settings.management_open,
         ..gateway::Settings::default()
     };
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     info!(%address, namespace, "answering requests");
-    let gateway = Gateway::new(target.table.clone(), ollama, limits);
+    let recorder = recorder(&mut supervisor, &settings)?;
+    metrics.register(|registry| recorder.register(registry));
+    let gateway = Gateway::recording(target.table.clone(), ollama, limits, recorder);
     metrics.register(|registry| gateway.meters().register(registry));
     supervisor.service("gateway", gateway::serve(listener, gateway, stop));
 
@@ -60,4 +64,20 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     fleet.keep_current(&mut supervisor, nodes.clone(), pulls, &metrics);
     feed::start(&mut supervisor, client, &namespace, nodes, target);
     supervisor.run().await.map_err(|error| error.to_string())
+}
+
+/// What records the requests, as the settings say; the work behind it is the supervisor's.
+fn recorder(supervisor: &mut Supervisor, settings: &Settings) -> Result<Recorder, String> {
+    let place = match (&settings.records, &settings.data_dir) {
+        (Some(url), _) => Place::Postgres(url.clone()),
+        (None, Some(dir)) => Place::Folder(dir.clone()),
+        (None, None) => {
+            warn!("no run records: neither data-dir nor records is set");
+            return Ok(Recorder::default());
+        }
+    };
+    let (sync, retention) = (settings.records_sync, settings.records_retention);
+    let (records, keeper) = records::open(records::Settings { place, sync, retention })?;
+    supervisor.service("records", keeper);
+    Ok(Recorder::new(records, settings.records_when_down, settings.records_capture))
 }

@@ -18,8 +18,20 @@ use crate::{
         keep_alive::{KeepAlive, Keeper, keeper},
         params::{Source, Window, merge},
     },
+    ports::RunRecord,
     routing_table::{Node, Target},
 };
+
+/// So many bytes of a prompt tell conversations apart.
+const OPENING: usize = 512;
+
+/// A body for a node.
+pub struct NodeBody {
+    /// JSON.
+    pub bytes: Bytes,
+    /// Whether the version's system prompt is in it.
+    pub has_system_prompt: bool,
+}
 
 /// A request in Ollama's own terms.
 #[derive(Clone)]
@@ -89,6 +101,42 @@ impl Ask {
         })
     }
 
+    /// What tells conversations apart: what the caller says about who speaks, else how the prompt begins, which the turns
+    /// of a conversation share.
+    pub fn session(&self) -> Option<&[u8]> {
+        let prompt = || match self.task {
+            Task::Chat => self.rest.get("messages"),
+            Task::Generate | Task::Embeddings => self.rest.get("prompt"),
+            Task::Embed => self.rest.get("input"),
+        };
+        let said = self.session.as_ref().or_else(prompt);
+        said.map(|said| &said[..said.len().min(OPENING)])
+    }
+
+    /// Writes into the record what is asked for.
+    pub fn describe(&self, record: &mut RunRecord) {
+        #[derive(Deserialize)]
+        struct Tool {
+            function: Named,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
+        }
+        record.requested = self.model.as_str().into();
+        record.stream = self.stream;
+        record.has_format = self.rest.get("format").is_some_and(|format| &format[..] != b"\"\"");
+        let tools = self.rest.get("tools").and_then(|tools| serde_json::from_slice::<Vec<Tool>>(tools).ok());
+        record.tools = tools.into_iter().flatten().map(|tool| tool.function.name).collect();
+    }
+
+    /// Has exactly these parameters take effect, wherever they came from.
+    pub fn pin(&mut self, parameters: impl Iterator<Item = (String, Value)>) {
+        self.options = Fields::default();
+        parameters.for_each(|(name, value)| self.options.set(&name, json(value)));
+        self.num_ctx = self.options.remove("num_ctx").and_then(|value| tokens(&value));
+    }
+
     /// Has its answer checked by the schema that it brings, if it brings one.
     ///
     /// # Errors
@@ -129,7 +177,7 @@ impl Ask {
 
     /// The body for `node`, which knows `target` by the name `target.model`. A prompt that is too long is cut if
     /// `truncate` says so, else refused.
-    pub fn body(&self, target: &Target, node: &Node, truncate: bool) -> Bytes {
+    pub fn body(&self, target: &Target, node: &Node, truncate: bool) -> NodeBody {
         let mut first = vec![("model", json(&*target.model))];
         if self.task.streams() {
             first.push(("stream", json(self.stream)));
@@ -142,7 +190,7 @@ impl Ask {
         first.extend(keep_alive.map(|(keep_alive, _)| ("keep_alive", keep_alive)));
         let prompt = target.system_prompt.as_deref().and_then(|prompt| self.with_system(prompt));
         let rest = prompt.as_ref().unwrap_or(&self.rest);
-        match self.thinking(target) {
+        let bytes = match self.thinking(target) {
             Some(think) => {
                 let mut rest = rest.clone();
                 rest.remove("think");
@@ -150,7 +198,8 @@ impl Ask {
                 rest.write(&first)
             }
             None => rest.write(&first),
-        }
+        };
+        NodeBody { bytes, has_system_prompt: prompt.is_some() }
     }
 
     /// What becomes of a lenient wish to think: `None` when it stays as it is.

@@ -4,26 +4,27 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::Response,
 };
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, stream};
 use prometheus_client::metrics::counter as metrics;
 
 use super::{
     Gateway,
     ask::Ask,
     balance::Place,
+    ending::Ending,
     failure::Failure,
     lines::Lines,
-    relay::{Relay, Upstream},
+    relay::{Opened, Relay, Upstream},
+    run::{Run, header},
     schema::SchemaCheck,
     tally::Counter,
     voice::Voice,
 };
 use crate::{
-    domain::params::Truncation,
+    domain::{params::Truncation, run_record::Outcome},
     ports::{NodeError, NodeRequest, NodeResponse},
     routing_table::{Node, Target},
 };
@@ -35,15 +36,31 @@ const TOO_LONG: &str = "exceeds the context length";
 /// The longest error that is read, in bytes.
 const LONGEST_ERROR: usize = 64 << 10;
 
-/// A node's answer: all of it, or its first piece and a relay for the rest.
+/// A node's answer.
 pub struct Answer {
-    /// Whether the prompt was cut, because it is longer than the context window.
-    pub truncated: bool,
     /// Why the answer doesn't keep to the schema that it was to be checked by.
     pub schema_failure: Option<String>,
     content_type: &'static str,
-    first: Bytes,
-    relay: Option<Relay>,
+    content: Content,
+}
+
+enum Content {
+    /// All of it, and what the node says it cost.
+    Whole(Bytes, Ending),
+    /// Its beginning.
+    Stream(Opened),
+}
+
+/// An answer that can be sent, and what it holds until it is.
+pub struct Ready {
+    /// The answer.
+    pub answer: Answer,
+    /// The place on the node.
+    pub place: Place,
+    /// Where it counts.
+    pub counter: Option<Arc<Counter>>,
+    /// Where answers that a node broke off count.
+    pub broken: metrics::Counter,
 }
 
 /// Why an attempt gave no answer.
@@ -62,30 +79,37 @@ impl From<NodeError> for Missed {
     }
 }
 
-/// Asks `node` for `target`, in the run with this id, up to the point from which the answer can be sent.
+/// Asks `node` for `target` in this run, up to the point from which the answer can be sent.
 ///
 /// # Errors
 /// Whose fault it is that there is no answer. Nothing has been sent to the caller then.
-pub async fn attempt(gateway: &Gateway, ask: &Ask, target: &Target, node: &Node, run: &str) -> Result<Answer, Missed> {
-    let mut voice = Voice::new(ask, target, run);
-    let (mut upstream, truncated) = match send(gateway, ask, target, node, &voice, false).await {
+pub async fn attempt(
+    gateway: &Gateway,
+    ask: &Ask,
+    target: &Target,
+    node: &Node,
+    run: &mut Run,
+) -> Result<Answer, Missed> {
+    let mut voice = Voice::new(ask, target, &run.id.to_string());
+    let mut upstream = match send(gateway, ask, target, node, &voice, run, false).await {
         Err(Missed::TooLong(_)) if may_truncate(gateway, ask) => {
-            (send(gateway, ask, target, node, &voice, true).await?, true)
+            run.note(|record| record.truncated = true);
+            send(gateway, ask, target, node, &voice, run, true).await?
         }
-        sent => (sent?, false),
+        sent => sent?,
     };
     let content_type = voice.content_type(ask.stream);
-    let answer = |first, relay, schema_failure| Answer { truncated, schema_failure, content_type, first, relay };
     if ask.stream && ask.check.is_none() {
-        let (first, relay) = Relay::open(upstream, voice).await?;
-        return Ok(answer(first, Some(relay), None));
+        let content = Content::Stream(Opened::open(upstream, voice).await?);
+        return Ok(Answer { schema_failure: None, content_type, content });
     }
     let whole = read(&mut upstream, LONGEST_ANSWER).await?;
     let lines = if ask.stream { split(&whole)? } else { vec![whole.clone()] };
     let fault = |check: &SchemaCheck| check.fault(lines.iter().map(|line| &line[..]));
-    let fault = ask.check.as_deref().map(fault).transpose().map_err(|error| voice.renamer().hide(error))?.flatten();
-    let first = if ask.stream { voice.lines(lines)? } else { voice.whole(&whole)? };
-    Ok(answer(first, None, fault))
+    let fault = ask.check.as_deref().map(fault).transpose().map_err(|error| voice.renamer().hide(error))?;
+    let ending = Ending::of_whole(lines.last().unwrap_or(&whole));
+    let written = if ask.stream { voice.lines(lines)? } else { voice.whole(&whole)? };
+    Ok(Answer { schema_failure: fault.flatten(), content_type, content: Content::Whole(written, ending) })
 }
 
 /// The lines of a whole answer.
@@ -107,13 +131,19 @@ async fn send(
     target: &Target,
     node: &Node,
     voice: &Voice,
+    run: &mut Run,
     truncate: bool,
 ) -> Result<Upstream, Missed> {
     let settings = gateway.settings();
+    let body = ask.body(target, node, truncate);
+    run.note(|record| {
+        record.parameters = ask.parameters(target, node).effective();
+        record.system_prompt = body.has_system_prompt.then(|| target.prompt_edition.clone()).flatten();
+    });
     let request = NodeRequest {
         url: node.url.clone(),
         path: ask.task.path(),
-        body: Some(ask.body(target, node, truncate)),
+        body: Some(body.bytes),
         head_within: settings.head_limit,
     };
     let NodeResponse { status, body } = gateway.inference().send(request).await?;
@@ -121,21 +151,35 @@ async fn send(
     if (200..300).contains(&status) { Ok(upstream) } else { Err(refusal(status, &mut upstream, voice).await) }
 }
 
-impl Answer {
-    /// The response to the caller. It holds `place` until the node has said all, and then counts for `counter`, and
-    /// for `broken` when the node broke it off.
-    pub fn into_response(self, place: Place, counter: Option<Arc<Counter>>, broken: metrics::Counter) -> Response {
-        let body = match self.relay {
-            Some(relay) => Body::from_stream(stream::iter([Ok(self.first)]).chain(relay.rest(place, counter, broken))),
-            None => {
+impl Ready {
+    /// The response to the caller. It holds its place until the node has said all, and ends when the record of `run` is
+    /// committed.
+    ///
+    /// # Errors
+    /// When the record could not be stored, and that matters.
+    pub async fn into_response(self, mut run: Run) -> Result<Response, Failure> {
+        let Self { answer, place, counter, broken } = self;
+        let mut response = Response::new(Body::empty());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+        run.stamp(response.headers_mut());
+        *response.body_mut() = match answer.content {
+            Content::Stream(opened) => Body::from_stream(Relay::new(opened, place, counter, broken, run).pieces()),
+            Content::Whole(whole, ending) => {
                 place.note(None);
-                counter.iter().for_each(|counter| counter.succeeded(self.schema_failure.is_some()));
-                Body::from(self.first)
+                drop(place);
+                let fault = answer.schema_failure;
+                counter.iter().for_each(|counter| counter.succeeded(fault.is_some()));
+                if let Some(value) = fault.as_deref().and_then(header) {
+                    response.headers_mut().insert(HeaderName::from_static("x-drover-schema-failure"), value);
+                }
+                let outcome = if fault.is_some() { Outcome::SchemaFailure } else { Outcome::Answered };
+                run.ended(ending);
+                run.keep_answer(&whole);
+                run.finish(outcome, StatusCode::OK.as_u16(), fault).await?;
+                Body::from(whole)
             }
         };
-        let mut response = Response::new(body);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        response
+        Ok(response)
     }
 }
 

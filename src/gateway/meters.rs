@@ -60,6 +60,13 @@ const PATHS: [&str; 9] = [
 ];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+impl Path {
+    /// As it is called.
+    pub fn name(self) -> &'static str {
+        PATHS[self as usize]
+    }
+}
+
 /// What became of an attempt on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Outcome {

@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
-use super::fields::{Fields, json, write_object};
-use crate::domain::params::{Shape, Source, shape};
+use super::fields::{Fields, write_object};
+use crate::domain::{
+    params::{Shape, Source, shape},
+    run_record::Effective,
+};
 
 /// What takes effect in one attempt, as JSON, each with its source.
 #[derive(Clone, Debug, Default)]
@@ -24,21 +28,13 @@ impl Parameters<'_> {
         (!self.options.is_empty()).then(|| write_object(options))
     }
 
-    /// Each parameter with its source, for a record: `{"top_k": {"value": 40, "source": "version"}}`.
-    pub fn describe(&self) -> Bytes {
-        let keep_alive = self.keep_alive.iter().map(|keep| ("keep_alive", keep));
-        let all = self.options.iter().map(|(name, option)| (*name, option)).chain(keep_alive);
-        let described: Vec<(&str, Bytes)> = all
-            .map(|(name, (value, source))| {
-                let source = match source {
-                    Source::Request => "request",
-                    Source::Version => "version",
-                    Source::Node => "node",
-                };
-                (name, write_object([("value", value), ("source", &json(source))].into_iter()))
-            })
-            .collect();
-        write_object(described.iter().map(|(name, value)| (*name, value)))
+    /// The options as a record has them.
+    pub fn effective(&self) -> BTreeMap<String, Effective<Value>> {
+        let effective = |(name, (value, source)): (&&str, &(Bytes, Source))| {
+            let value = serde_json::from_slice(value).unwrap_or_default();
+            ((*name).to_owned(), Effective { value, source: *source })
+        };
+        self.options.iter().map(effective).collect()
     }
 }
 

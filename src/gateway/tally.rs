@@ -48,7 +48,7 @@ impl Counter {
 #[derive(Debug, Default)]
 struct Deployment {
     /// By rollout.
-    turns: HashMap<String, u64>,
+    turns: HashMap<String, Arc<AtomicU64>>,
     /// By version.
     counters: BTreeMap<String, Arc<Counter>>,
 }
@@ -58,13 +58,11 @@ struct Deployment {
 pub struct Tally(Mutex<HashMap<Key, Deployment>>);
 
 impl Tally {
-    /// The number of this request among those of a rollout that no session decides, from 0.
-    pub fn turn(&self, namespace: &str, deployment: &str, rollout_id: &str) -> u64 {
+    /// Where those requests of a rollout are counted that no session decides.
+    pub fn turns(&self, namespace: &str, deployment: &str, rollout_id: &str) -> Arc<AtomicU64> {
         let mut counts = self.lock();
         let turns = &mut counts.entry((namespace.into(), deployment.into())).or_default().turns;
-        let turn = turns.entry(rollout_id.into()).or_default();
-        *turn += 1;
-        *turn - 1
+        turns.entry(rollout_id.into()).or_default().clone()
     }
 
     /// Where a version's attempts are counted.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::{
     api::Api,
     ask::Ask,
+    failure::Failure,
     format::{Head, Translator},
     lines::Renamer,
     said::Said,
@@ -117,7 +118,12 @@ impl Voice {
             NodeError::Status { message, .. } => format!("node {node}: {message}"),
             other => format!("node {node} broke off in the middle of the answer: {other}; send the request again"),
         };
-        let error = self.api.error(StatusCode::BAD_GATEWAY, &message, "upstream_failed");
+        self.fail(&Failure::new(StatusCode::BAD_GATEWAY, "upstream_failed", message), out);
+    }
+
+    /// Ends an answer with a failure inside the stream.
+    pub fn fail(&mut self, failure: &Failure, out: &mut BytesMut) {
+        let error = self.api.error(failure.status, &failure.message, failure.code);
         match &mut self.form {
             Form::Ollama { .. } => out.put(format!("{error}\n").as_bytes()),
             Form::Translated(translator) => translator.fail(&error, out),

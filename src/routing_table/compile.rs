@@ -4,11 +4,15 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use sha2::{Digest as _, Sha256};
 
 use super::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, Target};
 use crate::{
-    api::{ModelDeployment, ModelVersion, OllamaNode},
-    domain::{labels::NodeSelector, model_name::ModelName, node::NodeModel, rollout::Release},
+    api::{self, ModelDeployment, ModelVersion, OllamaNode},
+    domain::{
+        digest::Digest, labels::NodeSelector, model_name::ModelName, node::NodeModel, rollout::Release,
+        run_record::SystemPrompt,
+    },
 };
 
 /// The objects a table is made of.
@@ -126,6 +130,11 @@ fn nowhere(release: &Release) -> Target {
     }
 }
 
+fn edition(prompt: &api::SystemPrompt) -> SystemPrompt {
+    let digest = Digest::from_sha256(&Sha256::digest(&prompt.text));
+    SystemPrompt { version: prompt.version.as_str().into(), digest }
+}
+
 /// A version as served by the nodes that the selector picks and that hold its alias with the digest that went live.
 fn compile_version(
     version: &ModelVersion,
@@ -149,6 +158,7 @@ fn compile_version(
         model: alias.clone(),
         parameters: version.spec.parameters.clone(),
         system_prompt: version.spec.system_prompt.as_ref().map(|prompt| prompt.text.clone()),
+        prompt_edition: version.spec.system_prompt.as_ref().map(edition),
         holders: holders.collect(),
     })
 }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::node::NodeModel;
+use crate::domain::{node::NodeModel, run_record::SystemPrompt};
 
 /// The table as the gateway holds it: loaded by each request, replaced as a whole by the feed.
 pub type SharedTable = Arc<ArcSwap<RoutingTable>>;
@@ -107,6 +107,9 @@ pub struct Target {
     /// What a node says about it; `None` where no node lists the digest under a name of its own.
     #[serde(default)]
     pub details: Option<Arc<NodeModel>>,
+    /// Which one that is.
+    #[serde(default)]
+    pub prompt_edition: Option<SystemPrompt>,
     /// Ready nodes that hold it.
     pub holders: Vec<Holder>,
 }

@@ -10,6 +10,7 @@ mod parameters;
 mod parts;
 mod places;
 mod real;
+mod records;
 mod responses;
 mod retries;
 mod schema;

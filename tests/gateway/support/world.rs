@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use drover::{
-    gateway::{self, Gateway, Settings},
+    gateway::{self, Gateway, Settings, recorder::Recorder},
     ollama::Ollama,
     ports::{GatewayStats, VersionStats},
     routing_table::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, SharedTable, Target},
@@ -114,10 +114,14 @@ impl World {
     }
 
     pub async fn start_with(table: RoutingTable, settings: Settings) -> Self {
+        Self::start_recording(table, settings, Recorder::default()).await
+    }
+
+    pub async fn start_recording(table: RoutingTable, settings: Settings, recorder: Recorder) -> Self {
         // A second test in this process finds it installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let table: SharedTable = Arc::new(ArcSwap::from_pointee(table));
-        let gateway = Gateway::new(table.clone(), Arc::new(Ollama::new().unwrap()), settings);
+        let gateway = Gateway::recording(table.clone(), Arc::new(Ollama::new().unwrap()), settings, recorder);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
