@@ -87,7 +87,7 @@ pub fn table(deployment: Option<Deployment>, tags: &[Target]) -> RoutingTable {
         deployments: deployment.map(|deployment| ("support-bot".into(), deployment)).into_iter().collect(),
         tags: tags.iter().map(|target| (full(&target.tag), target.clone())).collect(),
     };
-    RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]) }
+    RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() }
 }
 
 /// A gateway on a port of its own.
