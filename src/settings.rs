@@ -12,7 +12,7 @@ use std::{
 pub use table::{REPEATABLE, SETTINGS, Scope, Setting};
 
 use crate::{
-    domain::{duration::HumanDuration, model_name::ModelName, size::ByteSize, upstream::Upstreams},
+    domain::{duration::HumanDuration, model_name::ModelName, params::Truncation, size::ByteSize, upstream::Upstreams},
     records,
 };
 
@@ -89,6 +89,8 @@ pub struct Settings {
     pub mirror_offer: Vec<ModelName>,
     /// How long a request may wait for a node.
     pub queue_timeout: Duration,
+    /// What becomes of a prompt that is too long.
+    pub truncation: Truncation,
     /// The database of run records; none: a file in `data_dir`.
     pub records: Option<records::Url>,
     /// What committed run records survive.
@@ -198,6 +200,7 @@ impl Settings {
             mirror_push_keys_file: reader.path("mirror-push-keys-file"),
             mirror_offer: reader.names("mirror-offer"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
+            truncation: reader.read("truncation", "write allow or refuse", Truncation::default()),
             records: reader.secret("records", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
             records_sync: reader.read("records-sync", "write normal or full", records::Sync::default()),
             records_retention: records::Retention {

@@ -139,11 +139,7 @@ impl Bench {
         for (index, (fleet, _)) in self.gateways.iter().enumerate() {
             let name = format!("{how}, {}, {fleet}", api.name());
             let p50 = Compared::added(&rounds, index, |measured| measured.figures.whole.p50);
-            table.goal(
-                format!("added p50, {name}: ≤ 1.35 × nginx (reach 1.2)"),
-                p50.tell(" µs"),
-                p50.ratio() <= 1.35,
-            );
+            table.goal(format!("added p50, {name}: ≤ 1.35 × nginx (reach 1.2)"), p50.tell(" µs"), p50.ratio() <= 1.35);
             let p99 = Compared::added(&rounds, index, |measured| measured.figures.whole.p99);
             if phase.connections == 1 {
                 let goal = format!("added p99, {name}: ≤ 1.75 × nginx (reach 1.3)");
@@ -198,10 +194,7 @@ impl Compared {
         let added = |measured: &dyn Fn(&Round) -> f64| -> Vec<f64> {
             rounds.iter().map(|round| measured(round) - figure(&round.direct)).collect()
         };
-        Self {
-            ours: added(&|round| figure(&round.gateways[gateway])),
-            nginx: added(&|round| figure(&round.nginx)),
-        }
+        Self { ours: added(&|round| figure(&round.gateways[gateway])), nginx: added(&|round| figure(&round.nginx)) }
     }
 
     fn ratios(&self) -> Vec<f64> {

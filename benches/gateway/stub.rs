@@ -80,7 +80,9 @@ fn stream(kind: &str, piece: &str, last: &str, mark: &str) -> Vec<Vec<u8>> {
     let mut parts: Vec<String> = (1..CHUNKS).map(|_| chunk(piece)).chain([chunk(last)]).collect();
     parts[0].insert_str(
         0,
-        &format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        &format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ),
     );
     parts.push(if mark.is_empty() { String::new() } else { chunk(mark) } + "0\r\n\r\n");
     parts.into_iter().map(String::into_bytes).collect()

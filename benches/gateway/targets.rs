@@ -1,14 +1,6 @@
 //! What is measured: a gateway as people start it, nginx as the best that a proxy can do, and the stub without either.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsStr,
-    fs,
-    path::Path,
-    process::Command,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path, process::Command, sync::Arc, time::Duration};
 
 use drover::routing_table::{Deployment, Holder, Namespace, Node, RoutingTable, Target as Model, save};
 use serde_json::json;

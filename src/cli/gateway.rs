@@ -46,6 +46,7 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let limits = gateway::Settings {
         namespace: namespace.clone(),
         queue_limit: settings.queue_timeout,
+        truncation: settings.truncation,
         management_open: settings.management_open,
         ..gateway::Settings::default()
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::Response,
 };
 use bytes::{Bytes, BytesMut};
@@ -16,24 +16,30 @@ use super::{
     balance::Place,
     ending::Ending,
     failure::Failure,
+    lines::Lines,
     relay::{Opened, Relay, Upstream},
-    run::Run,
+    run::{Run, header},
+    schema::SchemaCheck,
     tally::Counter,
     voice::Voice,
 };
 use crate::{
-    domain::run_record::Outcome,
+    domain::{params::Truncation, run_record::Outcome},
     ports::{NodeError, NodeRequest, NodeResponse},
     routing_table::{Node, Target},
 };
 
 /// The longest whole answer that is read, in bytes.
 const LONGEST_ANSWER: usize = 256 << 20;
+/// What Ollama says of a prompt that is longer than the context window.
+const TOO_LONG: &str = "exceeds the context length";
 /// The longest error that is read, in bytes.
 const LONGEST_ERROR: usize = 64 << 10;
 
 /// A node's answer.
 pub struct Answer {
+    /// Why the answer doesn't keep to the schema that it was to be checked by.
+    pub schema_failure: Option<String>,
     content_type: &'static str,
     content: Content,
 }
@@ -63,6 +69,8 @@ pub enum Missed {
     ByNode(NodeError),
     /// Through the caller's: no node would do better.
     ByCaller(Failure),
+    /// The prompt is longer than the context window.
+    TooLong(Failure),
 }
 
 impl From<NodeError> for Missed {
@@ -82,30 +90,65 @@ pub async fn attempt(
     node: &Node,
     run: &mut Run,
 ) -> Result<Answer, Missed> {
+    let mut voice = Voice::new(ask, target, &run.id.to_string());
+    let mut upstream = match send(gateway, ask, target, node, &voice, run, false).await {
+        Err(Missed::TooLong(_)) if may_truncate(gateway, ask) => {
+            run.note(|record| record.truncated = true);
+            send(gateway, ask, target, node, &voice, run, true).await?
+        }
+        sent => sent?,
+    };
+    let content_type = voice.content_type(ask.stream);
+    if ask.stream && ask.check.is_none() {
+        let content = Content::Stream(Opened::open(upstream, voice).await?);
+        return Ok(Answer { schema_failure: None, content_type, content });
+    }
+    let whole = read(&mut upstream, LONGEST_ANSWER).await?;
+    let lines = if ask.stream { split(&whole)? } else { vec![whole.clone()] };
+    let fault = |check: &SchemaCheck| check.fault(lines.iter().map(|line| &line[..]));
+    let fault = ask.check.as_deref().map(fault).transpose().map_err(|error| voice.renamer().hide(error))?;
+    let ending = Ending::of_whole(lines.last().unwrap_or(&whole));
+    let written = if ask.stream { voice.lines(lines)? } else { voice.whole(&whole)? };
+    Ok(Answer { schema_failure: fault.flatten(), content_type, content: Content::Whole(written, ending) })
+}
+
+/// The lines of a whole answer.
+fn split(whole: &Bytes) -> Result<Vec<Bytes>, NodeError> {
+    let mut lines = Lines::default();
+    let mut all = lines.push(whole.clone()).map_err(|error| NodeError::Broken(error.to_string()))?;
+    all.extend(lines.rest());
+    Ok(all)
+}
+
+/// A prompt is first sent with the wish not to cut it: by the refusal it is known that it would be cut.
+fn may_truncate(gateway: &Gateway, ask: &Ask) -> bool {
+    ask.task.truncates() && ask.truncate.unwrap_or(gateway.settings().truncation == Truncation::Allow)
+}
+
+async fn send(
+    gateway: &Gateway,
+    ask: &Ask,
+    target: &Target,
+    node: &Node,
+    voice: &Voice,
+    run: &mut Run,
+    truncate: bool,
+) -> Result<Upstream, Missed> {
     let settings = gateway.settings();
-    let body = ask.body(target, node);
+    let body = ask.body(target, node, truncate);
     run.note(|record| {
-        record.parameters = ask.effective(target, node);
+        record.parameters = ask.parameters(target, node).effective();
         record.system_prompt = body.has_system_prompt.then(|| target.prompt_edition.clone()).flatten();
     });
     let request = NodeRequest {
         url: node.url.clone(),
         path: ask.task.path(),
-        body: body.bytes,
+        body: Some(body.bytes),
         head_within: settings.head_limit,
     };
     let NodeResponse { status, body } = gateway.inference().send(request).await?;
     let mut upstream = Upstream { body, silence: settings.silence_limit };
-    let voice = Voice::new(ask, target, &run.id.to_string());
-    if !(200..300).contains(&status) {
-        return Err(refusal(status, &mut upstream, &voice).await);
-    }
-    let content_type = voice.content_type(ask.stream);
-    if ask.stream {
-        return Ok(Answer { content_type, content: Content::Stream(Opened::open(upstream, voice).await?) });
-    }
-    let whole = read(&mut upstream, LONGEST_ANSWER).await?;
-    Ok(Answer { content_type, content: Content::Whole(voice.whole(&whole)?, Ending::of_whole(&whole)) })
+    if (200..300).contains(&status) { Ok(upstream) } else { Err(refusal(status, &mut upstream, voice).await) }
 }
 
 impl Ready {
@@ -124,10 +167,15 @@ impl Ready {
             Content::Whole(whole, ending) => {
                 place.note(None);
                 drop(place);
-                counter.iter().for_each(|counter| counter.succeeded());
+                let fault = answer.schema_failure;
+                counter.iter().for_each(|counter| counter.succeeded(fault.is_some()));
+                if let Some(value) = fault.as_deref().and_then(header) {
+                    response.headers_mut().insert(HeaderName::from_static("x-drover-schema-failure"), value);
+                }
+                let outcome = if fault.is_some() { Outcome::SchemaFailure } else { Outcome::Answered };
                 run.ended(ending);
                 run.keep_answer(&whole);
-                run.finish(Outcome::Answered, StatusCode::OK.as_u16(), None).await?;
+                run.finish(outcome, StatusCode::OK.as_u16(), fault).await?;
                 Body::from(whole)
             }
         };
@@ -138,9 +186,15 @@ impl Ready {
 /// What an answer with an error status means: another node's turn, or the caller's own mistake.
 async fn refusal(status: u16, upstream: &mut Upstream, voice: &Voice) -> Missed {
     let body = read(upstream, LONGEST_ERROR).await.unwrap_or_default();
-    let error = NodeError::Status { status, message: voice.renamer().error(&body) };
+    let message = voice.renamer().error(&body);
+    if message.contains(TOO_LONG) {
+        let message = format!("{message}: shorten the prompt, ask for a larger num_ctx, or let it be cut");
+        return Missed::TooLong(Failure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message));
+    }
+    let error = NodeError::Status { status, message };
     // A login is between the gateway and the node: none of the caller's business.
-    let by_caller = (400..500).contains(&status) && !error.is_retryable() && !matches!(status, 401 | 403 | 407);
+    let is_refusal = (400..500).contains(&status) || status == 501;
+    let by_caller = is_refusal && !error.is_retryable() && !matches!(status, 401 | 403 | 407);
     match (StatusCode::from_u16(status), error) {
         (Ok(status), NodeError::Status { message, .. }) if by_caller => {
             Missed::ByCaller(Failure::new(status, "invalid_request", message))
@@ -149,7 +203,11 @@ async fn refusal(status: u16, upstream: &mut Upstream, voice: &Voice) -> Missed 
     }
 }
 
-async fn read(upstream: &mut Upstream, longest: usize) -> Result<Bytes, NodeError> {
+/// The whole of what a node sends.
+///
+/// # Errors
+/// That it broke off, or is longer than `longest` bytes.
+pub async fn read(upstream: &mut Upstream, longest: usize) -> Result<Bytes, NodeError> {
     let mut whole = BytesMut::new();
     while let Some(piece) = upstream.next().await? {
         if whole.len() + piece.len() > longest {

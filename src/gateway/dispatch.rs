@@ -78,12 +78,16 @@ impl<'a> Dispatch<'a> {
             self.run.attempt(&place.holder);
             match attempt(self.gateway, self.ask, leg.target, &place.holder.node, self.run).await {
                 Ok(answer) => {
-                    self.count(Outcome::Answered);
                     self.run.answers();
+                    if answer.schema_failure.is_some() {
+                        self.run.attempted(run_record::Outcome::SchemaFailure, answer.schema_failure.clone());
+                    }
+                    let kept = answer.schema_failure.is_none();
+                    self.count(if kept { Outcome::Answered } else { Outcome::SchemaFailure });
                     let (counter, broken) = (leg.counter.clone(), self.gateway.meters().broken());
                     return Ok(Some(Ready { answer, place, counter, broken }));
                 }
-                Err(Missed::ByCaller(failure)) => {
+                Err(Missed::ByCaller(failure) | Missed::TooLong(failure)) => {
                     self.count(Outcome::Refused);
                     self.run.attempted(run_record::Outcome::Refused, Some(failure.message.clone()));
                     place.note(None);
@@ -113,12 +117,15 @@ impl<'a> Dispatch<'a> {
     /// Refuses a context window that no node allows.
     fn check_context(&self, legs: &[Leg<'_>]) -> Result<(), Failure> {
         let Some(wanted) = self.ask.num_ctx else { return Ok(()) };
+        let model = legs.iter().map(|leg| leg.target.context_length().unwrap_or(u64::MAX)).max();
         let holders = legs.iter().flat_map(|leg| &leg.target.holders);
-        match holders.map(|holder| holder.node.max_context_length.map_or(u64::MAX, u64::from)).max() {
-            Some(largest) if wanted > largest => Err(Failure::bad_request(format!(
-                "options.num_ctx: {wanted} tokens are more than the {largest} that any node allows"
+        let node = holders.map(|holder| holder.node.max_context_length.map_or(u64::MAX, u64::from)).max();
+        let limits = [(model, "the model can take"), (node, "any node allows")];
+        match limits.into_iter().find_map(|(most, who)| Some((most.filter(|most| wanted > *most)?, who))) {
+            None => Ok(()),
+            Some((most, who)) => Err(Failure::bad_request(format!(
+                "options.num_ctx: {wanted} is not in the range from 1 to {most}: those are the tokens that {who}"
             ))),
-            _ => Ok(()),
         }
     }
 

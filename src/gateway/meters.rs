@@ -31,11 +31,33 @@ pub enum Path {
     Chat,
     /// `/api/generate`
     Generate,
+    /// `/api/embed`
+    Embed,
+    /// `/api/embeddings`
+    Embeddings,
     /// `/v1/chat/completions`
     ChatCompletions,
+    /// `/v1/completions`
+    Completions,
+    /// `/v1/embeddings`
+    OpenAiEmbeddings,
+    /// `/v1/responses`
+    Responses,
+    /// `/v1/messages`
+    Messages,
 }
 
-const PATHS: [&str; 3] = ["/api/chat", "/api/generate", "/v1/chat/completions"];
+const PATHS: [&str; 9] = [
+    "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/embeddings",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 impl Path {
@@ -54,6 +76,8 @@ pub enum Outcome {
     Failed,
     /// The request was wrong: no node would do better.
     Refused,
+    /// The answer does not keep to the schema that was asked for.
+    SchemaFailure,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,6 +106,7 @@ pub struct Meters {
     answered: Counter,
     failed: Counter,
     refused: Counter,
+    schema_failure: Counter,
     broken: Counter,
     in_flight: Gauge,
 }
@@ -113,6 +138,7 @@ impl Default for Meters {
             answered: attempt(Outcome::Answered),
             failed: attempt(Outcome::Failed),
             refused: attempt(Outcome::Refused),
+            schema_failure: attempt(Outcome::SchemaFailure),
             families: (requests, attempts, first_bytes, wholes),
             paths,
             broken: Counter::default(),
@@ -147,6 +173,7 @@ impl Meters {
             Outcome::Answered => &self.answered,
             Outcome::Failed => &self.failed,
             Outcome::Refused => &self.refused,
+            Outcome::SchemaFailure => &self.schema_failure,
         };
         counter.inc();
     }

@@ -4,6 +4,8 @@
 //! the other until one answers ([`dispatch`]) and is written in the caller's wire format on its way back ([`voice`],
 //! [`relay`]). Nothing here calls the Kubernetes API; nothing is retried after the first byte has gone out.
 
+pub mod anthropic;
+pub mod api;
 pub mod ask;
 pub mod attempt;
 pub mod balance;
@@ -13,20 +15,28 @@ pub mod ending;
 pub mod failure;
 pub mod faults;
 pub mod fields;
+mod fleet;
+pub mod format;
 pub mod lines;
 mod listing;
 pub mod management;
 pub mod meters;
+mod native;
 pub mod openai;
+pub mod parameters;
 pub mod plan;
 pub mod recorder;
 pub mod relay;
 pub mod resolve;
 mod routes;
 pub mod run;
+pub mod said;
+pub mod schema;
 mod server;
 pub mod serving;
+mod sse;
 pub mod tally;
+pub mod task;
 pub mod voice;
 mod wish;
 
@@ -43,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{balance::Balance, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
 use crate::{
+    domain::params::Truncation,
     ports::{GatewayStats, Inference},
     routing_table::{RoutingTable, SharedTable},
 };
@@ -64,6 +75,8 @@ pub struct Settings {
     pub idle_limit: Duration,
     /// The longest request body, in bytes.
     pub body_limit: usize,
+    /// What becomes of a prompt that is longer than the context window, unless the request says so itself.
+    pub truncation: Truncation,
     /// Whether other machines may ask for run records.
     pub management_open: bool,
 }
@@ -78,6 +91,7 @@ impl Default for Settings {
             silence_limit: Duration::from_secs(300),
             idle_limit: Duration::from_secs(75),
             body_limit: 100 << 20,
+            truncation: Truncation::default(),
             management_open: false,
         }
     }

@@ -197,7 +197,7 @@ impl Relay {
             place.note(error);
         }
         if let Some(counter) = &self.counter {
-            if error.is_none() { counter.succeeded() } else { counter.failed() }
+            if error.is_none() { counter.succeeded(false) } else { counter.failed() }
         }
     }
 }

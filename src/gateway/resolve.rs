@@ -23,6 +23,11 @@ pub enum Found<'a> {
 }
 
 impl Found<'_> {
+    /// Whether answers are checked by the schemas of their requests, where those don't say.
+    pub fn checks_schema(&self) -> bool {
+        matches!(self, Found::Deployment(_, deployment) if deployment.schema_check)
+    }
+
     /// The request header that names a session, where a deployment says so.
     pub fn sticky_header(&self) -> Option<&str> {
         match self {

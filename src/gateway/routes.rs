@@ -4,7 +4,10 @@ use axum::{
     Json, Router,
     body::to_bytes,
     extract::{Path, Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header::CONTENT_LENGTH},
+    http::{
+        HeaderMap, HeaderValue, Method, StatusCode, Uri,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -12,15 +15,19 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{
-    Gateway,
-    ask::{Ask, Task},
+    Gateway, anthropic,
+    api::Api,
+    ask::Ask,
     attempt::Ready,
     dispatch::Dispatch,
-    failure::{Api, Failure},
+    failure::Failure,
     fields::Fields,
-    listing, management, meters, plan,
+    fleet, listing, management, meters,
+    openai::{chat, completions, embeddings, responses},
+    plan,
     resolve::resolve,
     run::Run,
+    task::Task,
     wish::wish,
 };
 use crate::domain::run_record::Outcome;
@@ -39,11 +46,29 @@ pub(super) struct Route {
     pub read: Read,
 }
 
-const ROUTES: [Route; 3] = [
-    Route { path: meters::Path::Chat, api: Api::Ollama, read: |fields| Ask::ollama(Task::Chat, fields) },
-    Route { path: meters::Path::Generate, api: Api::Ollama, read: |fields| Ask::ollama(Task::Generate, fields) },
-    Route { path: meters::Path::ChatCompletions, api: Api::OpenAi, read: |fields| Ask::openai(&fields) },
+const ROUTES: [Route; 9] = [
+    ollama(meters::Path::Chat, |fields| Ask::ollama(Task::Chat, fields)),
+    ollama(meters::Path::Generate, |fields| Ask::ollama(Task::Generate, fields)),
+    ollama(meters::Path::Embed, |fields| Ask::ollama(Task::Embed, fields)),
+    ollama(meters::Path::Embeddings, |fields| Ask::ollama(Task::Embeddings, fields)),
+    openai(meters::Path::ChatCompletions, |fields| Ask::new(chat::request::translate(fields)?)),
+    openai(meters::Path::Completions, |fields| Ask::new(completions::translate(fields)?)),
+    openai(meters::Path::OpenAiEmbeddings, |fields| Ask::new(embeddings::translate(fields)?)),
+    openai(meters::Path::Responses, |fields| Ask::new(responses::request::translate(fields)?)),
+    Route {
+        path: meters::Path::Messages,
+        api: Api::Anthropic,
+        read: |fields| Ask::new(anthropic::request::translate(fields)?),
+    },
 ];
+
+const fn ollama(path: meters::Path, read: Read) -> Route {
+    Route { path, api: Api::Ollama, read }
+}
+
+const fn openai(path: meters::Path, read: Read) -> Route {
+    Route { path, api: Api::OpenAi, read }
+}
 
 /// The path of this name, if a model answers it.
 pub(super) fn route(name: &str) -> Option<Route> {
@@ -62,6 +87,8 @@ pub(super) fn router(gateway: Gateway) -> Router {
         .route("/", get(|| async { "Ollama is running" }))
         .route("/api/version", get(|| async { Json(json!({ "version": OLLAMA_VERSION })) }))
         .route("/api/tags", get(tags))
+        .route("/api/show", post(show))
+        .route("/api/ps", get(ps))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/drover/v1/stats", get(|State(gateway): State<Gateway>| async move { Json(gateway.stats()) }))
@@ -98,15 +125,28 @@ async fn refuse(mut run: Run, failure: &Failure, api: Api) -> Response {
 async fn try_answer(gateway: &Gateway, request: Request, read: Read, run: &mut Run) -> Result<Ready, Failure> {
     let (parts, body) = request.into_parts();
     let body = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
-    let ask = read(parse(&body)?).map_err(Failure::bad_request)?;
+    let mut ask = read(parse(&body)?).map_err(Failure::bad_request)?;
     run.asked(&ask, &body);
     gateway.recorder().check()?;
     let serving = gateway.serving();
     let name = &gateway.settings().namespace;
     let found = resolve(serving.table().namespace(name), &ask.model)?;
+    if wants_check(&parts.headers)?.unwrap_or(found.checks_schema()) {
+        ask.check_schema().map_err(Failure::bad_request)?;
+    }
     let wish = wish(&parts.headers, found.sticky_header(), &ask);
     let legs = plan::plan(name, found, &parts.headers, &serving, gateway.tally());
     Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await
+}
+
+/// Whether the request says that its answer is to be checked by the schema that it brings, or not.
+fn wants_check(headers: &HeaderMap) -> Result<Option<bool>, Failure> {
+    match headers.get("x-drover-schema-check").map(HeaderValue::as_bytes) {
+        None => Ok(None),
+        Some(b"true") => Ok(Some(true)),
+        Some(b"false") => Ok(Some(false)),
+        Some(_) => Err(Failure::bad_request("x-drover-schema-check: write true or false")),
+    }
 }
 
 pub(super) async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Failure> {
@@ -134,16 +174,42 @@ async fn tags(State(gateway): State<Gateway>) -> Response {
     Json(listing::tags(table.namespace(&gateway.settings().namespace))).into_response()
 }
 
-async fn models(State(gateway): State<Gateway>) -> Response {
-    let table = gateway.table();
-    Json(listing::models(table.namespace(&gateway.settings().namespace))).into_response()
+async fn show(State(gateway): State<Gateway>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let shown = async {
+        let body = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
+        fleet::show(&gateway, parse(&body)?).await
+    };
+    match shown.await {
+        Ok(shown) => ([(CONTENT_TYPE, "application/json; charset=utf-8")], shown).into_response(),
+        Err(failure) => failure.render(Api::Ollama),
+    }
 }
 
-async fn model(State(gateway): State<Gateway>, Path(name): Path<String>) -> Response {
+async fn ps(State(gateway): State<Gateway>) -> Response {
+    Json(fleet::ps(&gateway).await).into_response()
+}
+
+/// The API of a caller who asks for models: both have the same path.
+fn api_of(headers: &HeaderMap) -> Api {
+    if headers.contains_key("anthropic-version") { Api::Anthropic } else { Api::OpenAi }
+}
+
+async fn models(State(gateway): State<Gateway>, headers: HeaderMap) -> Response {
     let table = gateway.table();
-    match resolve(table.namespace(&gateway.settings().namespace), &name) {
-        Ok(found) => Json(listing::model(&name, listing::created(found))).into_response(),
-        Err(failure) => failure.render(Api::OpenAi),
+    let namespace = table.namespace(&gateway.settings().namespace);
+    match api_of(&headers) {
+        Api::Anthropic => Json(listing::anthropic_models(namespace)).into_response(),
+        _ => Json(listing::models(namespace)).into_response(),
+    }
+}
+
+async fn model(State(gateway): State<Gateway>, headers: HeaderMap, Path(name): Path<String>) -> Response {
+    let (table, api) = (gateway.table(), api_of(&headers));
+    match (resolve(table.namespace(&gateway.settings().namespace), &name), api) {
+        (Ok(found), Api::Anthropic) => Json(listing::anthropic_model(&name, listing::created(found))).into_response(),
+        (Ok(found), _) => Json(listing::model(&name, listing::created(found))).into_response(),
+        (Err(failure), api) => failure.render(api),
     }
 }
 

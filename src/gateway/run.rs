@@ -186,6 +186,9 @@ impl Run {
             put("x-drover-reason", &resolved.reason);
         }
         headers.insert(HeaderName::from_static("x-drover-attempts"), HeaderValue::from(record.attempts.len()));
+        if record.truncated {
+            headers.insert(HeaderName::from_static("x-drover-truncated"), HeaderValue::from_static("true"));
+        }
     }
 }
 
@@ -202,7 +205,7 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// A header's value; what a header can't hold becomes a question mark.
-fn header(text: &str) -> Option<HeaderValue> {
+pub fn header(text: &str) -> Option<HeaderValue> {
     let plain = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
     let text: String = text.chars().map(plain).collect();
     if text.is_empty() { None } else { HeaderValue::try_from(text).ok() }

@@ -21,11 +21,13 @@ type Key = (String, String);
 pub struct Counter {
     attempts: AtomicU64,
     failures: AtomicU64,
+    schema_failures: AtomicU64,
 }
 
 impl Counter {
-    /// An attempt that the node answered.
-    pub fn succeeded(&self) {
+    /// An attempt that the node answered, with or without keeping to the schema that was asked for.
+    pub fn succeeded(&self, is_schema_failure: bool) {
+        self.schema_failures.fetch_add(is_schema_failure.into(), Ordering::Relaxed);
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -36,8 +38,10 @@ impl Counter {
     }
 
     fn read(&self) -> VersionStats {
-        let failures = self.failures.load(Ordering::Relaxed);
-        VersionStats { attempts: self.attempts.load(Ordering::Relaxed), failures }
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        // The parts before the whole: a count that is under way makes no share over 1.
+        let (failures, schema_failures) = (read(&self.failures), read(&self.schema_failures));
+        VersionStats { attempts: read(&self.attempts), failures, schema_failures }
     }
 }
 

@@ -149,11 +149,14 @@ impl Server {
         })
     }
 
-    fn message(&self, path: &'static str, body: Bytes) -> Result<Request<Full<Bytes>>, NodeError> {
-        let uri = if self.base.is_empty() { Ok(Uri::from_static(path)) } else { format!("{}{path}", self.base).parse() };
+    /// A body is posted; without one, what is there is asked for.
+    fn message(&self, path: &'static str, body: Option<Bytes>) -> Result<Request<Full<Bytes>>, NodeError> {
+        let uri =
+            if self.base.is_empty() { Ok(Uri::from_static(path)) } else { format!("{}{path}", self.base).parse() };
         let uri = uri.map_err(|error| NodeError::Connect(format!("the URL is wrong: {error}")))?;
-        let mut message = Request::new(Full::new(body));
-        (*message.method_mut(), *message.uri_mut()) = (Method::POST, uri);
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        let mut message = Request::new(Full::new(body.unwrap_or_default()));
+        (*message.method_mut(), *message.uri_mut()) = (method, uri);
         let headers = message.headers_mut();
         headers.insert(header::HOST, self.authority.clone());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -9,7 +9,10 @@ use sha2::{Digest as _, Sha256};
 use super::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, Target};
 use crate::{
     api::{self, ModelDeployment, ModelVersion, OllamaNode},
-    domain::{digest::Digest, labels::NodeSelector, model_name::ModelName, rollout::Release, run_record::SystemPrompt},
+    domain::{
+        digest::Digest, labels::NodeSelector, model_name::ModelName, node::NodeModel, rollout::Release,
+        run_record::SystemPrompt,
+    },
 };
 
 /// The objects a table is made of.
@@ -38,7 +41,7 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
         let namespace = namespaces.entry(space(*object)).or_default();
         namespace.nodes.insert(node.name.clone(), node.clone());
         for model in object.status.iter().flat_map(|status| &status.models) {
-            add_tag(namespace, object, node, &model.name, &model.digest);
+            add_tag(namespace, object, node, model);
         }
     }
     for deployment in &objects.deployments {
@@ -98,19 +101,21 @@ fn entry(node: &OllamaNode) -> Node {
     }
 }
 
-fn add_tag(namespace: &mut Namespace, object: &OllamaNode, node: &Arc<Node>, name: &str, digest: &str) {
+fn add_tag(namespace: &mut Namespace, object: &OllamaNode, node: &Arc<Node>, model: &NodeModel) {
+    let (name, digest) = (&model.name, &model.digest);
     let Ok(full) = name.parse::<ModelName>() else { return };
     let target = namespace.tags.entry(full.to_string().to_ascii_lowercase()).or_insert_with(|| Target {
-        tag: name.into(),
-        digest: digest.into(),
-        model: name.into(),
+        tag: name.clone(),
+        digest: digest.clone(),
+        model: name.clone(),
+        details: Some(Arc::new(model.clone())),
         ..Target::default()
     });
-    if target.digest != digest {
+    if target.digest != *digest {
         target.digest.clear();
     }
     let loaded = object.status.as_ref().is_some_and(|status| status.loaded.iter().any(|loaded| loaded == name));
-    target.holders.push(Holder { node: node.clone(), loaded, digest: digest.into() });
+    target.holders.push(Holder { node: node.clone(), loaded, digest: digest.clone() });
 }
 
 fn compile_deployment(
@@ -141,6 +146,7 @@ fn compile_deployment(
         rollout_id: state.rollout_id.clone(),
         stable,
         canary,
+        schema_check: deployment.spec.schema_check,
         sticky_header: strategy.and_then(|s| s.sticky.as_ref()).map(|sticky| sticky.header.to_ascii_lowercase()),
     })
 }
@@ -173,7 +179,10 @@ fn compile_version(
         let held = object.serves(selector, alias, digest)?;
         Some(Holder { node: node.clone(), loaded: held.loaded, digest: digest.clone() })
     });
+    let models = nodes.iter().flat_map(|(object, _)| object.status.iter().flat_map(|status| &status.models));
+    let details = models.into_iter().find(|model| model.digest == *digest).cloned().map(Arc::new);
     Some(Target {
+        details,
         tag: version.spec.source.ollama.tag.clone(),
         version: Some(version.spec.version.clone()),
         digest: digest.clone(),

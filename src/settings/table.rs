@@ -160,6 +160,13 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         scope: &[Scope::Gateway],
+        name: "truncation",
+        help: "What becomes of a prompt that is longer than the context window: `allow` cuts it and says so in the \
+               header x-drover-truncated, `refuse` answers 400",
+        default: "allow",
+    },
+    Setting {
+        scope: &[Scope::Gateway],
         name: "records",
         help: "URL of the PostgreSQL database for run records, which several gateways may share; empty: a file in \
                data-dir, and without that no records",

@@ -2,6 +2,8 @@
 
 mod abuse;
 mod answers;
+mod anthropic;
+mod clients;
 mod lines;
 mod openai;
 mod parameters;
@@ -10,7 +12,9 @@ mod parts;
 mod places;
 mod real;
 mod records;
+mod responses;
 mod retries;
+mod schema;
 mod split;
 mod support;
 mod tables;

@@ -1,32 +1,14 @@
 //! The same through a real Ollama server: what the fake ones imitate.
 
-use drover::{ollama, ports::NodeApi, routing_table::Node};
 use serde_json::{Value, json};
 
 use crate::{
-    parts::{Scratch, gguf::TinyLlama, ollama::Ollama},
-    support::{World, alias, deployment, table, version},
+    parts::{Scratch, ollama::Ollama},
+    support::{
+        World,
+        real::{SENTENCE, real},
+    },
 };
-
-const SENTENCE: &str = "Hello from a real node.";
-
-/// A version of `support-bot` on a real node.
-async fn real(dir: &Scratch) -> (Ollama, World) {
-    let node = Ollama::start("n1", dir.path()).await;
-    let gguf = dir.join("model.gguf");
-    TinyLlama::new(1).says(SENTENCE).write(&gguf).unwrap();
-    node.create("bot:1", &gguf).await;
-    let world = World::start(table(None, &[])).await;
-    ollama::Ollama::new().unwrap().copy(&node.url(), "bot:1", &alias("v1.0.0")).await.unwrap();
-    let fake = crate::support::FakeNode::start("n1").await;
-    let mut target = version("v1.0.0", &[&fake]);
-    target.tag = "bot:1".into();
-    target.parameters = [("num_ctx".to_owned(), json!(1024)), ("temperature".to_owned(), json!(0))].into();
-    let entry = Node { url: node.url(), keep_alive: Some("10m".into()), ..(*target.holders[0].node).clone() };
-    target.holders[0].node = entry.into();
-    world.table.store(table(Some(deployment(target, None)), &[]).into());
-    (node, world)
-}
 
 async fn loaded(world: &World, node: &Ollama) -> Value {
     let answer = world.http.get(node.url() + "/api/ps").send().await.unwrap().text().await.unwrap();

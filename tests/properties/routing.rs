@@ -170,7 +170,8 @@ proptest! {
 #[test]
 fn each_node_is_first_for_its_share_of_the_sessions() {
     let weights = [100, 100, 200, 50, 0];
-    let seat = |(index, weight): (usize, &u32)| Seat { hash: hash(format!("default/node-{index}").bytes()), weight: *weight };
+    let seat =
+        |(index, weight): (usize, &u32)| Seat { hash: hash(format!("default/node-{index}").bytes()), weight: *weight };
     let seats: Vec<Seat> = weights.iter().enumerate().map(seat).collect();
     let mut first = BTreeMap::new();
     for session in 0..45_000_u32 {

@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 
 const NOTHING: Layer = Layer::new();
 /// Settings that not every text is good enough for, each with a bad value.
-const BAD: [(&str, &str); 22] = [
+const BAD: [(&str, &str); 23] = [
     ("log-format", "xml"),
     ("health-listen", "localhost"),
     ("drain-timeout", "soon"),
@@ -16,6 +16,7 @@ const BAD: [(&str, &str); 22] = [
     ("probe-interval", "1ms"),
     ("mirror-offer", "a/b/c/d"),
     ("queue-timeout", "5"),
+    ("truncation", "sometimes"),
     ("max-pulls", "0"),
     ("mirror-url", "mirror:11437"),
     ("mirror-advertise", "http://mirror:11437/v2"),

@@ -45,6 +45,7 @@ want_packages() {
   want_file ip iproute2 # nodes on machines of their own
   [ -n "$(postgres_bin)" ] || missing+=(postgresql)
   [[ " $further " != *" nginx "* ]] || want_file nginx nginx-light
+  [ -x "$python/python" ] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if [ -z "${OLLAMA_BIN:-}" ] && [ ! -x "$ollama" ]; then
     want_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
     want_file /usr/include/stb/stb_image.h libstb-dev
@@ -96,6 +97,20 @@ go_install_ollama() {
   mv "$home/new/ollama" "$ollama"
 }
 
+# --- clients in Python, in a place of their own ---------------------------------------------------------------------
+want_python() {
+  [ ! -x "$python/python" ] || return 0
+  provide "clients in Python" "60 s" pip_install_clients
+}
+pip_install_clients() {
+  python3 -m venv "$python/venv"
+  "$python/venv/bin/pip" install --no-cache-dir --disable-pip-version-check -r "$here/python/requirements.txt"
+  # A link would not find its packages.
+  printf '#!/bin/sh\nexec "%s/venv/bin/python" "$@"\n' "$python" >"$python/python.new"
+  chmod +x "$python/python.new"
+  mv "$python/python.new" "$python/python"
+}
+
 # --- cargo-deny ----------------------------------------------------------------------------------------------------
 want_cargo_deny() {
   [ ! -x "$cargo_deny" ] || return 0
@@ -126,7 +141,10 @@ mkdir -p "$cache/log" "$cache/tmp"
 exec 9>"$cache/lock"
 flock -n 9 || { say "another build is running; waiting for it"; flock 9; }
 
-kube=$cache/kube-$(cat "$here"/kube/go.mod "$here"/kube/go.sum "$here"/kube/*.go | sha256sum | cut -c1-16)
+hash_of() { cat "$@" | sha256sum | cut -c1-16; }
+
+kube=$cache/kube-$(hash_of "$here"/kube/go.mod "$here"/kube/go.sum "$here"/kube/*.go)
+python=$cache/python-$(hash_of "$here"/python/requirements.txt)
 ollama=$cache/ollama-$ollama_version/ollama
 cargo_deny=$cache/cargo-deny-$cargo_deny_version/bin/cargo-deny
 
@@ -134,12 +152,14 @@ want_packages
 [ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -n "${HELM_BIN:-}" ] || want_kube
 [ -n "${OLLAMA_BIN:-}" ] || want_ollama
 want_cargo_deny
+want_python
 link_parts \
   etcd "${KUBEBUILDER_ASSETS:-$kube}/etcd" \
   kube-apiserver "${KUBEBUILDER_ASSETS:-$kube}/kube-apiserver" \
   kubectl "${KUBEBUILDER_ASSETS:-$kube}/kubectl" \
   helm "${HELM_BIN:-$kube/helm}" \
   ollama "${OLLAMA_BIN:-$ollama}" \
+  python "$python/python" \
   docker-registry "$(command -v docker-registry)" \
   postgres "$(postgres_bin)/postgres" \
   initdb "$(postgres_bin)/initdb" \

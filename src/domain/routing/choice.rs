@@ -81,7 +81,8 @@ impl Groups {
         let found = groups.clone().find_map(|group| {
             let draw = |n| group[(mixed((turn as u64).wrapping_mul(DRAWN) + n) % group.len() as u64) as usize];
             let drawn = (0..DRAWN).map(draw).map(|index| (index, sound(index)));
-            let best = drawn.filter(|(_, candidate)| candidate.has_room()).min_by_key(|(_, candidate)| candidate.rank());
+            let best =
+                drawn.filter(|(_, candidate)| candidate.has_room()).min_by_key(|(_, candidate)| candidate.rank());
             // None of those: most are busy, so each one counts.
             let all = || choose(group.len(), |at| sound(group[at]), turn).map(|at| group[at]);
             best.map(|(index, _)| index).or_else(all)

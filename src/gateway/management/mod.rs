@@ -18,11 +18,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{
-    Gateway,
-    failure::{Api, Failure},
-    routes::read_body,
-};
+use super::{Gateway, api::Api, failure::Failure, routes::read_body};
 use crate::{
     domain::{run_id::RunId, run_record::Feedback},
     ports::{RecordsError, RunRecord},

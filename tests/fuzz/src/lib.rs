@@ -7,6 +7,7 @@ extern crate self as drover;
 pub mod bodies;
 #[path = "../../../src/domain/mod.rs"]
 pub mod domain;
+pub mod gateway;
 pub mod ollama;
 #[path = "../../../src/ports.rs"]
 pub mod ports;

@@ -69,6 +69,7 @@ pub fn deployment(stable: Target, canary: Option<Canary>) -> Deployment {
         stable,
         canary,
         sticky_header: None,
+        schema_check: false,
     }
 }
 
@@ -149,7 +150,7 @@ impl World {
     pub async fn counts(&self, version: &str) -> (u64, u64) {
         let stats = self.stats().await;
         let stats = stats.deployments.iter().find(|deployment| deployment.name == "support-bot").unwrap();
-        let VersionStats { attempts, failures } = stats.versions.get(version).copied().unwrap_or_default();
+        let VersionStats { attempts, failures, .. } = stats.versions.get(version).copied().unwrap_or_default();
         (attempts, failures)
     }
 }
