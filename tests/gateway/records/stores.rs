@@ -60,7 +60,11 @@ async fn finds_what_was_committed(settings: records::Settings) {
     assert_eq!(store.records.get(RunId(7)).await, Ok(None));
 
     store.records.commit(kept.clone()).await.expect("a second time is as good");
-    assert_eq!(store.all().await.len(), 201);
+    let all = store.all().await;
+    assert!(all.len() == 201 && all.iter().all(|record| record.capture.is_none()), "lists leave out what was said");
+    let filter = RunFilter { with_capture: true, ..RunFilter::default() };
+    let with_capture = store.records.list(filter, 1_000).await.expect("a list").items;
+    assert_eq!(with_capture.into_iter().filter(|record| record.capture.is_some()).collect::<Vec<_>>(), [kept.clone()]);
 
     for (score, comment) in [(0.0, Some("made up")), (1.0, None)] {
         let feedback = Feedback { score, comment: comment.map(str::to_owned) };
@@ -196,7 +200,8 @@ async fn what_was_committed_outlives_the_one_who_would_have_moved_it() {
 async fn a_line_that_was_cut_short_costs_no_other_record() {
     let dir = Scratch::new();
     let whole = serde_json::to_string(&record(NOW)).unwrap();
-    let text = format!("\n{whole}\n{}\n{}\n\n", &whole[..whole.len() / 2], serde_json::to_string(&record(NOW + 1)).unwrap());
+    let text =
+        format!("\n{whole}\n{}\n{}\n\n", &whole[..whole.len() / 2], serde_json::to_string(&record(NOW + 1)).unwrap());
     fs::write(dir.join("runs.journal-3"), [text.as_bytes(), b"\xff\x00\n{}"].concat()).unwrap();
     let store = Store::in_folder(dir.path());
     assert_eq!(store.all().await.len(), 2);

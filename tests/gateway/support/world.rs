@@ -138,6 +138,10 @@ impl World {
         Answer::read(self.request(path, body).send().await.unwrap()).await
     }
 
+    pub async fn post_nothing(&self, path: &str) -> Answer {
+        Answer::read(self.http.post(format!("{}{path}", self.url)).send().await.unwrap()).await
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         Answer::read(self.http.get(format!("{}{path}", self.url)).send().await.unwrap()).await
     }
