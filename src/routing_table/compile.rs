@@ -8,9 +8,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, Target};
 use crate::{
-    api::{self, ModelDeployment, ModelVersion, OllamaNode},
+    api::{self, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
     domain::{
-        digest::Digest, labels::NodeSelector, model_name::ModelName, node::NodeModel, rollout::Release,
+        digest::{Digest, served},
+        labels::NodeSelector,
+        model_name::ModelName,
+        node::NodeModel,
+        rollout::Release,
         run_record::SystemPrompt,
     },
 };
@@ -66,8 +70,7 @@ fn agree(namespaces: &mut BTreeMap<String, Namespace>, pulls: &[Arc<ModelPull>])
             let held: Vec<&str> = target.holders.iter().map(|holder| &*holder.digest).collect();
             let Some(digest) = served(&held, resolved.map(|resolved| &*resolved.digest)) else { continue };
             let digest = digest.to_owned();
-            let (kept, behind): (Vec<_>, Vec<_>) =
-                target.holders.drain(..).partition(|holder| holder.digest == digest);
+            let (kept, behind): (Vec<_>, Vec<_>) = target.holders.drain(..).partition(|holder| holder.digest == digest);
             let names: Vec<_> = behind.iter().map(|holder| &*holder.node.name).collect();
             let (tag, names) = (&target.tag, names.join(", "));
             warnings.push(format!(
