@@ -3,6 +3,7 @@
 # make test    everything that must hold before a change is taken
 # make fuzz    feeds nonsense to whatever reads bytes from outside, for FUZZ_SECONDS (60) each
 # make bench   how Drover keeps to its goals of speed, in one table (10 min); BENCH="scale mirror" runs these parts only
+# make bench-gateway  the gateway next to nginx (6 min on a quiet machine); BENCH_SECONDS (1.5) is the time of each measurement
 # make demo    a tour with real parts; DEMO_EXIT=1 ends it instead of leaving it running
 # make clean   removes what cargo built; the stack stays
 
@@ -14,7 +15,7 @@ export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CACHE)/target)
 STACK = source "$(CACHE)/stack/env" &&
 need = command -v $(1) >/dev/null || { echo "$(1) is missing; install $(2)"; exit 1; }
 
-.PHONY: stack build test fuzz bench demo clean compilers
+.PHONY: stack build test fuzz bench bench-gateway demo clean compilers
 
 stack: compilers
 	@$(call need,go,Go 1.26 or newer: https://go.dev/dl)
@@ -35,6 +36,10 @@ fuzz: compilers
 bench: stack
 	@tests/stack/build.sh nginx
 	$(STACK) cargo bench --locked --bench bench -- $(BENCH)
+
+bench-gateway: stack
+	@tests/stack/build.sh nginx
+	$(STACK) cargo bench --locked --bench bench -- gateway
 
 demo: stack
 	@test -x "$$CARGO_TARGET_DIR/debug/examples/demo" || echo "demo: building Drover for the first time takes about 4 min on 2 cores"

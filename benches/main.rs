@@ -14,6 +14,7 @@ mod load;
 mod machine;
 mod mirror;
 mod nginx;
+mod records;
 mod scale;
 mod table;
 
@@ -38,6 +39,9 @@ fn main() {
     }
     if wants("gateway") {
         runtime.block_on(gateway::run(&mut table));
+    }
+    if wants("records") {
+        runtime.block_on(records::run(&mut table));
     }
     print!("{table}");
 }

@@ -4,6 +4,7 @@
 //! targets take turns, and a ratio is taken within its round.
 
 mod answer;
+mod choosing;
 mod load;
 mod pinned;
 mod stub;
@@ -65,6 +66,8 @@ pub async fn run(table: &mut Table) {
         bench.stub.set_delay(Duration::ZERO).await;
         bench.flat_out(table, api);
     }
+    drop(bench);
+    choosing::run(table);
 }
 
 const WHOLE: Phase = Phase { connections: 32, rate: None, stream: false, delay: Duration::ZERO };

@@ -213,5 +213,5 @@ fn table(ports: &[u16]) -> RoutingTable {
         nodes: nodes.iter().map(|node| (node.name.clone(), node.clone())).collect(),
         tags: BTreeMap::new(),
     };
-    RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]) }
+    RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() }
 }

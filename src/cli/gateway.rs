@@ -61,8 +61,8 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let client = cluster::connect().await?;
     let nodes = cluster::watch(&mut supervisor, &client, Some(&namespace));
     let pulls = cluster::watch(&mut supervisor, &client, Some(&namespace));
-    fleet.keep_current(&mut supervisor, nodes.clone(), pulls, &metrics);
-    feed::start(&mut supervisor, client, &namespace, nodes, target);
+    fleet.keep_current(&mut supervisor, nodes.clone(), pulls.clone(), &metrics);
+    feed::start(&mut supervisor, client, &namespace, (nodes, pulls), target);
     supervisor.run().await.map_err(|error| error.to_string())
 }
 

@@ -16,6 +16,8 @@ use crate::{
 
 /// How many records are asked for at once.
 const PAGE: usize = 1_000;
+/// How many with what was said.
+const PAGE_WITH_CAPTURE: usize = 50;
 
 #[derive(Subcommand)]
 pub enum Runs {
@@ -70,6 +72,9 @@ pub enum Runs {
         gateway: AtGateway,
         #[command(flatten)]
         filter: Filter,
+        /// Also what was said, where it was kept
+        #[arg(long)]
+        capture: bool,
     },
 }
 
@@ -152,13 +157,13 @@ pub async fn run(command: Runs) -> Result<(), String> {
         Runs::Feedback { id, score, comment, gateway } => {
             gateway.client()?.feedback(id, &Feedback { score, comment }).await
         }
-        Runs::Export { gateway, filter } => export(&gateway.client()?, &filter).await,
+        Runs::Export { gateway, filter, capture } => export(&gateway.client()?, &filter, capture).await,
     }
 }
 
 async fn list(client: &RunsClient, filter: &Filter, limit: usize, output: Output) -> Result<(), String> {
     let mut runs = Vec::new();
-    each(client, filter, limit, |record| {
+    each(client, filter, limit, false, |record| {
         runs.push(record);
         Ok(())
     })
@@ -194,8 +199,8 @@ fn row(run: &RunRecord) -> Vec<String> {
     ]
 }
 
-async fn export(client: &RunsClient, filter: &Filter) -> Result<(), String> {
-    each(client, filter, usize::MAX, |record| {
+async fn export(client: &RunsClient, filter: &Filter, capture: bool) -> Result<(), String> {
+    each(client, filter, usize::MAX, capture, |record| {
         let line = serde_json::to_string(&record).map_err(|error| error.to_string())?;
         println!("{line}");
         Ok(())
@@ -208,12 +213,14 @@ async fn each(
     client: &RunsClient,
     filter: &Filter,
     limit: usize,
+    capture: bool,
     mut take: impl FnMut(RunRecord) -> Result<(), String>,
 ) -> Result<(), String> {
     let (query, mut left, mut cursor) = (filter.query()?, limit, None);
     while left > 0 {
+        let page = if capture { PAGE_WITH_CAPTURE } else { PAGE };
         let mut query = query.clone();
-        query.push(("limit", left.min(PAGE).to_string()));
+        query.extend([("limit", left.min(page).to_string()), ("capture", capture.to_string())]);
         query.extend(cursor.map(|cursor: RunId| ("cursor", cursor.to_string())));
         let page = client.list(&query).await?;
         left -= page.items.len().min(left);

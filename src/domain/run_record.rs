@@ -222,6 +222,8 @@ pub struct RunFilter {
     pub until: Option<Timestamp>,
     /// Only what comes after this one in a list, the newest first.
     pub after: Option<RunId>,
+    /// Whether what was said is wanted, too: it may be long.
+    pub with_capture: bool,
 }
 
 impl RunFilter {

@@ -72,6 +72,8 @@ pub struct Settings {
     pub head_limit: Duration,
     /// How long a node may be silent within an answer.
     pub silence_limit: Duration,
+    /// How long the head of a request may take, and how long a kept-alive connection may wait for the next one.
+    pub idle_limit: Duration,
     /// The longest request body, in bytes.
     pub body_limit: usize,
     /// What becomes of a prompt that is longer than the context window, unless the request says so itself.
@@ -88,6 +90,7 @@ impl Default for Settings {
             queue_length: 1000,
             head_limit: Duration::from_secs(300),
             silence_limit: Duration::from_secs(300),
+            idle_limit: Duration::from_secs(75),
             body_limit: 100 << 20,
             truncation: Truncation::default(),
             management_open: false,
@@ -205,5 +208,6 @@ pub fn router(gateway: Gateway) -> Router {
 /// # Errors
 /// None at present: what is wrong with one connection concerns no other.
 pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: CancellationToken) -> io::Result<()> {
-    server::serve(listener, router(gateway), shutdown).await
+    let idle_limit = gateway.settings().idle_limit;
+    server::serve(listener, router(gateway), idle_limit, shutdown).await
 }

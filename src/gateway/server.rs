@@ -14,20 +14,24 @@ use tower::Service;
 
 use crate::supervisor::Tasks;
 
-/// How long the head of a request may take, and how long a kept-alive connection may wait for the next one.
-const HEAD_WITHIN: Duration = Duration::from_secs(75);
 /// What the gateway's own paths begin with.
 const OWN: &str = "/drover/";
 /// When no more connections can be had (of open files, mostly), how long until the next look.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown`; then takes no new connections, and returns when the requests under way are answered.
+/// Serves until `shutdown`; then takes no new connections, and returns when the requests under way are answered. A connection
+/// on which the head of a request isn't there within `idle_limit` is closed.
 ///
 /// # Errors
 /// None at present.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    idle_limit: Duration,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+    http.timer(TokioTimer::new()).header_read_timeout(idle_limit);
     let connections = Tasks::default();
     loop {
         let accepted = tokio::select! {

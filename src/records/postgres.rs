@@ -37,8 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often an idle server is asked, and how long after a fault it is tried again.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(600);
-/// Bytes of a record besides its text, roughly.
-const USED: &str = "SELECT coalesce(sum(octet_length(record) + 200), 0)::bigint FROM drover_runs";
+/// Bytes of all records, with some for what a row has besides its text.
+const USED: &str =
+    "SELECT coalesce(sum(octet_length(record) + coalesce(octet_length(capture), 0) + 200), 0)::bigint, count(*)
+    FROM drover_runs";
 /// Of several gateways one at a time forgets.
 const FORGET_LOCK: &str = "SELECT pg_try_advisory_xact_lock(hashtext('drover_runs'))";
 
@@ -72,7 +74,7 @@ impl Url {
 
 /// A record that waits, and who waits with it.
 struct Waiting {
-    record: String,
+    line: Vec<u8>,
     done: oneshot::Sender<Result<(), RecordsError>>,
 }
 
@@ -101,9 +103,9 @@ pub fn open(url: &Url, sync: Sync, retention: Retention) -> (Arc<dyn Records>, K
 }
 
 impl PostgresRecords {
-    async fn rows(&self, statement: sql::Statement) -> Result<Vec<(String, Option<String>)>, RecordsError> {
+    async fn rows(&self, statement: sql::Statement) -> Result<Vec<sql::Found>, RecordsError> {
         let rows = statement.query::<Postgres>().fetch(&self.pool);
-        let columns = |row: PgRow| Ok((row.try_get(0)?, row.try_get(1)?));
+        let columns = |row: PgRow| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
         within(rows.and_then(async |row| columns(row)).try_collect()).await
     }
 }
@@ -119,8 +121,9 @@ impl Records for PostgresRecords {
 
     fn commit(&self, record: RunRecord) -> BoxFuture<'static, Result<(), RecordsError>> {
         let (done, outcome) = oneshot::channel();
-        let queued = serde_json::to_string(&record).map_err(down).and_then(|record| {
-            self.queue.try_send(Waiting { record, done }).map_err(|error| match error {
+        let mut line = Vec::new();
+        let queued = sql::write_line(record, &mut line).and_then(|()| {
+            self.queue.try_send(Waiting { line, done }).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => RecordsError::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => down("the gateway is ending"),
             })
@@ -200,7 +203,7 @@ impl Writer {
     /// Stores what waits and answers all who wait.
     async fn commit(&mut self, batch: Vec<Waiting>) {
         let (records, waiting): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|waiting| (waiting.record, waiting.done)).unzip();
+            batch.into_iter().map(|waiting| (waiting.line, waiting.done)).unzip();
         let mut outcome = self.try_commit(&records).await;
         if outcome.is_err() && self.fault.load().is_none() {
             // The server may have begun anew since it was last asked. Records that it has already stay as they are.
@@ -216,15 +219,17 @@ impl Writer {
         }
     }
 
-    async fn try_commit(&mut self, records: &[String]) -> Result<(), RecordsError> {
+    async fn try_commit(&mut self, records: &[Vec<u8>]) -> Result<(), RecordsError> {
         let connection = self.connect().await?;
         within(insert(connection, records)).await
     }
 
+    /// Finds out whether the server is there; a connection that is not is made anew.
     async fn ask(&mut self) {
-        let Some(connection) = &mut self.connection else { return };
-        if let Err(error) = within(connection.ping()).await {
-            self.fail(&error);
+        if let Some(connection) = &mut self.connection
+            && within(connection.ping()).await.is_err()
+        {
+            self.connection = None;
         }
     }
 }
@@ -236,8 +241,8 @@ async fn within<T>(task: impl Future<Output = Result<T, sqlx::Error>>) -> Result
     }
 }
 
-async fn insert(connection: &mut PgConnection, records: &[String]) -> Result<(), sqlx::Error> {
-    let mut rows = records.iter().filter_map(|record| sql::row(record));
+async fn insert(connection: &mut PgConnection, records: &[Vec<u8>]) -> Result<(), sqlx::Error> {
+    let mut rows = records.iter().filter_map(|line| sql::row(line));
     if records.len() <= sql::ROWS {
         return sql::insert(rows.collect()).query::<Postgres>().execute(connection).await.map(drop);
     }
@@ -268,12 +273,12 @@ async fn forget(pool: &PgPool, retention: Retention) -> Result<(), sqlx::Error> 
         return Ok(());
     }
     let old = retention.oldest(Timestamp::now());
-    while sql::forget(old).query::<Postgres>().execute(pool).await?.rows_affected() > 0 {}
+    while sql::forget(old, sql::FORGOTTEN).query::<Postgres>().execute(pool).await?.rows_affected() > 0 {}
     loop {
-        let used: i64 = sqlx::query_scalar(USED).fetch_one(pool).await?;
-        let too_much = used.cast_unsigned() > retention.size;
-        let all = RunId(u128::MAX);
-        if !too_much || sql::forget(all).query::<Postgres>().execute(pool).await?.rows_affected() == 0 {
+        let (used, count): (i64, i64) = sqlx::query_as(USED).fetch_one(pool).await?;
+        let excess = sql::excess(used.cast_unsigned(), count.cast_unsigned(), retention.size);
+        let oldest = sql::forget(RunId(u128::MAX), excess).query::<Postgres>();
+        if excess == 0 || oldest.execute(pool).await?.rows_affected() == 0 {
             return Ok(());
         }
     }

@@ -31,13 +31,15 @@ use crate::{
 const FILE: &str = "runs.db";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 2;
+/// Of a record in bytes.
+const USUAL_LENGTH: usize = 2_048;
 const READER_IDLE: Duration = Duration::from_secs(60);
 /// How long records gather before they are moved: they are safe, and many at once cost less.
 const GATHER: Duration = Duration::from_millis(250);
 /// How long after a fault it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(60);
-const USED: &str = "SELECT (page_count - freelist_count) * page_size
+const USED: &str = "SELECT (page_count - freelist_count) * page_size, (SELECT count(*) FROM drover_runs)
     FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()";
 
 type Flush = oneshot::Sender<Result<(), RecordsError>>;
@@ -74,10 +76,10 @@ impl SqliteRecords {
         done.await.unwrap_or_else(|_| Err(ended()))
     }
 
-    async fn rows(&self, statement: sql::Statement) -> Result<Vec<(String, Option<String>)>, RecordsError> {
+    async fn rows(&self, statement: sql::Statement) -> Result<Vec<sql::Found>, RecordsError> {
         self.flush().await?;
         let rows = statement.query::<Sqlite>().fetch(&self.pool);
-        let columns = |row: SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?));
+        let columns = |row: SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
         rows.and_then(async |row| columns(row)).try_collect().await.map_err(down)
     }
 }
@@ -88,9 +90,9 @@ impl Records for SqliteRecords {
     }
 
     fn commit(&self, record: RunRecord) -> BoxFuture<'static, Result<(), RecordsError>> {
-        let mut line = vec![b'\n'];
-        let written = serde_json::to_writer(&mut line, &record).map_err(down);
-        let written = written.and_then(|()| self.journal.append(&line));
+        let mut line = Vec::with_capacity(USUAL_LENGTH);
+        line.push(b'\n');
+        let written = sql::write_line(record, &mut line).and_then(|()| self.journal.append(&line));
         async move { written?.settled().await }.boxed()
     }
 
@@ -208,7 +210,7 @@ impl Mover {
 
 async fn insert(connection: &mut SqliteConnection, journal: &[u8]) -> Result<(), sqlx::Error> {
     let lines = journal.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let mut rows = lines.filter_map(|line| sql::row(str::from_utf8(line).ok()?));
+    let mut rows = lines.filter_map(sql::row);
     let mut transaction = connection.begin().await?;
     loop {
         let some: Vec<_> = rows.by_ref().take(sql::ROWS).collect();
@@ -221,14 +223,12 @@ async fn insert(connection: &mut SqliteConnection, journal: &[u8]) -> Result<(),
 
 /// Forgets some records that are too old or, when there are none, too much; whether there may be more.
 async fn forget_some(connection: &mut SqliteConnection, retention: Retention) -> Result<bool, sqlx::Error> {
-    let old = sql::forget(retention.oldest(Timestamp::now())).query::<Sqlite>();
+    let old = sql::forget(retention.oldest(Timestamp::now()), sql::FORGOTTEN).query::<Sqlite>();
     if old.execute(&mut *connection).await?.rows_affected() > 0 {
         return Ok(true);
     }
-    let used: i64 = sqlx::query_scalar(USED).fetch_one(&mut *connection).await?;
-    if used.cast_unsigned() <= retention.size {
-        return Ok(false);
-    }
-    let oldest = sql::forget(RunId(u128::MAX)).query::<Sqlite>();
-    Ok(oldest.execute(connection).await?.rows_affected() > 0)
+    let (used, count): (i64, i64) = sqlx::query_as(USED).fetch_one(&mut *connection).await?;
+    let excess = sql::excess(used.cast_unsigned(), count.cast_unsigned(), retention.size);
+    let oldest = sql::forget(RunId(u128::MAX), excess).query::<Sqlite>();
+    Ok(excess > 0 && oldest.execute(connection).await?.rows_affected() > 0)
 }

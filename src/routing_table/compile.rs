@@ -8,9 +8,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, Target};
 use crate::{
-    api::{self, ModelDeployment, ModelVersion, OllamaNode},
+    api::{self, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
     domain::{
-        digest::Digest, labels::NodeSelector, model_name::ModelName, node::NodeModel, rollout::Release,
+        digest::{Digest, served},
+        labels::NodeSelector,
+        model_name::ModelName,
+        node::NodeModel,
+        rollout::Release,
         run_record::SystemPrompt,
     },
 };
@@ -24,6 +28,8 @@ pub struct Objects {
     pub versions: Vec<Arc<ModelVersion>>,
     /// Deployments.
     pub deployments: Vec<Arc<ModelDeployment>>,
+    /// Pulls: what they resolved is what their tags stand for.
+    pub pulls: Vec<Arc<ModelPull>>,
 }
 
 /// The table for these objects, as served from `now` on.
@@ -50,7 +56,35 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
             namespaces.entry(space).or_default().deployments.insert(deployment.name_any(), compiled);
         }
     }
-    RoutingTable { namespaces }
+    let warnings = agree(&mut namespaces, &objects.pulls);
+    RoutingTable { namespaces, warnings }
+}
+
+/// Has each tag stand for one digest only, and says which nodes hold another one.
+fn agree(namespaces: &mut BTreeMap<String, Namespace>, pulls: &[Arc<ModelPull>]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (space_name, namespace) in namespaces {
+        for (full, target) in namespace.tags.iter_mut().filter(|(_, target)| target.digest.is_empty()) {
+            let of_tag = pulls.iter().filter(|pull| space(&***pull) == *space_name && stands_for(pull, full));
+            let resolved = of_tag.filter_map(|pull| pull.status.as_ref()?.resolved.as_ref()).next();
+            let held: Vec<&str> = target.holders.iter().map(|holder| &*holder.digest).collect();
+            let Some(digest) = served(&held, resolved.map(|resolved| &*resolved.digest)) else { continue };
+            let digest = digest.to_owned();
+            let (kept, behind): (Vec<_>, Vec<_>) = target.holders.drain(..).partition(|holder| holder.digest == digest);
+            let names: Vec<_> = behind.iter().map(|holder| &*holder.node.name).collect();
+            let (tag, names) = (&target.tag, names.join(", "));
+            warnings.push(format!(
+                "{tag}: another digest than {digest} is on {names}, and no request goes there for it; pull it there again"
+            ));
+            (target.digest, target.holders) = (digest, kept);
+        }
+    }
+    warnings
+}
+
+fn stands_for(pull: &ModelPull, full: &str) -> bool {
+    let name = pull.spec.model.parse::<ModelName>();
+    name.is_ok_and(|name| name.to_string().eq_ignore_ascii_case(full))
 }
 
 fn space<K: ResourceExt>(object: &K) -> String {

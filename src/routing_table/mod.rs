@@ -26,6 +26,9 @@ pub type SharedTable = Arc<ArcSwap<RoutingTable>>;
 pub struct RoutingTable {
     /// By namespace.
     pub namespaces: BTreeMap<String, Namespace>,
+    /// What people should know about it, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// What one namespace offers. References never leave it.
@@ -96,7 +99,7 @@ pub struct Target {
     pub tag: String,
     /// The version; `None` for a plain tag.
     pub version: Option<String>,
-    /// The digest, verified on each holder. Empty for a plain tag that differs between nodes.
+    /// The digest, the same on each holder.
     pub digest: String,
     /// The name it is called by on the nodes.
     pub model: String,

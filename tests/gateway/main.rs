@@ -1,5 +1,6 @@
 //! The data path, through HTTP, over fake nodes.
 
+mod abuse;
 mod answers;
 mod anthropic;
 mod clients;

@@ -139,8 +139,13 @@ async fn a_hang_up_in_the_queue_leaves_the_turn_to_the_next() {
 }
 
 /// A place for a caller who brings nothing but patience.
-async fn place(balance: &Arc<Balance>, holders: &[Holder], patience: Duration) -> Result<Place, NoPlace> {
-    balance.place(&balance.pool(holders), Wish::default(), |_| true, patience).await
+fn place<'a>(
+    balance: &'a Arc<Balance>,
+    holders: &[Holder],
+    patience: Duration,
+) -> impl Future<Output = Result<Place, NoPlace>> + use<'a> {
+    let pool = balance.pool(holders);
+    async move { balance.place(&pool, Wish::default(), |_| true, patience).await }
 }
 
 /// A node that is never called.
@@ -241,9 +246,10 @@ async fn callers_who_wait_take_turns_however_many_requests_each_has() {
     let mut order = Vec::new();
     while !waiting.is_empty() {
         drop(taken);
-        let served = waiting.iter_mut().enumerate().find_map(|(at, (_, request))| {
-            Some((at, request.as_mut().now_or_never()?.unwrap()))
-        });
+        let served = waiting
+            .iter_mut()
+            .enumerate()
+            .find_map(|(at, (_, request))| Some((at, request.as_mut().now_or_never()?.unwrap())));
         let (at, place) = served.expect("a free place is given out");
         order.push(waiting.remove(at).0);
         taken = place;
@@ -262,7 +268,11 @@ async fn no_more_than_so_many_wait() {
         loop {
             let answer = world.request("/api/chat", &chat(false)).timeout(Duration::from_millis(200)).send().await;
             if let Ok(answer) = answer {
-                return (answer.status().as_u16(), answer.headers()["retry-after"].clone(), answer.text().await.unwrap());
+                return (
+                    answer.status().as_u16(),
+                    answer.headers()["retry-after"].clone(),
+                    answer.text().await.unwrap(),
+                );
             }
         }
     };
@@ -327,11 +337,13 @@ async fn a_session_stays_on_its_node_and_sessions_spread() {
     }
     assert_eq!(used.len(), 3, "{used:?}");
     let opening = |text: &str, turns: usize| {
-        let turn = |n: usize| json!({ "role": if n % 2 == 0 { "user" } else { "assistant" }, "content": text.repeat(80) });
+        let turn =
+            |n: usize| json!({ "role": if n % 2 == 0 { "user" } else { "assistant" }, "content": text.repeat(80) });
         json!({ "model": "support-bot", "stream": false, "messages": (0..turns).map(turn).collect::<Vec<_>>() })
     };
     for text in ["Why is the sky blue? ", "What is the time? ", "Who are you? "] {
-        let node = async |turns| world.post("/api/chat", &opening(text, turns)).await.header("x-drover-node").to_owned();
+        let node =
+            async |turns| world.post("/api/chat", &opening(text, turns)).await.header("x-drover-node").to_owned();
         assert_eq!(node(1).await, node(3).await, "a conversation is known by how it begins");
     }
 }

@@ -19,6 +19,7 @@ mod ranges;
 mod rollout;
 mod routing;
 mod routing_table;
+mod run_ids;
 mod settings;
 mod size;
 mod upstream;

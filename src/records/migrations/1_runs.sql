@@ -8,5 +8,6 @@ CREATE TABLE drover_runs (
     caller TEXT,
     outcome TEXT NOT NULL,
     record TEXT NOT NULL,
+    capture TEXT,
     feedback TEXT
 );

@@ -24,8 +24,8 @@ async fn a_folder_keeps_records() {
         finds_what_was_committed(at("find", FOREVER, Sync::Full)),
         filters(at("filter", FOREVER, Sync::Normal)),
         pages_while_records_come(at("page", FOREVER, Sync::Normal)),
-        forgets_what_is_old(&|retention| at("old", retention, Sync::Normal)),
-        forgets_what_is_too_much(&|retention| at("much", retention, Sync::Normal)),
+        forgets_what_is_old(|retention| at("old", retention, Sync::Normal)),
+        forgets_what_is_too_much(|retention| at("much", retention, Sync::Normal)),
     );
 }
 
@@ -43,8 +43,8 @@ async fn postgresql_keeps_records() {
         finds_what_was_committed(at(&find, FOREVER, Sync::Full)),
         filters(at(&filter, FOREVER, Sync::Normal)),
         pages_while_records_come(at(&page, FOREVER, Sync::Normal)),
-        forgets_what_is_old(&|retention| at(&old, retention, Sync::Normal)),
-        forgets_what_is_too_much(&|retention| at(&much, retention, Sync::Normal)),
+        forgets_what_is_old(|retention| at(&old, retention, Sync::Normal)),
+        forgets_what_is_too_much(|retention| at(&much, retention, Sync::Normal)),
     );
 }
 
@@ -60,7 +60,11 @@ async fn finds_what_was_committed(settings: records::Settings) {
     assert_eq!(store.records.get(RunId(7)).await, Ok(None));
 
     store.records.commit(kept.clone()).await.expect("a second time is as good");
-    assert_eq!(store.all().await.len(), 201);
+    let all = store.all().await;
+    assert!(all.len() == 201 && all.iter().all(|record| record.capture.is_none()), "lists leave out what was said");
+    let filter = RunFilter { with_capture: true, ..RunFilter::default() };
+    let with_capture = store.records.list(filter, 1_000).await.expect("a list").items;
+    assert_eq!(with_capture.into_iter().filter(|record| record.capture.is_some()).collect::<Vec<_>>(), [kept.clone()]);
 
     for (score, comment) in [(0.0, Some("made up")), (1.0, None)] {
         let feedback = Feedback { score, comment: comment.map(str::to_owned) };
@@ -132,7 +136,7 @@ async fn pages_while_records_come(settings: records::Settings) {
     assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), there, "no more and no less than there was at first");
 }
 
-async fn forgets_what_is_old(settings: &dyn Fn(Retention) -> records::Settings) {
+async fn forgets_what_is_old(settings: impl Fn(Retention) -> records::Settings) {
     let now = jiff::Timestamp::now().as_second();
     let store = Store::open(settings(FOREVER));
     store.ready().await;
@@ -152,7 +156,7 @@ async fn forgets_what_is_old(settings: &dyn Fn(Retention) -> records::Settings) 
     assert_eq!(store.all().await, [young]);
 }
 
-async fn forgets_what_is_too_much(settings: &dyn Fn(Retention) -> records::Settings) {
+async fn forgets_what_is_too_much(settings: impl Fn(Retention) -> records::Settings) {
     const SIZE: u64 = 1 << 20;
     let store = Store::open(settings(FOREVER));
     store.ready().await;
@@ -196,7 +200,8 @@ async fn what_was_committed_outlives_the_one_who_would_have_moved_it() {
 async fn a_line_that_was_cut_short_costs_no_other_record() {
     let dir = Scratch::new();
     let whole = serde_json::to_string(&record(NOW)).unwrap();
-    let text = format!("\n{whole}\n{}\n{}\n\n", &whole[..whole.len() / 2], serde_json::to_string(&record(NOW + 1)).unwrap());
+    let text =
+        format!("\n{whole}\n{}\n{}\n\n", &whole[..whole.len() / 2], serde_json::to_string(&record(NOW + 1)).unwrap());
     fs::write(dir.join("runs.journal-3"), [text.as_bytes(), b"\xff\x00\n{}"].concat()).unwrap();
     let store = Store::in_folder(dir.path());
     assert_eq!(store.all().await.len(), 2);

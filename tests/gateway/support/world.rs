@@ -88,7 +88,7 @@ pub fn table(deployment: Option<Deployment>, tags: &[Target]) -> RoutingTable {
         deployments: deployment.map(|deployment| ("support-bot".into(), deployment)).into_iter().collect(),
         tags: tags.iter().map(|target| (full(&target.tag), target.clone())).collect(),
     };
-    RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]) }
+    RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() }
 }
 
 /// A gateway on a port of its own.
@@ -136,6 +136,10 @@ impl World {
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         Answer::read(self.request(path, body).send().await.unwrap()).await
+    }
+
+    pub async fn post_nothing(&self, path: &str) -> Answer {
+        Answer::read(self.http.post(format!("{}{path}", self.url)).send().await.unwrap()).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
