@@ -140,7 +140,7 @@ async fn a_hang_up_in_the_queue_leaves_the_turn_to_the_next() {
 
 /// A place for a caller who brings nothing but patience.
 async fn place(balance: &Arc<Balance>, holders: &[Holder], patience: Duration) -> Result<Place, NoPlace> {
-    balance.place(&balance.pool(holders), Wish::default(), |_| true, patience).await
+    balance.place(&balance.pool("m", holders), Wish::default(), |_| true, patience).await
 }
 
 /// A node that is never called.
@@ -233,10 +233,13 @@ async fn a_node_to_which_the_connection_failed_goes_behind_the_others_for_some_s
 #[tokio::test]
 async fn callers_who_wait_take_turns_however_many_requests_each_has() {
     let balance = Arc::new(Balance::new(MANY));
-    let pool = balance.pool(&[idle("a", 1).await]);
-    let ask = |caller| Box::pin(balance.place(&pool, Wish { session: None, caller }, |_| true, LONG));
-    let mut taken = ask(0).await.unwrap();
-    let mut waiting: Vec<_> = [1, 1, 1, 2, 3, 3].into_iter().map(|caller| (caller, ask(caller))).collect();
+    let pool = balance.pool("m", &[idle("a", 1).await]);
+    let ask = |caller: &'static str| {
+        let wish = Wish { session: None, caller: Some(caller.as_bytes()) };
+        Box::pin(balance.place(&pool, wish, |_| true, LONG))
+    };
+    let mut taken = ask("0").await.unwrap();
+    let mut waiting: Vec<_> = ["a", "a", "a", "b", "c", "c"].into_iter().map(|caller| (caller, ask(caller))).collect();
     waiting.iter_mut().for_each(|(_, request)| assert!(request.as_mut().now_or_never().is_none()));
     let mut order = Vec::new();
     while !waiting.is_empty() {
@@ -248,7 +251,7 @@ async fn callers_who_wait_take_turns_however_many_requests_each_has() {
         order.push(waiting.remove(at).0);
         taken = place;
     }
-    assert_eq!(order, [1, 2, 3, 1, 3, 1]);
+    assert_eq!(order, ["a", "b", "c", "a", "c", "a"]);
 }
 
 #[tokio::test]
@@ -280,7 +283,7 @@ async fn a_node_that_keeps_failing_goes_behind_the_others_and_is_tried_by_one_re
     let balance = Arc::new(Balance::new(MANY));
     let (mut a, b) = (idle("a", 9).await, idle("b", 9).await);
     a.loaded = true;
-    let pool = balance.pool(&[a, b]);
+    let pool = balance.pool("m", &[a, b]);
     let chosen = async || balance.place(&pool, Wish::default(), |_| true, LONG).await.unwrap();
     let error = NodeError::Status { status: 500, message: String::new() };
     for _ in 0..5 {
