@@ -94,7 +94,8 @@ impl Fleet {
                 panic!("{name} is in the table")
             };
             let pool = self.serving.pool(target, &self.balance);
-            let wish = Wish { session: with_session.then_some(turn as u64), caller: 0 };
+            let session = turn.to_le_bytes();
+            let wish = Wish { session: with_session.then_some(&session[..]), caller: None };
             let place = self.balance.place(&pool, wish, |_| true, Duration::ZERO).now_or_never();
             under_way.push_back(black_box(place).expect("it needn't wait").ok().expect("there is room"));
             if under_way.len() > UNDER_WAY {

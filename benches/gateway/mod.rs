@@ -70,8 +70,8 @@ pub async fn run(table: &mut Table) {
     choosing::run(table);
 }
 
-const WHOLE: Phase = Phase { connections: 32, rate: None, stream: false, delay: Duration::ZERO };
-const STREAM: Phase = Phase { connections: 16, rate: None, stream: true, delay: Duration::ZERO };
+const WHOLE: Phase = Phase { connections: 32, rate: None, stream: false };
+const STREAM: Phase = Phase { connections: 16, rate: None, stream: true };
 
 struct Bench {
     stub: Target,

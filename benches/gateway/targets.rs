@@ -62,8 +62,6 @@ pub struct Phase {
     pub connections: usize,
     pub rate: Option<f64>,
     pub stream: bool,
-    /// Between the chunks of a stream.
-    pub delay: Duration,
 }
 
 /// What a target did under load.
@@ -207,6 +205,7 @@ fn table(ports: &[u16]) -> RoutingTable {
         stable,
         canary: None,
         sticky_header: None,
+        schema_check: false,
     };
     let namespace = Namespace {
         deployments: BTreeMap::from([("stub".into(), deployment)]),

@@ -62,6 +62,8 @@ pub struct Window {
     pub version: Option<u64>,
     /// The node's, for versions that name none.
     pub node: Option<u64>,
+    /// What the model was called with there before: with another window it would be loaded anew.
+    pub running: Option<u64>,
     /// The longest that the model was made for.
     pub model_limit: Option<u64>,
     /// The longest that the node allows.
@@ -87,7 +89,11 @@ impl Window {
         let exceeded = limit(self.requested, self.model_limit);
         match exceeded.or(limit(effective.map(|(window, _)| window), self.node_limit)) {
             Some(limit) => Err(limit),
-            None => Ok(effective),
+            None => {
+                let running = self.running.filter(|running| self.node_limit.is_none_or(|limit| *running <= limit));
+                let wider = running.filter(|running| effective.is_none_or(|(window, _)| *running > window));
+                Ok(wider.map(|running| (running, Source::Node)).or(effective))
+            }
         }
     }
 }

@@ -149,36 +149,42 @@ impl Ask {
         Ok(())
     }
 
-    /// The context window for `target` on `node`; `None` leaves it to the node.
+    /// The context window for `target` on `node`, where it was called with `running` before; `None` leaves it to the node.
     ///
     /// # Errors
     /// The limit of model and node, when that is less than what is asked for or configured.
-    pub fn context(&self, target: &Target, node: &Node) -> Result<Option<(u64, Source)>, u64> {
+    pub fn context(
+        &self,
+        target: &Target,
+        node: &Node,
+        running: Option<u64>,
+    ) -> Result<Option<(u64, Source)>, u64> {
         let window = Window {
             requested: self.num_ctx,
             version: target.parameters.get("num_ctx").and_then(|value| whole(value.as_f64()?)),
             node: node.context_length.map(u64::from),
+            running,
             model_limit: target.context_length(),
             node_limit: node.max_context_length.map(u64::from),
         };
         window.effective()
     }
 
-    /// The parameters that take effect for `target` on `node`.
-    pub fn parameters<'a>(&'a self, target: &'a Target, node: &'a Node) -> Parameters<'a> {
+    /// The parameters that take effect for `target` on `node`, where it was called with the window `running` before.
+    pub fn parameters<'a>(&'a self, target: &'a Target, node: &'a Node, running: Option<u64>) -> Parameters<'a> {
         let own = self.options.iter().map(|(name, value)| (name, value.clone()));
         let version = target.parameters.iter().map(|(name, value)| (name.as_str(), json(value.clone())));
         let mut options = merge([(Source::Request, own.collect::<Vec<_>>()), (Source::Version, version.collect())]);
         options.remove("num_ctx");
-        if let Ok(Some((window, source))) = self.context(target, node) {
+        if let Ok(Some((window, source))) = self.context(target, node, running) {
             options.insert("num_ctx", (json(window), source));
         }
         Parameters { options, keep_alive: self.keep_alive(node) }
     }
 
-    /// The body for `node`, which knows `target` by the name `target.model`. A prompt that is too long is cut if
+    /// The body for a node, which knows `target` by the name `target.model`. A prompt that is too long is cut if
     /// `truncate` says so, else refused.
-    pub fn body(&self, target: &Target, node: &Node, truncate: bool) -> NodeBody {
+    pub fn body(&self, target: &Target, parameters: &Parameters<'_>, truncate: bool) -> NodeBody {
         let mut first = vec![("model", json(&*target.model))];
         if self.task.streams() {
             first.push(("stream", json(self.stream)));
@@ -186,9 +192,8 @@ impl Ask {
         if self.task.truncates() {
             first.push(("truncate", json(truncate)));
         }
-        let Parameters { options, keep_alive } = self.parameters(target, node);
-        first.extend(Parameters { options, keep_alive: None }.write().map(|options| ("options", options)));
-        first.extend(keep_alive.map(|(keep_alive, _)| ("keep_alive", keep_alive)));
+        first.extend(parameters.write().map(|options| ("options", options)));
+        first.extend(parameters.keep_alive.iter().map(|(keep_alive, _)| ("keep_alive", keep_alive.clone())));
         let prompt = target.system_prompt.as_deref().and_then(|prompt| with_system(self.task, &self.rest, prompt));
         let rest = prompt.as_ref().unwrap_or(&self.rest);
         let bytes = match self.thinking(target) {

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     domain::{params::Truncation, run_record::Outcome},
     ports::{NodeError, NodeRequest, NodeResponse},
-    routing_table::{Node, Target},
+    routing_table::Target,
 };
 
 /// The longest whole answer that is read, in bytes.
@@ -79,7 +79,7 @@ impl From<NodeError> for Missed {
     }
 }
 
-/// Asks `node` for `target` in this run, up to the point from which the answer can be sent.
+/// Asks the node of `place` for `target` in this run, up to the point from which the answer can be sent.
 ///
 /// # Errors
 /// Whose fault it is that there is no answer. Nothing has been sent to the caller then.
@@ -87,14 +87,14 @@ pub async fn attempt(
     gateway: &Gateway,
     ask: &Ask,
     target: &Target,
-    node: &Node,
+    place: &Place,
     run: &mut Run,
 ) -> Result<Answer, Missed> {
     let mut voice = Voice::new(ask, target, &run.id.to_string());
-    let mut upstream = match send(gateway, ask, target, node, &voice, run, false).await {
+    let mut upstream = match send(gateway, ask, target, place, &voice, run, false).await {
         Err(Missed::TooLong(_)) if may_truncate(gateway, ask) => {
             run.note(|record| record.truncated = true);
-            send(gateway, ask, target, node, &voice, run, true).await?
+            send(gateway, ask, target, place, &voice, run, true).await?
         }
         sent => sent?,
     };
@@ -129,15 +129,20 @@ async fn send(
     gateway: &Gateway,
     ask: &Ask,
     target: &Target,
-    node: &Node,
+    place: &Place,
     voice: &Voice,
     run: &mut Run,
     truncate: bool,
 ) -> Result<Upstream, Missed> {
     let settings = gateway.settings();
-    let body = ask.body(target, node, truncate);
+    let node = &*place.holder.node;
+    // What is wrong with the window was told before the node was chosen.
+    let wanted = ask.context(target, node, None).unwrap_or_default();
+    let running = place.widen(wanted.map(|(window, _)| window));
+    let parameters = ask.parameters(target, node, running);
+    let body = ask.body(target, &parameters, truncate);
     run.note(|record| {
-        record.parameters = ask.parameters(target, node).effective();
+        record.parameters = parameters.effective();
         record.system_prompt = body.has_system_prompt.then(|| target.prompt_edition.clone()).flatten();
     });
     let request = NodeRequest {

@@ -26,7 +26,7 @@ pub struct Dispatch<'a> {
     gateway: &'a Gateway,
     serving: &'a Serving,
     ask: &'a Ask,
-    wish: Wish,
+    wish: Wish<'a>,
     run: &'a mut Run,
     faults: Faults,
     /// How long it may still wait for a place.
@@ -35,7 +35,7 @@ pub struct Dispatch<'a> {
 
 impl<'a> Dispatch<'a> {
     /// A request that has nothing behind it.
-    pub fn new(gateway: &'a Gateway, serving: &'a Serving, ask: &'a Ask, wish: Wish, run: &'a mut Run) -> Self {
+    pub fn new(gateway: &'a Gateway, serving: &'a Serving, ask: &'a Ask, wish: Wish<'a>, run: &'a mut Run) -> Self {
         Self { gateway, serving, ask, wish, run, faults: Faults::default(), patience: gateway.settings().queue_limit }
     }
 
@@ -76,7 +76,7 @@ impl<'a> Dispatch<'a> {
                 }
             };
             self.run.attempt(&place.holder);
-            match attempt(self.gateway, self.ask, leg.target, &place.holder.node, self.run).await {
+            match attempt(self.gateway, self.ask, leg.target, &place, self.run).await {
                 Ok(answer) => {
                     self.run.answers();
                     if answer.schema_failure.is_some() {
@@ -111,7 +111,7 @@ impl<'a> Dispatch<'a> {
     /// Whether a node may still be asked.
     fn is_usable(&self, target: &Target, holder: &Holder) -> bool {
         let node = &holder.node;
-        node.weight > 0 && self.ask.context(target, node).is_ok() && !self.faults.rule_out(node, target)
+        node.weight > 0 && self.ask.context(target, node, None).is_ok() && !self.faults.rule_out(node, target)
     }
 
     /// Refuses a context window that no node allows.
@@ -132,7 +132,7 @@ impl<'a> Dispatch<'a> {
     /// Says that nodes allow less context than the version is configured for.
     fn too_narrow(&self, legs: &[Leg<'_>]) -> Option<String> {
         let holders = legs.iter().flat_map(|leg| leg.target.holders.iter().map(|holder| (leg.target, holder)));
-        let limit = holders.filter_map(|(target, holder)| self.ask.context(target, &holder.node).err()).max()?;
+        let limit = holders.filter_map(|(target, holder)| self.ask.context(target, &holder.node, None).err()).max()?;
         Some(format!("the version's num_ctx is over the {limit} tokens that its nodes allow"))
     }
 }

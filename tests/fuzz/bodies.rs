@@ -6,7 +6,7 @@ use drover::domain::manifest::Manifest;
 use drover::domain::modelfile::{Modelfile, decode};
 use drover::gateway::anthropic;
 use drover::gateway::fields::Fields;
-use drover::gateway::format::{Format, Head};
+use drover::gateway::format::{self, Format};
 use drover::gateway::lines::Lines;
 use drover::gateway::openai::{chat, completions, embeddings, responses};
 use drover::gateway::said::Said;
@@ -110,7 +110,7 @@ pub fn events(bytes: &[u8]) {
         2 => Format::Response(responses::echo::Echo::of(&Fields::default()).expect("nothing to repeat").into()),
         _ => Format::Message,
     };
-    let head = || Head { run: "0a".into(), created: 0, model: "m\"".into(), fingerprint: "fp".into() };
+    let head = || format::Head { run: "0a".into(), created: 0, model: "m\"".into(), fingerprint: "fp".into() };
     let write = |size: usize| {
         let (mut lines, mut all) = (Lines::default(), Vec::new());
         for piece in body.chunks(size.max(1)) {

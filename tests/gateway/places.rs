@@ -144,7 +144,7 @@ fn place<'a>(
     holders: &[Holder],
     patience: Duration,
 ) -> impl Future<Output = Result<Place, NoPlace>> + use<'a> {
-    let pool = balance.pool(holders);
+    let pool = balance.pool("m", holders);
     async move { balance.place(&pool, Wish::default(), |_| true, patience).await }
 }
 
@@ -238,10 +238,13 @@ async fn a_node_to_which_the_connection_failed_goes_behind_the_others_for_some_s
 #[tokio::test]
 async fn callers_who_wait_take_turns_however_many_requests_each_has() {
     let balance = Arc::new(Balance::new(MANY));
-    let pool = balance.pool(&[idle("a", 1).await]);
-    let ask = |caller| Box::pin(balance.place(&pool, Wish { session: None, caller }, |_| true, LONG));
-    let mut taken = ask(0).await.unwrap();
-    let mut waiting: Vec<_> = [1, 1, 1, 2, 3, 3].into_iter().map(|caller| (caller, ask(caller))).collect();
+    let pool = balance.pool("m", &[idle("a", 1).await]);
+    let ask = |caller: &'static str| {
+        let wish = Wish { session: None, caller: Some(caller.as_bytes()) };
+        Box::pin(balance.place(&pool, wish, |_| true, LONG))
+    };
+    let mut taken = ask("0").await.unwrap();
+    let mut waiting: Vec<_> = ["a", "a", "a", "b", "c", "c"].into_iter().map(|caller| (caller, ask(caller))).collect();
     waiting.iter_mut().for_each(|(_, request)| assert!(request.as_mut().now_or_never().is_none()));
     let mut order = Vec::new();
     while !waiting.is_empty() {
@@ -254,7 +257,7 @@ async fn callers_who_wait_take_turns_however_many_requests_each_has() {
         order.push(waiting.remove(at).0);
         taken = place;
     }
-    assert_eq!(order, [1, 2, 3, 1, 3, 1]);
+    assert_eq!(order, ["a", "b", "c", "a", "c", "a"]);
 }
 
 #[tokio::test]
@@ -290,7 +293,7 @@ async fn a_node_that_keeps_failing_goes_behind_the_others_and_is_tried_by_one_re
     let balance = Arc::new(Balance::new(MANY));
     let (mut a, b) = (idle("a", 9).await, idle("b", 9).await);
     a.loaded = true;
-    let pool = balance.pool(&[a, b]);
+    let pool = balance.pool("m", &[a, b]);
     let chosen = async || balance.place(&pool, Wish::default(), |_| true, LONG).await.unwrap();
     let error = NodeError::Status { status: 500, message: String::new() };
     for _ in 0..5 {

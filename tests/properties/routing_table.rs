@@ -239,7 +239,7 @@ proptest! {
         }));
         let table = compile(&objects, at(7));
         let fine: Vec<_> = world.nodes.iter().enumerate().filter(|(_, seen)| is_usable(seen) && seen.namespace).collect();
-        let having = |loaded: bool| fine.iter().filter(|(_, seen)| seen.loaded == loaded).map(|(n, _)| format!("node-{n}"));
+        let having = |loaded: bool| fine.iter().filter(move |(_, seen)| seen.loaded == loaded).map(|(n, _)| format!("node-{n}"));
         let of_pull = pulled.filter(|version| *version < 2 && having(*version == 1).next().is_some());
         let served = of_pull.map_or(having(true).count() > having(false).count(), |version| version == 1);
         match table.namespace("models").tags.get("registry.ollama.ai/library/tiny:latest") {

@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -28,7 +28,7 @@ use self::{
     queue::{Queue, Waiter},
 };
 use crate::{
-    domain::routing::Ending,
+    domain::routing::{Ending, hash},
     ports::NodeError,
     routing_table::{Holder, RoutingTable},
 };
@@ -47,11 +47,11 @@ pub struct Balance {
 
 /// What a request brings to the choice of its node.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wish {
-    /// Stands for a session that is best kept on one node.
-    pub session: Option<u64>,
-    /// Stands for the caller: callers who wait take turns.
-    pub caller: u64,
+pub struct Wish<'a> {
+    /// What a session is known by, which is best kept on one node.
+    pub session: Option<&'a [u8]>,
+    /// What the caller is known by: callers who wait take turns.
+    pub caller: Option<&'a [u8]>,
 }
 
 /// Why a request has no place.
@@ -75,12 +75,24 @@ enum Turn {
 pub struct Place {
     balance: Arc<Balance>,
     node: Arc<NodeState>,
+    window: Arc<AtomicU64>,
     is_trial: bool,
     /// The node, and how it holds the model.
     pub holder: Arc<Holder>,
 }
 
 impl Place {
+    /// Has the model's runner called with a context window of at least this, from now on; the widest that it was called
+    /// with, this one included. Ollama loads a model anew whenever its window changes.
+    pub fn widen(&self, wanted: Option<u64>) -> Option<u64> {
+        let wanted = wanted.unwrap_or_default();
+        let widest = match self.window.load(Ordering::Relaxed) {
+            running if running >= wanted => running,
+            _ => self.window.fetch_max(wanted, Ordering::Relaxed).max(wanted),
+        };
+        (widest > 0).then_some(widest)
+    }
+
     /// Notes how the request ended: a node to which the connection failed goes behind the others for a while, and so does
     /// one that keeps failing.
     pub fn note(&self, error: Option<&NodeError>) {
@@ -107,8 +119,8 @@ impl Balance {
         Self { nodes, queue, waiting, longest_queue, began: Instant::now() }
     }
 
-    /// These holders, prepared for choices among them.
-    pub fn pool(&self, holders: &[Holder]) -> Arc<Pool> {
+    /// These holders of a model, which has this name on them, prepared for choices among them.
+    pub fn pool(&self, model: &str, holders: &[Holder]) -> Arc<Pool> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let seat = |holder: &Holder| {
             let node = nodes.entry(holder.node.id.clone()).or_insert_with(|| {
@@ -116,7 +128,8 @@ impl Balance {
                 node.set_limit(holder.node.max_concurrent_requests);
                 node.into()
             });
-            Seat { holder: Arc::new(holder.clone()), node: node.clone() }
+            let window = node.window(model, holder.loaded);
+            Seat { holder: Arc::new(holder.clone()), node: node.clone(), window }
         };
         Arc::new(Pool::new(holders.iter().map(seat).collect()))
     }
@@ -128,7 +141,7 @@ impl Balance {
     pub async fn place(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
-        wish: Wish,
+        wish: Wish<'_>,
         usable: impl Fn(&Holder) -> bool,
         patience: Duration,
     ) -> Result<Place, NoPlace> {
@@ -155,7 +168,7 @@ impl Balance {
     fn line_up(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
-        wish: Wish,
+        wish: Wish<'_>,
         usable: impl Fn(usize) -> bool,
         excluded: Vec<usize>,
         patience: Duration,
@@ -169,7 +182,7 @@ impl Balance {
             None => {
                 let (place, later) = oneshot::channel();
                 let (is_added, gone) =
-                    queue.push(pool, Waiter { excluded, place, caller: wish.caller }, self.longest_queue);
+                    queue.push(pool, Waiter { excluded, place, caller: wish.caller.map_or(0, digest) }, self.longest_queue);
                 self.waiting.fetch_sub(gone, Ordering::SeqCst);
                 if is_added { Ok(Turn::Later(later)) } else { Err(NoPlace::Crowded) }
             }
@@ -195,8 +208,8 @@ impl Balance {
         changed.iter().for_each(|node| self.hand_out(node));
     }
 
-    fn take(self: &Arc<Self>, pool: &Pool, wish: Wish, usable: impl Fn(usize) -> bool) -> Option<Place> {
-        let session = wish.session.filter(|_| pool.has_choice());
+    fn take(self: &Arc<Self>, pool: &Pool, wish: Wish<'_>, usable: impl Fn(usize) -> bool) -> Option<Place> {
+        let session = wish.session.filter(|_| pool.has_choice()).map(digest);
         let (index, is_trial) = pool.enter(session, usable, || self.now())?;
         Some(self.hold(pool, index, is_trial))
     }
@@ -222,8 +235,9 @@ impl Balance {
     }
 
     fn hold(self: &Arc<Self>, pool: &Pool, index: usize, is_trial: bool) -> Place {
-        let Seat { holder, node } = &pool.seats()[index];
-        Place { balance: self.clone(), node: node.clone(), is_trial, holder: holder.clone() }
+        let Seat { holder, node, window } = &pool.seats()[index];
+        let (node, window, holder) = (node.clone(), window.clone(), holder.clone());
+        Place { balance: self.clone(), node, window, is_trial, holder }
     }
 
     fn now(&self) -> Duration {
@@ -233,6 +247,10 @@ impl Balance {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn digest(known_by: &[u8]) -> u64 {
+    hash(known_by.iter().copied())
 }
 
 /// Whether it was not the node's answer that failed but the way to it.

@@ -1,8 +1,9 @@
 //! What this gateway knows of one node at this moment. Requests read and change it without waiting for each other.
 
 use std::{
+    collections::HashMap,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -23,12 +24,24 @@ pub struct NodeState {
     /// Whether `health` says anything.
     is_troubled: AtomicBool,
     health: Mutex<Health>,
+    /// By the name that a model has there: the widest context window that it was called with; 0: none so far.
+    windows: Mutex<HashMap<String, Arc<AtomicU64>>>,
 }
 
 impl NodeState {
     /// Requests under way, and how many there may be.
     pub fn load(&self) -> (u32, u32) {
         (self.in_flight.load(Ordering::Relaxed), self.limit.load(Ordering::Relaxed))
+    }
+
+    /// Where the window of a model's runner is kept; one that isn't `loaded` has none.
+    pub fn window(&self, model: &str, loaded: bool) -> Arc<AtomicU64> {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = windows.entry(model.to_owned()).or_default().clone();
+        if !loaded {
+            window.store(0, Ordering::Relaxed);
+        }
+        window
     }
 
     /// Allows so many requests at once.

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -37,6 +37,8 @@ pub struct Seat {
     pub holder: Arc<Holder>,
     /// What the gateway knows of it.
     pub node: Arc<NodeState>,
+    /// The window of the model's runner there.
+    pub window: Arc<AtomicU64>,
 }
 
 impl Pool {
@@ -75,7 +77,7 @@ impl Pool {
         now: impl Fn() -> Duration,
     ) -> Option<(usize, bool)> {
         let candidate = |index: usize| {
-            let Seat { holder, node } = &self.seats[index];
+            let Seat { holder, node, .. } = &self.seats[index];
             let (in_flight, limit) = node.load();
             let weight = if usable(index) { holder.node.weight } else { 0 };
             Candidate { in_flight, limit, weight, loaded: holder.loaded, suspect: node.is_suspect(&now) }
