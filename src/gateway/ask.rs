@@ -153,12 +153,7 @@ impl Ask {
     ///
     /// # Errors
     /// The limit of model and node, when that is less than what is asked for or configured.
-    pub fn context(
-        &self,
-        target: &Target,
-        node: &Node,
-        running: Option<u64>,
-    ) -> Result<Option<(u64, Source)>, u64> {
+    pub fn context(&self, target: &Target, node: &Node, running: Option<u64>) -> Result<Option<(u64, Source)>, u64> {
         let window = Window {
             requested: self.num_ctx,
             version: target.parameters.get("num_ctx").and_then(|value| whole(value.as_f64()?)),
