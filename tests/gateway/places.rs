@@ -139,8 +139,8 @@ async fn a_hang_up_in_the_queue_leaves_the_turn_to_the_next() {
 }
 
 /// A place for a caller who brings nothing but patience.
-async fn place(balance: &Arc<Balance>, holders: &[Holder], patience: Duration) -> Result<Place, NoPlace> {
-    balance.place(&balance.pool("m", holders), Wish::default(), |_| true, patience).await
+async fn place(balance: &Arc<Balance>, holders: Vec<Holder>, patience: Duration) -> Result<Place, NoPlace> {
+    balance.place(&balance.pool("m", &holders), Wish::default(), |_| true, patience).await
 }
 
 /// A node that is never called.
@@ -154,12 +154,12 @@ async fn idle(name: &str, limit: u32) -> Holder {
 async fn places_are_given_in_the_order_of_waiting_to_those_who_can_use_them() {
     let balance = Arc::new(Balance::new(MANY));
     let (a, b) = (idle("a", 1).await, idle("b", 1).await);
-    let on_a = place(&balance, &[a.clone()], LONG).await.unwrap();
-    let on_b = place(&balance, &[b.clone()], LONG).await.unwrap();
-    assert!(place(&balance, &[a.clone(), b.clone()], Duration::ZERO).await.err() == Some(NoPlace::Full));
-    let mut first = Box::pin(place(&balance, &[a.clone()], LONG));
-    let mut second = Box::pin(place(&balance, &[a.clone(), b.clone()], LONG));
-    let mut third = Box::pin(place(&balance, &[b.clone()], LONG));
+    let on_a = place(&balance, vec![a.clone()], LONG).await.unwrap();
+    let on_b = place(&balance, vec![b.clone()], LONG).await.unwrap();
+    assert!(place(&balance, vec![a.clone(), b.clone()], Duration::ZERO).await.err() == Some(NoPlace::Full));
+    let mut first = Box::pin(place(&balance, vec![a.clone()], LONG));
+    let mut second = Box::pin(place(&balance, vec![a.clone(), b.clone()], LONG));
+    let mut third = Box::pin(place(&balance, vec![b.clone()], LONG));
     for waiting in [&mut first, &mut second, &mut third] {
         assert!(waiting.now_or_never().is_none());
     }
@@ -177,10 +177,10 @@ async fn places_are_given_in_the_order_of_waiting_to_those_who_can_use_them() {
 async fn who_left_the_queue_or_did_not_take_the_place_holds_nothing() {
     let balance = Arc::new(Balance::new(MANY));
     let node = idle("a", 1).await;
-    let taken = place(&balance, &[node.clone()], LONG).await.unwrap();
-    let mut gone = Box::pin(place(&balance, &[node.clone()], LONG));
-    let mut served = Box::pin(place(&balance, &[node.clone()], LONG));
-    let mut last = Box::pin(place(&balance, &[node.clone()], LONG));
+    let taken = place(&balance, vec![node.clone()], LONG).await.unwrap();
+    let mut gone = Box::pin(place(&balance, vec![node.clone()], LONG));
+    let mut served = Box::pin(place(&balance, vec![node.clone()], LONG));
+    let mut last = Box::pin(place(&balance, vec![node.clone()], LONG));
     for waiting in [&mut gone, &mut served, &mut last] {
         assert!(waiting.now_or_never().is_none());
     }
@@ -214,14 +214,14 @@ async fn a_node_to_which_the_connection_failed_goes_behind_the_others_for_some_s
     let balance = Arc::new(Balance::new(MANY));
     let (mut a, b) = (idle("a", 9).await, idle("b", 9).await);
     a.loaded = true;
-    let chosen = async || place(&balance, &[a.clone(), b.clone()], LONG).await.unwrap();
+    let chosen = async || place(&balance, vec![a.clone(), b.clone()], LONG).await.unwrap();
     let first = chosen().await;
     assert_eq!(first.holder.node.name, "a");
     first.note(Some(&NodeError::Status { status: 500, message: String::new() }));
     assert_eq!(chosen().await.holder.node.name, "a", "an answer, if a bad one");
     first.note(Some(&NodeError::Connect("refused".into())));
     assert_eq!(chosen().await.holder.node.name, "b");
-    let only_a = place(&balance, &[a.clone()], LONG).await.unwrap();
+    let only_a = place(&balance, vec![a.clone()], LONG).await.unwrap();
     assert_eq!(only_a.holder.node.name, "a", "better than none");
     tokio::time::advance(Duration::from_secs(6)).await;
     assert_eq!(chosen().await.holder.node.name, "a");
