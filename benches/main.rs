@@ -3,7 +3,7 @@
 
 #[path = "../tests/support/mod.rs"]
 mod support;
-#[allow(dead_code)] // the scenarios use the rest of it
+#[allow(dead_code, unused_imports, unused_macros)] // the scenarios use the rest of it
 #[path = "../tests/cluster/world.rs"]
 mod world;
 

@@ -3,12 +3,16 @@
 #![deny(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::unwrap_used)]
 
 pub mod api;
+pub mod backup;
 pub mod cli;
 pub mod cluster;
 pub mod controller;
+pub mod data_dir;
 pub mod domain;
+pub mod export;
 pub mod gateway;
 pub mod health;
+pub mod manifests;
 pub mod mirror;
 pub mod ollama;
 pub mod ports;

@@ -6,14 +6,24 @@
 mod table;
 
 use std::{
-    collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration,
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
 };
 
 pub use table::{REPEATABLE, SETTINGS, Scope, Setting};
 
 use crate::{
-    domain::{duration::HumanDuration, model_name::ModelName, params::Truncation, size::ByteSize, upstream::Upstreams},
+    domain::{
+        duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes, params::Truncation, size::ByteSize,
+        upstream::Upstreams,
+    },
     records,
+    standalone::Durability,
 };
 
 /// Where a value was given.
@@ -103,6 +113,22 @@ pub struct Settings {
     pub records_capture: bool,
     /// Whether others than this machine may ask for run records.
     pub management_open: bool,
+    /// Address of every server of `drover up`.
+    pub listen: IpAddr,
+    /// Port of the embedded API.
+    pub api_port: u16,
+    /// How long a write to the embedded API lasts.
+    pub api_sync: Durability,
+    /// Port of the gateway of `drover up`.
+    pub gateway_port: u16,
+    /// Port of the mirror of `drover up`.
+    pub mirror_port: u16,
+    /// Port of the health of `drover up`.
+    pub health_port: u16,
+    /// Nodes that are named with the command.
+    pub node: NamedNodes,
+    /// Folder with manifests.
+    pub manifests: Option<PathBuf>,
 }
 
 /// How log lines look.
@@ -210,7 +236,17 @@ impl Settings {
             records_when_down: reader.read("records-when-down", "write refuse or serve", records::WhenDown::default()),
             records_capture: reader.read("records-capture", FLAG, false),
             management_open: reader.read("management-open", FLAG, false),
+            listen: reader.read("listen", "write an IP address, such as 127.0.0.1 or 0.0.0.0", LOOPBACK),
+            api_port: reader.read("api-port", PORT, 0),
+            api_sync: reader.read("api-sync", "write full or normal", Durability::default()),
+            gateway_port: reader.read("gateway-port", PORT, 0),
+            mirror_port: reader.read("mirror-port", PORT, 0),
+            health_port: reader.read("health-port", PORT, 0),
+            node: reader.read("node", NODE, NamedNodes::default()),
+            manifests: reader.path("manifests"),
         };
+        // Nothing listens there yet, but what is wrong is said.
+        reader.read::<u16>("cockpit-port", PORT, 0);
         if settings.probe_interval < Duration::from_millis(100) {
             reader.fault("probe-interval", "write at least 100ms");
         }
@@ -225,7 +261,11 @@ const FLAG: &str = "write true or false";
 const SIZE: &str = "write bytes, or a number and a unit, such as 500MB or 100GiB";
 const UPSTREAM: &str = "write PREFIX=URL pairs, separated by commas, each prefix once, the URLs with http:// or https:// \
                         and nothing but host, port and path";
-const UNSET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+const PORT: &str = "write a port from 0 to 65535";
+const NODE: &str = "write NAME=URL pairs, separated by commas, each name once, in small letters, digits, - and ., the \
+                    URLs without credentials";
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const UNSET: SocketAddr = SocketAddr::new(LOOPBACK, 0);
 
 struct Reader<'a> {
     values: &'a BTreeMap<&'static str, (String, Origin)>,

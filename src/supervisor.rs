@@ -25,6 +25,9 @@ pub enum Ended {
     /// Signals can't be received.
     #[error("signals can't be received: {0}")]
     Signals(#[from] std::io::Error),
+    /// A second signal came before everything was finished.
+    #[error("not finished, because of a second signal: {0}")]
+    Hurried(String),
     /// Not everything finished in time.
     #[error("not finished within {0:?}: {1}")]
     NotDrained(Duration, String),
@@ -99,10 +102,10 @@ impl Supervisor {
         self.names.insert(handle.id(), name.into());
     }
 
-    /// Runs until a signal comes or a service ends, then drains.
+    /// Runs until a signal comes or a service ends, then drains; a second signal ends that.
     ///
     /// # Errors
-    /// Says which service ended by itself, or what didn't finish in time.
+    /// Says which service ended by itself, or what didn't finish.
     pub async fn run(mut self) -> Result<(), Ended> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -117,32 +120,36 @@ impl Supervisor {
             Err(why) => error!(%why, "finishing because a service ended"),
         }
         self.stop.cancel();
-        let drained = self.drain().await;
+        let (limit, hurry) = (self.drain_within, async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        });
+        let drained = tokio::select! {
+            () = self.drain() => Ok(()),
+            () = hurry => Err(Ended::Hurried(self.left())),
+            () = tokio::time::sleep(limit) => Err(Ended::NotDrained(limit, self.left())),
+        };
         ended.map(drop).and(drained)
     }
 
-    async fn drain(&mut self) -> Result<(), Ended> {
-        let limit = self.drain_within;
+    async fn drain(&mut self) {
         self.jobs.tracker.close();
-        let all = async {
-            while let Some(ended) = self.services.join_next_with_id().await {
-                let id = match ended {
-                    Ok((id, _)) => id,
-                    Err(panic) => {
-                        warn!(%panic, "a service panicked while finishing");
-                        panic.id()
-                    }
-                };
-                self.names.remove(&id);
-            }
-            self.jobs.tracker.wait().await;
-        };
-        if tokio::time::timeout(limit, all).await.is_ok() {
-            return Ok(());
+        while let Some(ended) = self.services.join_next_with_id().await {
+            let id = match ended {
+                Ok((id, _)) => id,
+                Err(panic) => {
+                    warn!(%panic, "a service panicked while finishing");
+                    panic.id()
+                }
+            };
+            self.names.remove(&id);
         }
-        let mut left: Vec<_> = self.names.values().cloned().collect();
-        left.push(format!("{} jobs", self.jobs.tracker.len()));
-        Err(Ended::NotDrained(limit, left.join(", ")))
+        self.jobs.tracker.wait().await;
+    }
+
+    /// What is not finished.
+    fn left(&self) -> String {
+        let jobs = format!("{} jobs", self.jobs.tracker.len());
+        self.names.values().cloned().chain([jobs]).collect::<Vec<_>>().join(", ")
     }
 
     fn describe(&self, ended: Result<(Id, Result<(), String>), tokio::task::JoinError>) -> Ended {

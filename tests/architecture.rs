@@ -213,6 +213,10 @@ const PURE: &[&str] = &[
     "standalone/patch",
     "standalone/schema",
     "health/facts",
+    "manifests/documents",
+    "manifests/plan",
+    "cli/up/words",
+    "export",
 ];
 
 #[test]
@@ -349,6 +353,39 @@ fn the_embedded_api_stands_alone() {
     must_be_empty(
         "standalone knows no kind of ours and nobody who uses it",
         check_uses(&sources(), &["standalone"], &allowed),
+    );
+}
+
+#[test]
+fn manifests_know_no_kind_and_no_part() {
+    let modules = ["crate::cluster", "crate::supervisor", "crate::telemetry", "crate::manifests"];
+    let crates = dependencies();
+    let allowed: Vec<&str> = modules.into_iter().chain(crates.iter().map(String::as_str)).collect();
+    must_be_empty("manifests may use cluster", check_uses(&sources(), &["manifests"], &allowed));
+}
+
+#[test]
+fn backups_are_of_files_only() {
+    let crates = dependencies();
+    let crates =
+        crates.iter().map(String::as_str).filter(|name| !matches!(*name, "kube" | "kube_runtime" | "k8s_openapi"));
+    let modules = ["crate::backup", "crate::data_dir", "crate::mirror", "crate::standalone", "crate::supervisor"];
+    let allowed: Vec<&str> = modules.into_iter().chain(crates).collect();
+    must_be_empty(
+        "backup may use data_dir, mirror and standalone, and no Kubernetes",
+        check_uses(&sources(), &["backup", "data_dir"], &allowed),
+    );
+}
+
+#[test]
+fn no_code_path_knows_which_api_it_talks_to() {
+    let all = sources();
+    let places = ["cluster", "controller", "gateway", "routing_table", "health", "mirror"];
+    // `cluster/mod.rs` makes a client of it; whoever has the client can't tell.
+    let told = all.iter().filter(|source| source.is_in(&places) && !source.is_in(&["cluster/mod"]));
+    must_be_empty(
+        "take a client or a table, whoever answers behind it",
+        told.flat_map(|source| source.naming(&["standalone"])).collect(),
     );
 }
 

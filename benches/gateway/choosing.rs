@@ -77,7 +77,8 @@ impl Fleet {
             nodes: nodes.iter().map(|node| (node.name.clone(), node.clone())).collect(),
             deployments: BTreeMap::new(),
         };
-        let table = RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() };
+        let table =
+            RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() };
         let (serving, balance) = (Serving::new(Arc::new(table)), Arc::new(Balance::new(1000)));
         balance.keep(serving.table());
         Self { serving, balance, models }

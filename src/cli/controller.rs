@@ -2,50 +2,61 @@
 
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
-
+use super::process::{Process, listen};
 use crate::{
-    cluster,
-    controller::{self, Options, Parts},
+    cluster::{self, Client},
+    controller::{self, Context, Options, Parts},
     gateway::client::GatewayClient,
     health::{self, FleetHealth},
     mirror::{self, client::MirrorClient},
     ollama::Ollama,
     ports::Mirror,
     settings::Settings,
-    supervisor::Supervisor,
-    telemetry::{Health, Metrics, Readiness},
+    telemetry::Readiness,
 };
 
 pub async fn run(settings: Settings) -> Result<(), String> {
-    let mut supervisor = Supervisor::new(settings.drain_timeout);
+    let health = listen("health-listen", settings.health_listen).await?;
     let readiness = Readiness::default();
-    let health = TcpListener::bind(settings.health_listen)
-        .await
-        .map_err(|error| format!("health-listen {}: {error}", settings.health_listen))?;
-    let (fleet, metrics) = (FleetHealth::default(), Metrics::default());
-    let answers = Health { readiness: readiness.clone(), metrics: metrics.clone(), more: fleet.router() };
-    supervisor.service("health", answers.serve(health, supervisor.stop_token()));
+    let fleet = FleetHealth::default();
+    let mut process = Process::new(&settings, health, vec![readiness.clone()], fleet.router());
     let client = cluster::connect().await?;
+    start(&mut process, client, &settings, readiness, &fleet, None).await?;
+    process.run().await
+}
+
+/// Starts a controller, which also tells `fleet` how it is; `readiness` is set once it has read every object. Nodes
+/// on this machine reach the mirror at `mirror_nearby`, if that is another address than it has for others.
+pub async fn start(
+    process: &mut Process,
+    client: Client,
+    settings: &Settings,
+    readiness: Readiness,
+    fleet: &FleetHealth,
+    mirror_nearby: Option<String>,
+) -> Result<Arc<Context>, String> {
     let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
-    let key = mirror::key(&settings)?;
+    let key = mirror::key(settings)?;
     let mirror = settings.mirror_url.as_deref().map(|url| mirror_at(url, key.clone())).transpose()?;
-    let gateways = Arc::new(GatewayClient::new(settings.gateways).map_err(|error| error.to_string())?);
+    let gateways = Arc::new(GatewayClient::new(settings.gateways.clone()).map_err(|error| error.to_string())?);
+    let advertised = settings.mirror_advertise.clone().or_else(|| settings.mirror_url.clone());
     let options = Options {
-        namespace: settings.namespace,
+        namespace: settings.namespace.clone(),
         probe_interval: settings.probe_interval,
         max_pulls: settings.max_pulls,
-        mirror_advertise: settings.mirror_advertise.or(settings.mirror_url).unwrap_or_default(),
+        mirror_advertise: advertised.unwrap_or_default(),
+        mirror_nearby,
         mirror_key: key.map_or_else(|| rand::random::<[u8; 32]>().to_vec(), String::into_bytes),
     };
     let parts = Parts { client, ollama, gateways, mirror };
-    let context = controller::start(&mut supervisor, parts, options, &metrics, readiness)
+    let Process { supervisor, metrics } = process;
+    let context = controller::start(supervisor, parts, options, metrics, readiness)
         .await
         .map_err(|error| format!("asking Kubernetes for the uid of namespace kube-system: {error}"))?;
-    fleet.keep_current(&mut supervisor, context.nodes.clone(), context.pulls.clone(), &metrics);
+    fleet.keep_current(supervisor, context.nodes.clone(), context.pulls.clone(), metrics);
     let looked = context.looked.subscribe();
     health::warn_at_start(&supervisor.jobs(), context.nodes.clone(), context.pulls.clone(), looked);
-    supervisor.run().await.map_err(|error| error.to_string())
+    Ok(context)
 }
 
 fn mirror_at(url: &str, key: Option<String>) -> Result<Arc<dyn Mirror>, String> {

@@ -5,29 +5,52 @@ use std::{fs, sync::Arc};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
+use super::process::{Process, listen};
 use crate::{
     cluster,
     gateway::{self, Gateway, recorder::Recorder},
     health::FleetHealth,
     ollama::Ollama,
     records::{self, Place},
-    routing_table::feed,
+    routing_table::feed::{self, Target},
     settings::Settings,
     supervisor::Supervisor,
-    telemetry::{Health, Metrics, Readiness},
+    telemetry::Readiness,
 };
 
 const TABLE_FILE: &str = "routing-table.json";
 const DEFAULT_NAMESPACE: &str = "default";
 
 pub async fn run(settings: Settings) -> Result<(), String> {
-    let mut supervisor = Supervisor::new(settings.drain_timeout);
-    let stop = supervisor.stop_token();
-    let listen = async |name: &str, address| {
-        TcpListener::bind(address).await.map_err(|error| format!("{name} {address}: {error}"))
-    };
     let health = listen("health-listen", settings.health_listen).await?;
     let listener = listen("gateway-listen", settings.gateway_listen).await?;
+    let readiness = Readiness::default();
+    let fleet = FleetHealth::new(readiness.clone());
+    let mut process = Process::new(&settings, health, vec![readiness.clone()], fleet.router());
+    let target = start(&mut process, listener, &settings, readiness)?;
+
+    let client = cluster::connect().await?;
+    let namespace = namespace(&settings);
+    let Process { supervisor, metrics } = &mut process;
+    let nodes = cluster::watch(supervisor, &client, Some(&namespace));
+    let pulls = cluster::watch(supervisor, &client, Some(&namespace));
+    fleet.keep_current(supervisor, nodes.clone(), pulls.clone(), metrics);
+    feed::start(supervisor, client, &namespace, (nodes, pulls), target);
+    process.run().await
+}
+
+/// The namespace of callers.
+pub fn namespace(settings: &Settings) -> String {
+    settings.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.into())
+}
+
+/// Answers requests, from the table that was kept before until another one goes to the target.
+pub fn start(
+    process: &mut Process,
+    listener: TcpListener,
+    settings: &Settings,
+    readiness: Readiness,
+) -> Result<Target, String> {
     let file = match &settings.data_dir {
         Some(dir) => {
             fs::create_dir_all(dir).map_err(|error| format!("data-dir {}: {error}", dir.display()))?;
@@ -35,14 +58,10 @@ pub async fn run(settings: Settings) -> Result<(), String> {
         }
         None => None,
     };
-    let target = feed::Target { table: Arc::default(), file, readiness: Readiness::default() };
-    let (fleet, metrics) = (FleetHealth::new(target.readiness.clone()), Metrics::default());
-    let answers = Health { readiness: target.readiness.clone(), metrics: metrics.clone(), more: fleet.router() };
-    supervisor.service("health", answers.serve(health, stop.clone()));
+    let target = Target { table: Arc::default(), file, readiness };
     feed::restore(&target);
-
     let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
-    let namespace = settings.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.into());
+    let namespace = namespace(settings);
     let limits = gateway::Settings {
         namespace: namespace.clone(),
         queue_limit: settings.queue_timeout,
@@ -52,18 +71,13 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     };
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     info!(%address, namespace, "answering requests");
-    let recorder = recorder(&mut supervisor, &settings)?;
-    metrics.register(|registry| recorder.register(registry));
+    let recorder = recorder(&mut process.supervisor, settings)?;
+    process.metrics.register(|registry| recorder.register(registry));
     let gateway = Gateway::recording(target.table.clone(), ollama, limits, recorder);
-    metrics.register(|registry| gateway.meters().register(registry));
-    supervisor.service("gateway", gateway::serve(listener, gateway, stop));
-
-    let client = cluster::connect().await?;
-    let nodes = cluster::watch(&mut supervisor, &client, Some(&namespace));
-    let pulls = cluster::watch(&mut supervisor, &client, Some(&namespace));
-    fleet.keep_current(&mut supervisor, nodes.clone(), pulls.clone(), &metrics);
-    feed::start(&mut supervisor, client, &namespace, (nodes, pulls), target);
-    supervisor.run().await.map_err(|error| error.to_string())
+    process.metrics.register(|registry| gateway.meters().register(registry));
+    let stop = process.supervisor.stop_token();
+    process.supervisor.service("gateway", gateway::serve(listener, gateway, stop));
+    Ok(target)
 }
 
 /// What records the requests, as the settings say; the work behind it is the supervisor's.

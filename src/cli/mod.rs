@@ -1,15 +1,19 @@
 //! The command line.
 
+mod backup;
 mod client;
 mod controller;
 mod crds;
+mod export;
 mod gateway;
 mod mirror;
 mod options;
+mod process;
 mod push;
 mod rollout;
 mod runs;
 mod tools;
+mod up;
 mod wait;
 
 use std::{fmt::Display, io, process::ExitCode};
@@ -37,9 +41,11 @@ const INTERRUPTED: u8 = 130;
     about = "Runs fleets of Ollama nodes: which models are where, which version serves, how traffic moves",
     long_about = "Runs fleets of Ollama nodes the way Kubernetes runs pods.\n\n\
         You declare OllamaNode, ModelPull, ModelVersion and ModelDeployment objects with kubectl; `drover controller` \
-        makes them so, and `drover gateway` answers requests by them.",
+        makes them so, and `drover gateway` answers requests by them. `drover up` is all of it on one machine.",
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong flags or settings; `drover wait` also has 2 for not in time \
         (0 with --warn-only) and 130 for interrupted.\n\
+        Commands that ask Kubernetes do so as $KUBECONFIG, ~/.kube/config or the pod's account says, and without any of them \
+        ask this machine's `drover up`.\n\
         Settings come from --config FILE, then DROVER_… variables, then flags; the later one wins."
 )]
 struct Cli {
@@ -49,6 +55,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run all of Drover on this machine: a Kubernetes API of its own, controller, gateway and mirror
+    #[command(
+        after_help = "Examples:\n  drover up\n  drover up --node gpu-1=http://10.0.0.7:11434 --node gpu-2=10.0.0.8\n  \
+            drover up --manifests ./fleet --upstream team=https://registry.example/models\n\n\
+            It finds the Ollama server of this machine, and looks again when there is none yet. State is kept in --data-dir. \
+            Once everything listens, DATA_DIR/ready.json says where: {\"api\", \"kubeconfig\", \"gateway\", \"cockpit\", \"mirror\", \
+            \"health\"}; it is gone when this ends. Ctrl-C lets requests finish, a second one doesn't.\n\n\
+            Named nodes become OllamaNode objects; one that is named no longer is deleted at the next start, with its edits. \
+            --manifests wins over kubectl field by field, and deletes only what came from the folder; nothing is deleted \
+            while any of it can't be read, or while it holds nothing at all."
+    )]
+    Up(options::Options<options::Up>),
     /// Look after nodes, pulls, versions and deployments
     #[command(after_help = "Example:\n  drover controller --gateways http://drover-gateway.drover.svc:11435\n\n\
             Connects as $KUBECONFIG or the pod's service account says. /readyz answers 200 once every object was read.")]
@@ -82,6 +100,19 @@ enum Command {
     /// Wait for something, for scripts
     #[command(subcommand)]
     Wait(wait::Wait),
+    /// Write all that an instance keeps into one file, also while it runs
+    #[command(after_help = "Example:\n  drover backup drover-$(date +%F).tar\n\n\
+            Bytes of models are left out unless --blobs asks for them; manifests of models that only the mirror has are in it.")]
+    Backup(backup::Backup),
+    /// Bring back what `drover backup` wrote
+    #[command(after_help = "Example:\n  drover restore drover-2026-11-21.tar --data-dir /srv/drover\n\n\
+            The instance must not run. Its folder is then as in the backup, or as it was; models on its mirror stay.")]
+    Restore(backup::Restore),
+    /// Write the objects as manifests, which `kubectl apply` makes the same of in another cluster
+    #[command(after_help = "Examples:\n  drover export --all-namespaces | kubectl --context production apply -f -\n  \
+            drover export -n team -o manifests && kubectl --context production apply -R -f manifests\n\n\
+            Versions are pinned to the digests that they have. What needs a look is said on stderr.")]
+    Export(export::Export),
     /// Print the CustomResourceDefinitions as YAML
     #[command(after_help = "Example:\n  drover crds | kubectl apply --server-side -f -")]
     Crds(crds::Crds),
@@ -106,6 +137,7 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let done = |result: Result<(), String>| result.map(|()| DONE);
     let result = match cli.command {
+        Command::Up(options) => done(serve(options, |settings| runtime.block_on(up::run(settings)))),
         Command::Controller(options) => done(serve(options, |settings| runtime.block_on(controller::run(settings)))),
         Command::Gateway(options) => done(serve(options, |settings| runtime.block_on(gateway::run(settings)))),
         Command::Mirror(command) => done(match command.tool {
@@ -117,6 +149,9 @@ pub fn main() -> ExitCode {
         Command::Rollout(command) => done(runtime.block_on(rollout::run(command))),
         Command::Runs(command) => done(runtime.block_on(runs::run(command))),
         Command::Wait(command) => runtime.block_on(wait::run(command)),
+        Command::Backup(command) => done(runtime.block_on(backup::run(command))),
+        Command::Restore(command) => done(runtime.block_on(backup::restore(command))),
+        Command::Export(command) => done(runtime.block_on(export::run(command))),
         Command::Crds(command) => done(crds::run(&command)),
         Command::Version => {
             println!("drover {}", env!("CARGO_PKG_VERSION"));

@@ -35,6 +35,13 @@ impl Command for Mirror {
     const SCOPE: Scope = Scope::Mirror;
 }
 
+/// `drover up`.
+pub struct Up;
+
+impl Command for Up {
+    const SCOPE: Scope = Scope::Up;
+}
+
 /// The flags of a command as they were given.
 pub struct Options<C> {
     config: Option<PathBuf>,

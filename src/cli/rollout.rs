@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use kube::{Api, ResourceExt};
 
+use super::client;
 use crate::{
     api::{ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, HasConditions, ModelDeployment},
     cluster,
@@ -119,7 +120,7 @@ async fn command(api: &Api<ModelDeployment>, target: &Target, key: &str, value: 
 }
 
 async fn find(target: &Target) -> Result<(Api<ModelDeployment>, ModelDeployment), String> {
-    let client = cluster::connect().await?;
+    let client = client::connect().await?;
     let namespace = target.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let api = cluster::api::<ModelDeployment>(&client, Some(&namespace));
     match api.get_opt(&target.name).await {

@@ -278,7 +278,7 @@ fn size(bytes: i64) -> String {
 }
 
 /// A size of about three digits.
-fn human(bytes: u64) -> String {
+pub fn human(bytes: u64) -> String {
     let units = [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
     match units.iter().find(|(unit, _)| bytes >= *unit) {
         Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),

@@ -7,10 +7,10 @@ use kube::ResourceExt;
 use serde::Serialize;
 use tokio::{signal, time::Instant};
 
-use super::{DONE, INTERRUPTED, LATE};
+use super::{DONE, INTERRUPTED, LATE, client};
 use crate::{
     api::{HasConditions, ModelPull},
-    cluster::{self, Follower, Objects, Sight},
+    cluster::{Follower, Objects, Sight},
     domain::{
         conditions::{ConditionStatus, READY},
         duration::HumanDuration,
@@ -121,7 +121,7 @@ pub async fn run(command: Wait) -> Result<u8, String> {
 
 /// Waits until everything is there.
 async fn arrival(options: &Models, progress: &mut Progress) -> Result<(), String> {
-    let client = cluster::connect().await?;
+    let client = client::connect().await?;
     let own = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let namespace = (!options.all_namespaces).then_some(own.as_str());
     let mut follower = Follower::<ModelPull>::new(&client, namespace, options.selector.as_deref());

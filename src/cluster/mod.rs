@@ -1,24 +1,32 @@
 //! The only code that talks to the Kubernetes API: watches, status writes, events, logins in Secrets.
 
+mod apply;
 mod events;
 mod follow;
 mod index;
+mod list;
 mod secrets;
 mod watch;
 mod write;
 
+pub use apply::{Applier, Identity, Known, Present};
 pub use events::Events;
 pub use follow::{Follower, Objects, Sight};
 pub use index::{Index, Words};
 pub use kube::Client;
+pub use list::{KindOf, get, list};
 pub use secrets::registry_login;
 pub use watch::{Change, Changed, Watched};
 pub use write::{Precondition, annotate, apply_status, set_finalizer};
 
-use std::fmt::Debug;
+use std::{fmt::Debug, path::Path};
 
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
-use kube::{Api, Resource, core::DeserializeGuard};
+use kube::{
+    Api, Resource,
+    config::{KubeConfigOptions, Kubeconfig},
+    core::DeserializeGuard,
+};
 use serde::de::DeserializeOwned;
 
 use crate::{standalone, supervisor::Supervisor};
@@ -48,6 +56,17 @@ pub async fn connect() -> Result<Client, String> {
     const ADVICE: &str = "name a kubeconfig file in KUBECONFIG, or run in a pod with a service account";
     let config = kube::Config::infer().await.map_err(|error| format!("connecting to Kubernetes: {error}; {ADVICE}"))?;
     Client::try_from(config).map_err(|error| format!("connecting to Kubernetes: {error}; {ADVICE}"))
+}
+
+/// Connects as this kubeconfig says.
+///
+/// # Errors
+/// When it can't be used: why.
+pub async fn connect_as(kubeconfig: &Path) -> Result<Client, String> {
+    let fault = |error: &dyn std::fmt::Display| format!("connecting as {} says: {error}", kubeconfig.display());
+    let text = Kubeconfig::read_from(kubeconfig).map_err(|error| fault(&error))?;
+    let config = kube::Config::from_custom_kubeconfig(text, &KubeConfigOptions::default()).await;
+    config.map_err(|error| fault(&error)).and_then(|config| Client::try_from(config).map_err(|error| fault(&error)))
 }
 
 /// A client of an API in this process.

@@ -64,6 +64,8 @@ pub struct Options {
     pub max_pulls: usize,
     /// Where nodes reach the mirror.
     pub mirror_advertise: String,
+    /// Where nodes on this machine reach it, where that is another address.
+    pub mirror_nearby: Option<String>,
     /// What makes pull tokens unguessable; the same key gives the same tokens.
     pub mirror_key: Vec<u8>,
 }
@@ -173,7 +175,9 @@ pub async fn start(
     let Parts { client, ollama, gateways, mirror } = parts;
     let namespace = options.namespace.clone();
     let grants = mirror.map(|mirror| {
-        Arc::new(pull::Grants::new(mirror, options.mirror_advertise.clone(), options.mirror_key.clone()))
+        let addresses =
+            pull::Addresses { advertised: options.mirror_advertise.clone(), nearby: options.mirror_nearby.clone() };
+        Arc::new(pull::Grants::new(mirror, addresses, options.mirror_key.clone()))
     });
     let context = Arc::new(Context {
         cluster_uid: cluster::uid(&client).await?,
@@ -181,7 +185,7 @@ pub async fn start(
         pulls: cluster::watch_by(supervisor, &client, namespace.as_deref(), pull::words_of_pull),
         versions: cluster::watch(supervisor, &client, namespace.as_deref()),
         deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
-        events: Events::new(&client),
+        events: Events::new(&client, "drover-controller"),
         jobs: supervisor.jobs(),
         looked: watch::Sender::default(),
         meters: meters::Meters::registered(metrics),

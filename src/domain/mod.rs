@@ -17,6 +17,7 @@ pub mod labels;
 pub mod manifest;
 pub mod model_name;
 pub mod modelfile;
+pub mod named_nodes;
 pub mod node;
 pub mod params;
 pub mod pull;

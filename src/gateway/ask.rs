@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Value, json as object};
+use serde_json::Value;
 
 use super::{
     fields::{Fields, json},
     format::Format,
     parameters::{Parameters, check_all},
+    prompt::with_system,
     schema::SchemaCheck,
     task::{Task, Translated, options},
 };
@@ -152,12 +153,7 @@ impl Ask {
     ///
     /// # Errors
     /// The limit of model and node, when that is less than what is asked for or configured.
-    pub fn context(
-        &self,
-        target: &Target,
-        node: &Node,
-        running: Option<u64>,
-    ) -> Result<Option<(u64, Source)>, u64> {
+    pub fn context(&self, target: &Target, node: &Node, running: Option<u64>) -> Result<Option<(u64, Source)>, u64> {
         let window = Window {
             requested: self.num_ctx,
             version: target.parameters.get("num_ctx").and_then(|value| whole(value.as_f64()?)),
@@ -193,7 +189,7 @@ impl Ask {
         }
         first.extend(parameters.write().map(|options| ("options", options)));
         first.extend(parameters.keep_alive.iter().map(|(keep_alive, _)| ("keep_alive", keep_alive.clone())));
-        let prompt = target.system_prompt.as_deref().and_then(|prompt| self.with_system(prompt));
+        let prompt = target.system_prompt.as_deref().and_then(|prompt| with_system(self.task, &self.rest, prompt));
         let rest = prompt.as_ref().unwrap_or(&self.rest);
         let bytes = match self.thinking(target) {
             Some(think) => {
@@ -227,49 +223,6 @@ impl Ask {
             Keeper::Nobody => None,
         }
     }
-
-    /// The fields with this system prompt; `None` when the request brings its own or can't have one.
-    fn with_system(&self, prompt: &str) -> Option<Fields> {
-        let mut fields = self.rest.clone();
-        match self.task {
-            Task::Generate => {
-                // With `raw` the caller has done all templating, and Ollama refuses a system prompt beside it.
-                let raw = fields.read::<bool>("raw").ok().flatten().unwrap_or_default();
-                let own = fields.read::<String>("system").ok().flatten().unwrap_or_default();
-                if raw || !own.is_empty() {
-                    return None;
-                }
-                fields.set("system", json(prompt));
-            }
-            Task::Chat => {
-                let messages = with_system_message(fields.get("messages")?, prompt)?;
-                fields.set("messages", messages);
-            }
-            Task::Embed | Task::Embeddings => return None,
-        }
-        Some(fields)
-    }
-}
-
-/// The messages with a system message in front; `None` when there is one, or no message at all (Ollama takes that as
-/// the wish to load the model, not to run it).
-fn with_system_message(messages: &Bytes, prompt: &str) -> Option<Bytes> {
-    #[derive(Deserialize)]
-    struct Message {
-        #[serde(default)]
-        role: String,
-    }
-    let known: Vec<Message> = serde_json::from_slice(messages).ok()?;
-    if known.is_empty() || known.iter().any(|message| message.role.eq_ignore_ascii_case("system")) {
-        return None;
-    }
-    let opening = messages.iter().position(|byte| *byte == b'[')?;
-    let mut out = BytesMut::with_capacity(messages.len() + prompt.len() + 64);
-    out.put(&b"["[..]);
-    out.put(json(object!({ "role": "system", "content": prompt })));
-    out.put(&b","[..]);
-    out.put(&messages[opening + 1..]);
-    Some(out.freeze())
 }
 
 fn tokens(value: &[u8]) -> Option<u64> {

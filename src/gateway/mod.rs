@@ -25,6 +25,7 @@ mod native;
 pub mod openai;
 pub mod parameters;
 pub mod plan;
+mod prompt;
 pub mod recorder;
 pub mod relay;
 pub mod resolve;

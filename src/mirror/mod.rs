@@ -16,6 +16,7 @@ mod push;
 mod refusal;
 mod resolve;
 mod server;
+mod stored;
 pub mod tools;
 mod upstream;
 
@@ -37,6 +38,7 @@ pub use manifests::parse;
 pub use meters::MirrorStats;
 pub use options::{Options, key};
 pub use refusal::Refusal;
+pub use stored::{Stored, stored};
 
 use crate::{
     domain::{digest::Digest, model_name::ModelName, upstream::Upstreams},
@@ -52,6 +54,10 @@ use models::{Models, Provenance};
 use push::{Pushers, Uploads};
 use upstream::Upstream;
 
+/// The folder of the models' manifests, in that of a mirror.
+pub const MODELS: &str = "models";
+/// The folder of their bytes.
+pub const BLOBS: &str = "blobs";
 const TIDY_EVERY: Duration = Duration::from_secs(600);
 /// What the name of a model stood for is kept so long after its last use, even if none of its bytes are left.
 const FORGET_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -101,9 +107,9 @@ impl Mirror {
         let fault = |error: io::Error| format!("data-dir {}: {error}", data_dir.display());
         fs::create_dir_all(&data_dir).map_err(fault)?;
         let grants = Grants::open(&data_dir.join("grants"), &upstreams).map_err(fault)?;
-        let models = Models::open(&data_dir.join("models")).map_err(fault)?;
+        let models = Models::open(&data_dir.join(MODELS)).map_err(fault)?;
         let bandwidth = Bandwidth::new(bandwidth.0);
-        let (jobs, dir) = (supervisor.jobs(), data_dir.join("blobs"));
+        let (jobs, dir) = (supervisor.jobs(), data_dir.join(BLOBS));
         let blobs = Blobs::open(&dir, cache_size, upstream.clone(), bandwidth, jobs, meters.clone()).map_err(fault)?;
         let uploads = Uploads::open(blobs.staging()).map_err(fault)?;
         let pushers = Pushers::new(push_keys, is_local);

@@ -151,7 +151,8 @@ impl Models {
         blocking(move || fs::remove_file(path)).await
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    /// The file of a model.
+    pub fn file(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{}.json", sha256(name.as_bytes()).hex()))
     }
 }

@@ -38,7 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ASK_EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// Bytes of all records, with some for what a row has besides its text.
-const USED: &str = "SELECT coalesce(sum(octet_length(record) + coalesce(octet_length(capture), 0) + 200), 0)::bigint
+const USED: &str =
+    "SELECT coalesce(sum(octet_length(record) + coalesce(octet_length(capture), 0) + 200), 0)::bigint, count(*)
     FROM drover_runs";
 /// Of several gateways one at a time forgets.
 const FORGET_LOCK: &str = "SELECT pg_try_advisory_xact_lock(hashtext('drover_runs'))";
@@ -223,10 +224,12 @@ impl Writer {
         within(insert(connection, records)).await
     }
 
+    /// Finds out whether the server is there; a connection that is not is made anew.
     async fn ask(&mut self) {
-        let Some(connection) = &mut self.connection else { return };
-        if let Err(error) = within(connection.ping()).await {
-            self.fail(&error);
+        if let Some(connection) = &mut self.connection
+            && within(connection.ping()).await.is_err()
+        {
+            self.connection = None;
         }
     }
 }
@@ -270,12 +273,12 @@ async fn forget(pool: &PgPool, retention: Retention) -> Result<(), sqlx::Error> 
         return Ok(());
     }
     let old = retention.oldest(Timestamp::now());
-    while sql::forget(old).query::<Postgres>().execute(pool).await?.rows_affected() > 0 {}
+    while sql::forget(old, sql::FORGOTTEN).query::<Postgres>().execute(pool).await?.rows_affected() > 0 {}
     loop {
-        let used: i64 = sqlx::query_scalar(USED).fetch_one(pool).await?;
-        let too_much = used.cast_unsigned() > retention.size;
-        let all = RunId(u128::MAX);
-        if !too_much || sql::forget(all).query::<Postgres>().execute(pool).await?.rows_affected() == 0 {
+        let (used, count): (i64, i64) = sqlx::query_as(USED).fetch_one(pool).await?;
+        let excess = sql::excess(used.cast_unsigned(), count.cast_unsigned(), retention.size);
+        let oldest = sql::forget(RunId(u128::MAX), excess).query::<Postgres>();
+        if excess == 0 || oldest.execute(pool).await?.rows_affected() == 0 {
             return Ok(());
         }
     }

@@ -147,12 +147,21 @@ pub fn set_feedback(id: RunId, feedback: &Feedback) -> Result<Statement, Records
     Ok(Statement { text: text.into(), values: vec![Some(feedback), Some(id.to_string())] })
 }
 
-/// Forgets some of the records before an id, the oldest first.
-pub fn forget(before: RunId) -> Statement {
+/// Forgets the oldest records before an id, at most so many.
+pub fn forget(before: RunId, most: u64) -> Statement {
     let text = format!(
-        "DELETE FROM drover_runs WHERE id IN (SELECT id FROM drover_runs WHERE id < $1 ORDER BY id LIMIT {FORGOTTEN})"
+        "DELETE FROM drover_runs WHERE id IN (SELECT id FROM drover_runs WHERE id < $1 ORDER BY id LIMIT {most})"
     );
     Statement { text: text.into(), values: vec![Some(before.to_string())] }
+}
+
+/// How many of `count` records, which take `used` bytes, are to be forgotten next so that `size` are enough.
+pub fn excess(used: u64, count: u64, size: u64) -> u64 {
+    let too_many = u128::from(count) * u128::from(used.saturating_sub(size)) / u128::from(used.max(1));
+    match used > size && count > 0 {
+        true => u64::try_from(too_many).unwrap_or(u64::MAX).clamp(1, FORGOTTEN),
+        false => 0,
+    }
 }
 
 /// A record with what was noted to it and what was said, read from its row.

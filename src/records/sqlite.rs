@@ -39,7 +39,7 @@ const GATHER: Duration = Duration::from_millis(250);
 /// How long after a fault it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(60);
-const USED: &str = "SELECT (page_count - freelist_count) * page_size
+const USED: &str = "SELECT (page_count - freelist_count) * page_size, (SELECT count(*) FROM drover_runs)
     FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()";
 
 type Flush = oneshot::Sender<Result<(), RecordsError>>;
@@ -223,14 +223,12 @@ async fn insert(connection: &mut SqliteConnection, journal: &[u8]) -> Result<(),
 
 /// Forgets some records that are too old or, when there are none, too much; whether there may be more.
 async fn forget_some(connection: &mut SqliteConnection, retention: Retention) -> Result<bool, sqlx::Error> {
-    let old = sql::forget(retention.oldest(Timestamp::now())).query::<Sqlite>();
+    let old = sql::forget(retention.oldest(Timestamp::now()), sql::FORGOTTEN).query::<Sqlite>();
     if old.execute(&mut *connection).await?.rows_affected() > 0 {
         return Ok(true);
     }
-    let used: i64 = sqlx::query_scalar(USED).fetch_one(&mut *connection).await?;
-    if used.cast_unsigned() <= retention.size {
-        return Ok(false);
-    }
-    let oldest = sql::forget(RunId(u128::MAX)).query::<Sqlite>();
-    Ok(oldest.execute(connection).await?.rows_affected() > 0)
+    let (used, count): (i64, i64) = sqlx::query_as(USED).fetch_one(&mut *connection).await?;
+    let excess = sql::excess(used.cast_unsigned(), count.cast_unsigned(), retention.size);
+    let oldest = sql::forget(RunId(u128::MAX), excess).query::<Sqlite>();
+    Ok(excess > 0 && oldest.execute(connection).await?.rows_affected() > 0)
 }

@@ -1,4 +1,4 @@
-//! Every setting there is, with the commands that it belongs to.
+//! Every setting there is: one table.
 
 /// A long-running command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,10 +9,18 @@ pub enum Scope {
     Gateway,
     /// `drover mirror`.
     Mirror,
+    /// `drover up`.
+    Up,
 }
 
 /// Every long-running command.
-const ALL: &[Scope] = &[Scope::Controller, Scope::Gateway, Scope::Mirror];
+const ALL: &[Scope] = &[Scope::Controller, Scope::Gateway, Scope::Mirror, Scope::Up];
+/// Those that are one server each.
+const PARTS: &[Scope] = &[Scope::Controller, Scope::Gateway, Scope::Mirror];
+const CONTROLLER: &[Scope] = &[Scope::Controller, Scope::Up];
+const GATEWAY: &[Scope] = &[Scope::Gateway, Scope::Up];
+const MIRROR: &[Scope] = &[Scope::Mirror, Scope::Up];
+const UP: &[Scope] = &[Scope::Up];
 
 /// One setting: its name, what it is for, and what it is when nobody says.
 pub struct Setting {
@@ -42,7 +50,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "",
     },
     Setting {
-        scope: ALL,
+        scope: PARTS,
         name: "health-listen",
         help: "Address of /livez, /readyz, /metrics and /health/models",
         default: "127.0.0.1:11438",
@@ -60,9 +68,10 @@ pub const SETTINGS: &[Setting] = &[
         default: "127.0.0.1:11435",
     },
     Setting {
-        scope: &[Scope::Gateway, Scope::Mirror],
+        scope: &[Scope::Gateway, Scope::Mirror, Scope::Up],
         name: "data-dir",
-        help: "Folder for what must outlive a restart; empty: keep nothing",
+        help: "Folder for what must outlive a restart; empty: drover/ in $XDG_DATA_HOME or ~/.local/share for \
+               `drover up`, nothing is kept by the gateway",
         default: "",
     },
     Setting {
@@ -71,13 +80,8 @@ pub const SETTINGS: &[Setting] = &[
         help: "Comma-separated URLs of the gateways; each address behind a host name is one gateway",
         default: "",
     },
-    Setting {
-        scope: &[Scope::Controller],
-        name: "probe-interval",
-        help: "How often each node is looked at",
-        default: "5s",
-    },
-    Setting { scope: &[Scope::Controller], name: "max-pulls", help: "How many nodes may pull at once", default: "128" },
+    Setting { scope: CONTROLLER, name: "probe-interval", help: "How often each node is looked at", default: "5s" },
+    Setting { scope: CONTROLLER, name: "max-pulls", help: "How many nodes may pull at once", default: "128" },
     Setting {
         scope: &[Scope::Controller],
         name: "mirror-url",
@@ -85,15 +89,15 @@ pub const SETTINGS: &[Setting] = &[
         default: "",
     },
     Setting {
-        scope: &[Scope::Controller],
+        scope: CONTROLLER,
         name: "mirror-advertise",
         help: "Where nodes reach the mirror; empty: at mirror-url",
         default: "",
     },
     Setting {
-        scope: &[Scope::Controller, Scope::Mirror],
+        scope: &[Scope::Controller, Scope::Mirror, Scope::Up],
         name: "mirror-key-file",
-        help: "File with the key by which the controller and the mirror know each other",
+        help: "File with the key by which the controller and the mirror know each other; `drover up` makes one",
         default: "",
     },
     Setting {
@@ -103,112 +107,143 @@ pub const SETTINGS: &[Setting] = &[
         default: "127.0.0.1:11437",
     },
     Setting {
-        scope: &[Scope::Mirror],
+        scope: MIRROR,
         name: "mirror-cache-size",
         help: "The most bytes of models that the mirror keeps, such as 500GiB; 0: as many as fit on the disk",
         default: "0",
     },
     Setting {
-        scope: &[Scope::Mirror],
+        scope: MIRROR,
         name: "mirror-bandwidth",
         help: "Bytes per second that the mirror takes from registries, such as 50MB; 0: no limit",
         default: "0",
     },
     Setting {
-        scope: &[Scope::Mirror],
+        scope: MIRROR,
         name: "mirror-open",
         help: "Whether anybody who reaches the mirror may pull public models by their names",
         default: "false",
     },
     Setting {
-        scope: &[Scope::Mirror],
+        scope: MIRROR,
         name: "upstream",
         help: "Registries by the beginnings of models' names: PREFIX=URL, separated by commas; =URL is for names \
                without a host. May be given several times",
         default: "",
     },
     Setting {
-        scope: &[Scope::Mirror],
+        scope: MIRROR,
         name: "upstream-auth-file",
         help: "A docker config.json with the logins at registries",
         default: "",
     },
     Setting {
-        scope: &[Scope::Mirror],
+        scope: MIRROR,
         name: "upstream-ca-file",
         help: "Certificates in PEM form to trust besides the system's",
         default: "",
     },
     Setting {
-        scope: &[Scope::Mirror],
+        scope: MIRROR,
         name: "mirror-push-keys-file",
         help: "Public keys of the Ollama servers and people who may push, one a line as in id_ed25519.pub; empty: \
                whoever has the mirror's key, or reaches the mirror on this machine",
         default: "",
     },
     Setting {
-        scope: &[Scope::Mirror],
+        scope: MIRROR,
         name: "mirror-offer",
         help: "Names of models to list as available besides those that the mirror has and finds, separated by commas",
         default: "",
     },
     Setting {
-        scope: &[Scope::Gateway],
+        scope: GATEWAY,
         name: "queue-timeout",
         help: "How long a request may wait for a node with room",
         default: "60s",
     },
     Setting {
-        scope: &[Scope::Gateway],
+        scope: GATEWAY,
         name: "truncation",
         help: "What becomes of a prompt that is longer than the context window: `allow` cuts it and says so in the \
                header x-drover-truncated, `refuse` answers 400",
         default: "allow",
     },
     Setting {
-        scope: &[Scope::Gateway],
+        scope: GATEWAY,
         name: "records",
         help: "URL of the PostgreSQL database for run records, which several gateways may share; empty: a file in \
                data-dir, and without that no records",
         default: "",
     },
     Setting {
-        scope: &[Scope::Gateway],
+        scope: GATEWAY,
         name: "records-sync",
         help: "What a committed run record survives: `normal`: the gateway's death; `full`: also the machine's",
         default: "normal",
     },
+    Setting { scope: GATEWAY, name: "records-max-age", help: "How long run records are kept", default: "720h" },
     Setting {
-        scope: &[Scope::Gateway],
-        name: "records-max-age",
-        help: "How long run records are kept",
-        default: "720h",
-    },
-    Setting {
-        scope: &[Scope::Gateway],
+        scope: GATEWAY,
         name: "records-max-size",
         help: "How much room run records may take; the oldest go first",
         default: "1GiB",
     },
     Setting {
-        scope: &[Scope::Gateway],
+        scope: GATEWAY,
         name: "records-when-down",
         help: "What becomes of requests while run records can't be stored: `refuse` or `serve`",
         default: "refuse",
     },
     Setting {
-        scope: &[Scope::Gateway],
+        scope: GATEWAY,
         name: "records-capture",
         help: "Whether run records keep prompts and answers, for replays",
         default: "false",
     },
     Setting {
-        scope: &[Scope::Gateway],
+        scope: GATEWAY,
         name: "management-open",
         help: "Whether run records may be asked for from other machines",
         default: "false",
     },
+    Setting { scope: UP, name: "listen", help: "Address that all servers listen on", default: "127.0.0.1" },
+    Setting { scope: UP, name: "api-port", help: "Port of the Kubernetes API; 0: any that is free", default: "16443" },
+    Setting {
+        scope: UP,
+        name: "api-sync",
+        help: "Whether a write to the API outlives a loss of power (`full`) or only the process (`normal`, faster)",
+        default: "full",
+    },
+    Setting { scope: UP, name: "gateway-port", help: "Port that requests are answered on; 0: any", default: "11435" },
+    Setting {
+        scope: UP,
+        name: "cockpit-port",
+        help: "Port of the cockpit, once there is one; nothing listens there yet",
+        default: "11436",
+    },
+    Setting { scope: UP, name: "mirror-port", help: "Port that nodes pull from; 0: any", default: "11437" },
+    Setting {
+        scope: UP,
+        name: "health-port",
+        help: "Port of /livez, /readyz, /metrics and /health/models; 0: any",
+        default: "11438",
+    },
+    Setting {
+        scope: UP,
+        name: "node",
+        help: "Ollama servers, NAME=URL, separated by commas. May be given several times; without any, the server that \
+               OLLAMA_HOST names, else the one at 127.0.0.1:11434 unless there are nodes already",
+        default: "",
+    },
+    Setting {
+        scope: UP,
+        name: "manifests",
+        help: "Folder whose YAML and JSON files are applied, at the start and on every change; what vanishes there is \
+               deleted",
+        default: "",
+    },
 ];
 
 /// Lists that may be given as several flags.
-pub const REPEATABLE: &[&str] = &["upstream"];
+pub const REPEATABLE: &[&str] = &["upstream", "node"];

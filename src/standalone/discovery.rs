@@ -2,11 +2,12 @@
 
 use axum::{
     body::Body,
-    http::{HeaderValue, Method, Response, header, request::Parts},
+    http::{Method, Response, header, request::Parts},
 };
 use serde_json::{Map, Value, json};
 
 use super::{
+    document::Document,
     kinds::{Kind, Kinds},
     status::{Failure, json_response},
 };
@@ -21,8 +22,8 @@ pub fn answer(kinds: &Kinds, parts: &Parts) -> Option<Result<Response<Body>, Fai
     let body = match &path[..] {
         ["healthz" | "livez" | "readyz", ..] => return Some(Ok(Response::new(Body::from("ok")))),
         ["version"] => version(),
-        ["api"] if wants_all(parts) => return Some(Ok(all_at_once(kinds, true))),
-        ["apis"] if wants_all(parts) => return Some(Ok(all_at_once(kinds, false))),
+        ["api"] if wants_all(parts) => return Some(Ok(all_at_once(kinds, true).answer(&parts.headers))),
+        ["apis"] if wants_all(parts) => return Some(Ok(all_at_once(kinds, false).answer(&parts.headers))),
         ["api"] => json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] }),
         ["apis"] => {
             let groups: Vec<_> = named(kinds).map(|(group, versions)| about_group(group, &versions)).collect();
@@ -79,9 +80,14 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     let mut found = kinds.of(group, version).peekable();
     let api_version = found.peek()?.api_version();
     let resources: Vec<_> = found.flat_map(|kind| about_kind(kind)).collect();
-    Some(json!({
-        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": resources
-    }))
+    let mut list = json!({ "kind": "APIResourceList" });
+    if !group.is_empty() {
+        // The core group's list is older than this field.
+        list["apiVersion"] = json!("v1");
+    }
+    list["groupVersion"] = json!(api_version);
+    list["resources"] = json!(resources);
+    Some(list)
 }
 
 fn about_kind(kind: &Kind) -> Vec<Value> {
@@ -113,7 +119,7 @@ fn add_names(about: &mut Value, kind: &Kind) {
     }
 }
 
-fn all_at_once(kinds: &Kinds, core: bool) -> Response<Body> {
+fn all_at_once(kinds: &Kinds, core: bool) -> Document {
     let groups = kinds.groups().into_iter().filter(|(group, _)| group.is_empty() == core);
     let items: Vec<_> = groups
         .map(|(group, versions)| {
@@ -129,13 +135,13 @@ fn all_at_once(kinds: &Kinds, core: bool) -> Response<Body> {
         })
         .collect();
     let list = json!({ "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items });
-    let mut response = json_response(200, &list);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(ALL_AT_ONCE));
-    response
+    Document::json(&list, ALL_AT_ONCE)
 }
 
 fn discovered(kind: &Kind) -> Value {
-    let response = json!({ "group": kind.group, "version": kind.version, "kind": kind.kind });
+    // Kubernetes' own kinds are those of the group that they are listed in.
+    let (group, version) = if kind.custom { (kind.group.as_str(), kind.version.as_str()) } else { ("", "") };
+    let response = json!({ "group": group, "version": version, "kind": kind.kind });
     let mut about = json!({
         "resource": kind.plural,
         "responseKind": response,

@@ -2,17 +2,21 @@
 //! that are defined and a few of Kubernetes' own. `Api` is a tower service, so that a client can be made over it without
 //! a port; `Server` puts it on one, with TLS and a token.
 
+pub mod backup;
 mod discovery;
+mod document;
 mod janitor;
 mod jsonpath;
 mod kinds;
 mod openapi;
+mod options;
 pub mod patch;
+pub mod patience;
 mod protobuf;
 mod request;
 mod resources;
 pub mod schema;
-mod selector;
+pub mod selector;
 mod server;
 mod status;
 mod storage;
@@ -35,8 +39,9 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use tower::Service;
 
-pub use server::Server;
+pub use server::{IDENTITY_FILE, KUBECONFIG_FILE, Server, reachable, write_private};
 pub use status::{Cause, Failure};
+pub use storage::Durability;
 
 use resources::Core;
 
@@ -44,7 +49,8 @@ use resources::Core;
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
 /// How much of a body that is too long is read and forgotten, in bytes.
 const READ_LIMIT: usize = 128 * 1024 * 1024;
-const FILE: &str = "state.db";
+/// The file that the objects are in.
+pub const STATE_FILE: &str = "state.db";
 
 /// The API; cheap to clone.
 #[derive(Clone)]
@@ -59,18 +65,21 @@ impl Api {
     pub async fn open(
         dir: &Path,
         crds: &[CustomResourceDefinition],
+        durability: Durability,
     ) -> Result<(Self, impl Future<Output = Result<(), String>> + Send + 'static), String> {
         let kinds = kinds::Kinds::new(crds)?;
-        let (store, mut writer) = storage::Store::open(&dir.join(FILE)).await?;
-        let core = Arc::new(Core { store, kinds });
+        let (store, mut writer) = storage::Store::open(&dir.join(STATE_FILE), durability).await?;
+        let core = Arc::new(Core { store, kinds, documents: openapi::Documents::default() });
         let prepared = tokio::select! {
             () = writer.run() => Err("the writer ended".into()),
             prepared = resources::prepare(&core) => prepared,
         };
         prepared.map_err(|why| format!("{}: {why}", dir.display()))?;
         let janitor = janitor::run(Arc::downgrade(&core));
+        // The writer goes when it is done: that ends the janitor, which waits for changes.
+        let writing = async move { writer.run().await };
         let service = async move {
-            tokio::join!(writer.run(), janitor);
+            tokio::join!(writing, janitor);
             Ok(())
         };
         Ok((Self(core), service))

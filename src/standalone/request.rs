@@ -139,13 +139,28 @@ impl Request {
     ///
     /// # Errors
     /// 400 when it is none.
-    pub fn number(&self, name: &str) -> Result<Option<u64>, Failure> {
+    pub fn number(&self, name: &str) -> Result<Option<i64>, Failure> {
         match self.parameter(name) {
             "" => Ok(None),
             text => text
                 .parse()
                 .map(Some)
                 .map_err(|_| Failure::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))),
+        }
+    }
+
+    /// `resourceVersion`, if it is given.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn revision(&self) -> Result<Option<u64>, String> {
+        match self.parameter("resourceVersion") {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| {
+                format!(
+                    "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+                )
+            }),
         }
     }
 
@@ -176,7 +191,7 @@ impl Request {
                     Verb::Patch => "PatchOptions",
                     _ => "DeleteOptions",
                 };
-                Err(Failure::bad_options(options, &cause))
+                Err(Failure::bad_options(options, &[cause]))
             }
         }
     }

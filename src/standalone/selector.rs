@@ -1,6 +1,6 @@
 //! Label and field selectors.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
 
@@ -9,9 +9,13 @@ use super::{kinds::Kind, status::Failure};
 /// Which objects are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
-    labels: Vec<Requirement>,
+    labels: LabelSelector,
     fields: Vec<(String, bool, String)>,
 }
+
+/// Which labels are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector(Vec<Requirement>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Requirement {
@@ -22,13 +26,54 @@ enum Requirement {
 }
 
 impl Requirement {
-    fn allows(&self, labels: &BTreeMap<String, String>) -> bool {
+    fn allows<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        let is_one_of = |values: &[String], value: &str| values.iter().any(|one| one == value);
         match self {
-            Self::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
-            Self::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
-            Self::Exists(key) => labels.contains_key(key),
-            Self::Missing(key) => !labels.contains_key(key),
+            Self::In(key, values) => label(key).is_some_and(|value| is_one_of(values, value)),
+            Self::NotIn(key, values) => label(key).is_none_or(|value| !is_one_of(values, value)),
+            Self::Exists(key) => label(key).is_some(),
+            Self::Missing(key) => label(key).is_none(),
         }
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::In(key, values) => write!(f, "{key} in ({})", values.join(",")),
+            Self::NotIn(key, values) => write!(f, "{key} notin ({})", values.join(",")),
+            Self::Exists(key) => f.write_str(key),
+            Self::Missing(key) => write!(f, "!{key}"),
+        }
+    }
+}
+
+impl LabelSelector {
+    /// Reads a selector.
+    ///
+    /// # Errors
+    /// 400 when it can't be read.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        split_outside_parentheses(text)
+            .into_iter()
+            .map(|part| parse_requirement(part.trim()))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Whether an object is meant; `label` gives the value of one of its labels.
+    pub fn allows<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.0.iter().all(|requirement| requirement.allows(&label))
+    }
+}
+
+/// As it can be read again.
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, requirement) in self.0.iter().enumerate() {
+            write!(f, "{}{requirement}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
     }
 }
 
@@ -38,17 +83,17 @@ impl Selector {
     /// # Errors
     /// 400 when one can't be read, or asks for a field that can't be selected by.
     pub fn parse(labels: &str, fields: &str, kind: &Kind) -> Result<Self, Failure> {
-        Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(fields, kind)? })
+        Ok(Self { labels: LabelSelector::parse(labels)?, fields: parse_fields(fields, kind)? })
     }
 
     /// Whether everything is meant.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
+        self.labels.0.is_empty() && self.fields.is_empty()
     }
 
     /// Whether an object with these labels is meant; `object` is read only when fields matter.
     pub fn allows(&self, labels: &BTreeMap<String, String>, object: impl FnOnce() -> Value) -> bool {
-        if !self.labels.iter().all(|requirement| requirement.allows(labels)) {
+        if !self.labels.allows(|key| labels.get(key).map(String::as_str)) {
             return false;
         }
         if self.fields.is_empty() {
@@ -67,10 +112,6 @@ fn field(object: &Value, path: &str) -> String {
         Value::Null => String::new(),
         other => other.to_string(),
     }
-}
-
-fn parse_labels(text: &str) -> Result<Vec<Requirement>, Failure> {
-    split_outside_parentheses(text).into_iter().map(|part| parse_requirement(part.trim())).collect()
 }
 
 fn split_outside_parentheses(text: &str) -> Vec<&str> {
@@ -101,7 +142,8 @@ fn parse_requirement(text: &str) -> Result<Requirement, Failure> {
     }
     for (operator, equal) in [("!=", false), ("==", true), ("=", true)] {
         if let Some((key, value)) = text.split_once(operator) {
-            let (key, values) = (label_key(key.trim())?, vec![value.trim().to_owned()]);
+            let key = label_key(key.trim())?;
+            let values = vec![label_value(&key, 0, value.trim())?];
             return Ok(if equal { Requirement::In(key, values) } else { Requirement::NotIn(key, values) });
         }
     }
@@ -116,13 +158,34 @@ fn parse_requirement(text: &str) -> Result<Requirement, Failure> {
     };
     let values = rest[operator.len()..].trim().strip_prefix('(').and_then(|values| values.strip_suffix(')'));
     let values = values.ok_or_else(|| unreadable(rest))?;
-    Ok(make(label_key(key)?, values.split(',').map(|value| value.trim().to_owned()).collect()))
+    let key = label_key(key)?;
+    let values = values.split(',').enumerate().map(|(index, value)| label_value(&key, index, value.trim()));
+    let values = values.collect::<Result<_, _>>()?;
+    Ok(make(key, values))
 }
 
 fn label_key(key: &str) -> Result<String, Failure> {
     let fits = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
     fits.then(|| key.to_owned())
         .ok_or_else(|| Failure::bad_request(format!("unable to parse requirement: <nil>: Invalid value: \"{key}\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')")))
+}
+
+fn label_value(key: &str, index: usize, value: &str) -> Result<String, Failure> {
+    let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let ends = |c: char| c.is_ascii_alphanumeric();
+    let why = if !(value.chars().all(inner)
+        && value.chars().next().is_none_or(ends)
+        && value.chars().last().is_none_or(ends))
+    {
+        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+    } else if value.len() > 63 {
+        "must be no more than 63 bytes"
+    } else {
+        return Ok(value.to_owned());
+    };
+    Err(Failure::bad_request(format!(
+        "unable to parse requirement: values[{index}][{key}]: Invalid value: \"{value}\": {why}"
+    )))
 }
 
 const EVENT_FIELDS: [&str; 11] = [

@@ -17,7 +17,7 @@ pub struct Failure {
     pub reason: &'static str,
     /// A sentence for people.
     pub message: String,
-    /// What it concerns: name, kind, causes.
+    /// What it concerns: name, kind, causes; `continue` is where a list can go on all the same.
     pub details: Value,
 }
 
@@ -47,6 +47,18 @@ impl Cause {
     /// A field that must not be there.
     pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
         Self { reason: "FieldValueForbidden", field: field.into(), message: format!("Forbidden: {detail}") }
+    }
+
+    /// A field whose value another one has already.
+    pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
+        Self { reason: "FieldValueDuplicate", field: field.into(), message: format!("Duplicate value: {value}") }
+    }
+
+    /// A field whose value is none of those that it may have.
+    pub fn unsupported(field: impl Into<String>, given: &str, supported: &[&str]) -> Self {
+        let supported: Vec<_> = supported.iter().map(|value| format!("\"{value}\"")).collect();
+        let message = format!("Unsupported value: \"{given}\": supported values: {}", supported.join(", "));
+        Self { reason: "FieldValueNotSupported", field: field.into(), message }
     }
 
     fn line(&self) -> String {
@@ -168,13 +180,16 @@ impl Failure {
     }
 
     /// 422 for options that can't be meant: the group and kind of the options, and what is wrong.
-    pub fn bad_options(options: &str, cause: &Cause) -> Self {
+    pub fn bad_options(options: &str, causes: &[Cause]) -> Self {
         let label = if options.is_empty() { String::new() } else { format!("{options}.meta.k8s.io") };
-        let mut details = json!({ "group": "meta.k8s.io", "kind": options, "causes": [cause.as_json()] });
+        let all: Vec<_> = causes.iter().map(Cause::as_json).collect();
+        let mut details = json!({ "group": "meta.k8s.io", "kind": options, "causes": all });
         if options.is_empty() {
-            details = json!({ "causes": [cause.as_json()] });
+            details = json!({ "causes": all });
         }
-        Self { details, ..Self::new(422, "Invalid", format!("{label} \"\" is invalid: {}", cause.line())) }
+        let lines: Vec<_> = causes.iter().map(Cause::line).collect();
+        let lines = if let [line] = &lines[..] { line.clone() } else { format!("[{}]", lines.join(", ")) };
+        Self { details, ..Self::new(422, "Invalid", format!("{label} \"\" is invalid: {lines}")) }
     }
 
     /// 400: the request makes no sense.
@@ -213,6 +228,16 @@ impl Failure {
         Self::new(410, "Expired", message)
     }
 
+    /// 410: the rest of a list is asked for as it was at a time that is forgotten; with `next` it goes on as it is now.
+    pub fn expired_page(next: &str) -> Self {
+        let message = "The provided continue parameter is too old to display a consistent list result. You can start \
+                       a new list without the continue parameter, or use the continue token in this response to \
+                       retrieve the remainder of the results. Continuing with the provided token results in an \
+                       inconsistent list - objects that were created, modified, or deleted between the time the first \
+                       chunk was returned and now may show up in the list.";
+        Self { details: json!({ "continue": next }), ..Self::expired(message) }
+    }
+
     /// 413: the body is longer than `limit` bytes.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("Request entity too large: limit is {limit}");
@@ -244,21 +269,28 @@ impl Failure {
         Self { details: json!({ "causes": [cause], "retryAfterSeconds": 1 }), ..Self::new(504, "Timeout", message) }
     }
 
+    /// 504: it took too long.
+    pub fn timeout() -> Self {
+        let message = "Timeout: request did not complete within the allotted timeout";
+        Self { details: json!({}), ..Self::new(504, "Timeout", message) }
+    }
+
     /// 507: the state can't be written to disk; reads go on.
     pub fn not_stored(why: &str) -> Self {
-        Self::new(507, "InsufficientStorage", format!("the change was not stored: {why}; free space on the disk"))
+        Self::new(507, "InsufficientStorage", format!("the change was not stored: {why}"))
     }
 
     /// The `Status` object.
     pub fn as_status(&self) -> Value {
+        let goes_on = self.details["continue"].is_string();
         let mut status = json!({
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": if goes_on { self.details.clone() } else { json!({}) },
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
-            "details": self.details,
+            "details": if goes_on { Value::Null } else { self.details.clone() },
             "code": self.code,
         });
         if let Some(fields) = status.as_object_mut() {

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     path::Path,
+    str::FromStr,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -41,6 +42,28 @@ const TABLES: &str = "
     CREATE TRIGGER IF NOT EXISTS removed AFTER INSERT ON changes WHEN NEW.deleted BEGIN
         DELETE FROM objects WHERE resource = NEW.resource AND path = NEW.path;
     END;";
+
+/// How long an acknowledged write lasts. In both cases it outlives the process, however that ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Beyond a loss of power: the disk has it before it is acknowledged.
+    #[default]
+    Full,
+    /// The last few writes may be gone after a loss of power; what is left is whole.
+    Normal,
+}
+
+impl FromStr for Durability {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "full" => Ok(Self::Full),
+            "normal" => Ok(Self::Normal),
+            _ => Err(()),
+        }
+    }
+}
 
 /// One object as it was stored.
 #[derive(Debug)]
@@ -170,17 +193,22 @@ impl Store {
     ///
     /// # Errors
     /// When the file can't be used: what and why.
-    pub async fn open(file: &Path) -> Result<(Self, Writer), String> {
+    pub async fn open(file: &Path, durability: Durability) -> Result<(Self, Writer), String> {
         let say = |error: sqlx::Error| format!("{}: {error}", file.display());
+        let synchronous = match durability {
+            Durability::Full => SqliteSynchronous::Full,
+            Durability::Normal => SqliteSynchronous::Normal,
+        };
         let options = SqliteConnectOptions::new().filename(file).create_if_missing(true).busy_timeout(BUSY_TIMEOUT);
-        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Normal);
-        let mut connection = options.disable_statement_logging().connect().await.map_err(say)?;
+        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(synchronous);
+        let options = options.disable_statement_logging();
+        let mut connection = options.connect().await.map_err(say)?;
         sqlx::raw_sql(TABLES).execute(&mut connection).await.map_err(say)?;
         let state = load(&mut connection).await.map_err(say)?;
         let (writes, requests) = mpsc::channel(WAITING);
         let (announce, revisions) = watch::channel(state.revision);
         let state = Arc::new(RwLock::new(state));
-        let writer = Writer { connection, state: state.clone(), requests, announce };
+        let writer = Writer { options, connection: Some(connection), state: state.clone(), requests, announce };
         Ok((Self { state, writes, revisions }, writer))
     }
 
@@ -285,7 +313,9 @@ fn under(state: &State, resource: &str, prefix: &str) -> Vec<Arc<Entry>> {
 
 /// Carries out the writes.
 pub struct Writer {
-    connection: SqliteConnection,
+    options: SqliteConnectOptions,
+    /// None after a failure: the next write opens the file again.
+    connection: Option<SqliteConnection>,
     state: Arc<RwLock<State>>,
     requests: mpsc::Receiver<Request>,
     announce: watch::Sender<u64>,
@@ -314,7 +344,7 @@ impl Writer {
             self.announce.send_if_modified(|announced| std::mem::replace(announced, reached) != reached);
         }
         for (answer, outcome) in answers {
-            let failed = |error: &sqlx::Error| Err(Refused::Storage(error.to_string()));
+            let failed = |error: &sqlx::Error| Err(Refused::Storage(advice(error)));
             // Whoever asked may have gone.
             let _ = answer.send(stored.as_ref().map_or_else(failed, |()| outcome));
         }
@@ -355,24 +385,20 @@ impl Writer {
     }
 
     async fn store(&mut self, changes: &[Change], forget: Option<u64>) -> Result<(), sqlx::Error> {
-        let mut transaction = self.connection.begin().await?;
-        for Change { entry, deleted, .. } in changes {
-            sqlx::query("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)")
-                .bind(entry.revision.cast_signed())
-                .bind(&*entry.resource)
-                .bind(&entry.path)
-                .bind(deleted)
-                .bind(entry.written)
-                .bind(&entry.body[..])
-                .execute(&mut *transaction)
-                .await?;
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        match insert(&mut connection, changes, forget).await {
+            Ok(()) => self.connection = Some(connection),
+            Err(error) => {
+                // A transaction that failed may still be open: what came later would be written inside of it, and gone with it.
+                // Closing ends it; whether that succeeds makes no difference to what is known.
+                let _ = connection.close().await;
+                return Err(error);
+            }
         }
-        if let Some(revision) = forget.map(u64::cast_signed) {
-            let old = "DELETE FROM changes WHERE revision <= ? AND revision NOT IN (SELECT revision FROM objects)";
-            sqlx::query(old).bind(revision).execute(&mut *transaction).await?;
-            sqlx::query("UPDATE compaction SET revision = ?").bind(revision).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await
+        Ok(())
     }
 
     fn show(&self, changes: Vec<Change>, forget: Option<u64>) {
@@ -399,6 +425,27 @@ impl Writer {
     }
 }
 
+async fn insert(connection: &mut SqliteConnection, changes: &[Change], forget: Option<u64>) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    for Change { entry, deleted, .. } in changes {
+        sqlx::query("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(entry.revision.cast_signed())
+            .bind(&*entry.resource)
+            .bind(&entry.path)
+            .bind(deleted)
+            .bind(entry.written)
+            .bind(&entry.body[..])
+            .execute(&mut *transaction)
+            .await?;
+    }
+    if let Some(revision) = forget.map(u64::cast_signed) {
+        let old = "DELETE FROM changes WHERE revision <= ? AND revision NOT IN (SELECT revision FROM objects)";
+        sqlx::query(old).bind(revision).execute(&mut *transaction).await?;
+        sqlx::query("UPDATE compaction SET revision = ?").bind(revision).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await
+}
+
 async fn load(connection: &mut SqliteConnection) -> Result<State, sqlx::Error> {
     let forgotten: i64 = sqlx::query_scalar("SELECT revision FROM compaction").fetch_one(&mut *connection).await?;
     let newest = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0)";
@@ -417,6 +464,20 @@ async fn load(connection: &mut SqliteConnection) -> Result<State, sqlx::Error> {
         }
     }
     Ok(state)
+}
+
+/// Why a change was not stored, and what to do.
+fn advice(error: &sqlx::Error) -> String {
+    // https://sqlite.org/rescode.html
+    const SHARED_MEMORY_SIZE: u32 = 4874;
+    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
+    match (code, code.map(|code| code & 0xff)) {
+        (Some(SHARED_MEMORY_SIZE), _) | (_, Some(13)) => "the disk is full: free some space on it".into(),
+        (_, Some(5 | 6)) => "another program is writing to the file of the objects: end it".into(),
+        (_, Some(19)) => "another program wrote to the file of the objects: end it, and start again".into(),
+        (_, Some(10)) => format!("the disk fails: {error}"),
+        _ => error.to_string(),
+    }
 }
 
 fn read_row(row: &SqliteRow) -> Result<(Entry, bool), sqlx::Error> {

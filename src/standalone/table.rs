@@ -117,7 +117,13 @@ fn cell(kind: &Kind, column: &Column, object: &Value, now: i64) -> Value {
             .map_or(json!(text), |count| json!(count));
     }
     let found = jsonpath::find(object, &column.path);
-    let Some(first) = found.first() else { return if kind.custom { Value::Null } else { json!("<none>") } };
+    let Some(first) = found.first() else {
+        return match column.name.as_str() {
+            "Name" => json!(""),
+            _ if kind.custom => Value::Null,
+            _ => json!("<none>"),
+        };
+    };
     match column.kind.as_str() {
         "date" if kind.custom => json!(age(first, now)),
         "integer" | "number" | "boolean" => (*first).clone(),

@@ -16,16 +16,21 @@ use tokio::{
 
 use super::{
     kinds::Kind,
+    options::WatchOptions,
     request::{Form, Request},
     resources::{Core, in_form, shown_entry},
     selector::Selector,
-    status::{Cause, Failure},
+    status::Failure,
     storage::{Change, Entry, Store},
 };
 
 const AT_ONCE: usize = 256;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const DEFAULT_SECONDS: u64 = 30 * 60;
+
+/// Marks an answer that goes on for as long as its client likes.
+#[derive(Clone, Copy, Debug)]
+pub struct Endless;
 
 struct Watcher {
     store: Store,
@@ -40,6 +45,8 @@ struct Watcher {
     ends: Instant,
     next_bookmark: Instant,
     waiting: Vec<u8>,
+    /// Whether the columns of a table were told: only its first event has them.
+    has_columns: bool,
     done: bool,
 }
 
@@ -51,13 +58,9 @@ pub fn start(store: &Store, request: &Request) -> Result<Response<Body>, Failure
     let kind = &request.kind;
     let selector = Selector::parse(request.parameter("labelSelector"), request.parameter("fieldSelector"), kind)?;
     let revisions = store.revisions();
-    let initial = request.flag("sendInitialEvents");
-    if initial && request.parameter("resourceVersionMatch") != "NotOlderThan" {
-        let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-        return Err(Failure::bad_options("ListOptions", &Cause::forbidden("resourceVersionMatch", why)));
-    }
-    let given = request.number("resourceVersion")?.unwrap_or(0);
-    let seconds = request.number("timeoutSeconds")?.unwrap_or(DEFAULT_SECONDS);
+    let options = WatchOptions::parse(request)?;
+    let seconds = request.number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
+    let seconds = seconds.filter(|seconds| *seconds > 0).unwrap_or(DEFAULT_SECONDS);
     let now = Instant::now();
     let mut watcher = Watcher {
         store: store.clone(),
@@ -67,21 +70,23 @@ pub fn start(store: &Store, request: &Request) -> Result<Response<Body>, Failure
         selector,
         form: request.form,
         include: request.parameter("includeObject").to_owned(),
-        cursor: given,
-        bookmarks: request.flag("allowWatchBookmarks"),
+        cursor: options.after.unwrap_or_else(|| store.revision()),
+        bookmarks: options.bookmarks,
         ends: now + Duration::from_secs(seconds),
         next_bookmark: now + BOOKMARK_EVERY,
         waiting: Vec::new(),
+        has_columns: false,
         done: false,
     };
-    if given == 0 || initial {
-        watcher.begin(initial);
+    if options.initial {
+        watcher.begin(options.marks_end);
     }
     let chunks = stream::unfold(watcher, |mut watcher| async move {
         let chunk = watcher.next().await?;
         Some((Ok::<_, Infallible>(chunk), watcher))
     });
     let mut response = Response::new(Body::from_stream(chunks));
+    response.extensions_mut().insert(Endless);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
@@ -167,8 +172,7 @@ impl Watcher {
             (Some(true), false) => {
                 let mut object = before.as_ref().unwrap_or(entry).value();
                 object["metadata"]["resourceVersion"] = json!(entry.revision.to_string());
-                let object = in_form(object, &self.kind, self.form, &self.include);
-                self.write(&json!({ "type": "DELETED", "object": object }));
+                self.tell_of("DELETED", object);
             }
             (None, false) if *deleted => self.say("DELETED", entry),
             (Some(false) | None, false) => {}
@@ -186,7 +190,14 @@ impl Watcher {
             self.waiting.extend_from_slice(b"}\n");
             return;
         }
-        let object = in_form(entry.value(), &self.kind, self.form, &self.include);
+        self.tell_of(event, entry.value());
+    }
+
+    fn tell_of(&mut self, event: &str, object: Value) {
+        let mut object = in_form(object, &self.kind, self.form, &self.include);
+        if self.form == Form::Table && std::mem::replace(&mut self.has_columns, true) {
+            object["columnDefinitions"] = Value::Null;
+        }
         self.write(&json!({ "type": event, "object": object }));
     }
 
@@ -195,19 +206,8 @@ impl Watcher {
         if ends_initial {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
-        metadata["creationTimestamp"] = Value::Null;
-        let object = match self.form {
-            Form::Metadata => {
-                json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
-            }
-            Form::Table => {
-                json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": { "resourceVersion": self.cursor.to_string() }, "columnDefinitions": null, "rows": [] })
-            }
-            Form::Object => {
-                json!({ "kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata })
-            }
-        };
-        self.write(&json!({ "type": "BOOKMARK", "object": object }));
+        let object = json!({ "kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata });
+        self.tell_of("BOOKMARK", object);
     }
 
     fn write(&mut self, event: &Value) {

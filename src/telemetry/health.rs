@@ -1,19 +1,13 @@
 //! The health port: `/livez`, `/readyz`, `/metrics` and what a command adds.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::io;
 
 use axum::{
     Router,
     http::{StatusCode, header::CONTENT_TYPE},
     routing::get,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Metrics;
@@ -22,33 +16,39 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// Whether this process can do its work; shared, starts as no.
 #[derive(Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(watch::Sender<bool>);
 
 impl Readiness {
     /// From now on, or no longer.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+        self.0.send_replace(ready);
     }
 
     /// Whether it can.
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
     }
 
-    fn answer(&self) -> (StatusCode, &'static str) {
-        if self.is_set() {
-            (StatusCode::OK, "ok\n")
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "not ready: waiting for the first complete view of the objects\n")
-        }
+    /// Waits until it can.
+    pub async fn reached(&self) {
+        // The sender is this value itself, so it can't be gone.
+        let _ = self.0.subscribe().wait_for(|ready| *ready).await;
+    }
+}
+
+fn answer(readiness: &[Readiness]) -> (StatusCode, &'static str) {
+    if readiness.iter().all(Readiness::is_set) {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: waiting for the first complete view of the objects\n")
     }
 }
 
 /// What the health port answers.
 #[derive(Clone, Default)]
 pub struct Health {
-    /// For `/readyz`.
-    pub readiness: Readiness,
+    /// For `/readyz`: all of them must be set.
+    pub readiness: Vec<Readiness>,
     /// For `/metrics`.
     pub metrics: Metrics,
     /// Further paths.
@@ -64,7 +64,7 @@ impl Health {
         let Self { readiness, metrics, more } = self;
         let router = more
             .route("/livez", get(|| async { "ok\n" }))
-            .route("/readyz", get(move || async move { readiness.answer() }))
+            .route("/readyz", get(move || async move { answer(&readiness) }))
             .route("/metrics", get(move || async move { ([(CONTENT_TYPE, OPEN_METRICS)], metrics.text()) }));
         axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
     }

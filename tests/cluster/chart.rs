@@ -10,14 +10,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    fleet::SOON,
+    namespace::SOON,
     support::{
         Scratch,
         drover::Drover,
         eventually, free_port, http_client,
-        kube_api::{KubeApi, Output},
+        kube_api::{KubeApi, Output, Server},
     },
-    world::{api, namespace, scenario},
+    world::{api, namespace, own_api, run},
 };
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/drover");
@@ -64,13 +64,13 @@ const NAMESPACED: &[&str] = &[
 ];
 
 /// A release called `drover`, in a namespace of its own.
-struct Release {
-    api: &'static KubeApi,
+struct Release<'a> {
+    api: &'a KubeApi,
     namespace: String,
 }
 
-impl Release {
-    async fn install(api: &'static KubeApi, namespace: String, values: &[&str]) -> Self {
+impl<'a> Release<'a> {
+    async fn install(api: &'a KubeApi, namespace: String, values: &[&str]) -> Self {
         let release = Self { api, namespace };
         release.helm_ok(&[&["install", "drover", CHART], values].concat()).await;
         release
@@ -171,8 +171,8 @@ fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
 
 #[test]
 fn the_chart_is_well_formed_and_brings_the_crds() {
-    scenario(|| async {
-        let api = api().await;
+    run(async {
+        let api = &*api(Server::Real).await;
         let lint = api.helm(&["lint", "--strict", CHART]).await;
         assert!(lint.status.success(), "{}{}", lint.stdout, lint.stderr);
         let rendered = api.helm(&["template", "drover", CHART, "--include-crds"]).await;
@@ -186,8 +186,8 @@ fn the_chart_is_well_formed_and_brings_the_crds() {
 
 #[test]
 fn a_release_comes_changes_and_goes() {
-    scenario(|| async {
-        let api = api().await;
+    run(async {
+        let api = &*api(Server::Real).await;
         let release = Release::install(api, namespace(api, "release").await, &[]).await;
         assert_eq!(release.status().await, "deployed");
         let in_namespace = ["-n", &release.namespace];
@@ -220,9 +220,10 @@ fn a_release_comes_changes_and_goes() {
 /// One after the other: the controller of the second release looks after the first one's namespace, too.
 #[test]
 fn both_programs_work_with_the_rights_and_flags_of_the_chart() {
-    scenario(|| async {
-        let api = api().await;
+    run(async {
+        // One of the controllers looks after all namespaces of its API server.
         let scratch = Scratch::new();
+        let api = &own_api(Server::Real, &scratch.join("kube")).await;
         let (models, ops) = (namespace(api, "models").await, namespace(api, "ops").await);
         let release = Release::install(api, ops, &["--set", &format!("namespace={models}")]).await;
         {
@@ -252,7 +253,7 @@ async fn check_gateway(port: u16) {
 }
 
 /// The mirror lets whoever has the key grant pulls, and nobody else.
-async fn check_mirror(release: &Release, scratch: &Path) {
+async fn check_mirror(release: &Release<'_>, scratch: &Path) {
     let (_mirror, port) = release.run("mirror", scratch).await;
     let url = format!("http://127.0.0.1:{port}/drover/v1/stats");
     assert_eq!(http_client().get(&url).send().await.expect("an answer").status(), 401);
@@ -263,8 +264,8 @@ async fn check_mirror(release: &Release, scratch: &Path) {
 
 #[test]
 fn the_mirror_of_the_chart_gets_what_the_values_say() {
-    scenario(|| async {
-        let api = api().await;
+    run(async {
+        let api = &*api(Server::Real).await;
         let values = [
             "mirror.upstreams[0].prefix=team,mirror.upstreams[0].url=https://registry.example/models",
             "mirror.authSecret=logins,mirror.ca.configMap=authority,mirror.advertise=http://10.0.0.5:31437",
@@ -334,8 +335,8 @@ fn the_mirror_of_the_chart_gets_what_the_values_say() {
 
 #[test]
 fn a_service_monitor_finds_the_health_services() {
-    scenario(|| async {
-        let api = api().await;
+    run(async {
+        let api = &*api(Server::Real).await;
         let rendered = api.helm(&["template", "drover", CHART, "--set", "serviceMonitor.enabled=true"]).await.stdout;
         let documents =
             serde_yaml::Deserializer::from_str(&rendered).map(|document| Value::deserialize(document).expect("YAML"));
@@ -357,8 +358,8 @@ fn a_service_monitor_finds_the_health_services() {
 
 #[test]
 fn no_right_is_wider_than_its_use() {
-    scenario(|| async {
-        let api = api().await;
+    run(async {
+        let api = &*api(Server::Real).await;
         let (models, ops, other) =
             (namespace(api, "rights").await, namespace(api, "ops").await, namespace(api, "other").await);
         let release = Release::install(api, ops, &["--set", &format!("namespace={models}")]).await;
@@ -410,8 +411,8 @@ fn no_right_is_wider_than_its_use() {
 
 #[test]
 fn values_that_mean_nothing_are_refused_by_name() {
-    scenario(|| async {
-        let api = api().await;
+    run(async {
+        let api = &*api(Server::Real).await;
         for (value, names) in [
             ("gatway.replicas=3", "gatway"),
             ("gateway.replica=3", "replica"),

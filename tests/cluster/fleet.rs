@@ -1,27 +1,23 @@
 //! A whole fleet for one scenario: API server, registry, nodes, controller, gateways.
 
-use std::time::Duration;
+use std::{ops::Deref, sync::Arc};
 
 use serde_json::{Value, json};
 
 use crate::{
+    namespace::{Namespace, SOON},
     support::{
         Scratch,
         drover::{Drover, program},
         eventually, free_port,
         gguf::TinyLlama,
-        kube_api::KubeApi,
+        kube_api::{KubeApi, Server},
         models::publish,
         ollama::Ollama,
         registry::{Registry, RegistryFront},
     },
-    world::install_crds,
+    world,
 };
-
-/// Long enough for anything that is expected to happen soon, on a busy machine.
-pub const SOON: Duration = Duration::from_secs(60);
-/// The namespace of the fleet's objects.
-pub const NAMESPACE: &str = "fleet";
 
 /// Fields end in the order that they stand in: Drover first, the folder last.
 pub struct Fleet {
@@ -32,113 +28,93 @@ pub struct Fleet {
     pub nodes: Vec<Ollama>,
     pub front: RegistryFront,
     pub registry: Registry,
-    pub api: KubeApi,
+    pub namespace: Namespace,
     pub http: reqwest::Client,
     _scratch: Scratch,
 }
 
+/// Most of what is done to a fleet is done in its namespace.
+impl Deref for Fleet {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.namespace
+    }
+}
+
 impl Fleet {
     /// Two nodes `node-1` and `node-2`, two gateways, and these models in the registry.
-    pub async fn start(models: &[(&str, &str, TinyLlama)]) -> Self {
-        Self::start_with(models, false).await
+    pub async fn start(server: Server, models: &[(&str, &str, TinyLlama)]) -> Self {
+        Self::start_with(Scratch::new(), world::api(server), models, false).await
     }
 
     /// The same with a mirror.
-    pub async fn with_mirror(models: &[(&str, &str, TinyLlama)]) -> Self {
-        Self::start_with(models, true).await
+    pub async fn with_mirror(server: Server, models: &[(&str, &str, TinyLlama)]) -> Self {
+        Self::start_with(Scratch::new(), world::api(server), models, true).await
     }
 
-    async fn start_with(models: &[(&str, &str, TinyLlama)], mirrored: bool) -> Self {
+    /// The same without a mirror, on an API server of its own, which nobody misses when it is stopped.
+    pub async fn alone(server: Server, models: &[(&str, &str, TinyLlama)]) -> Self {
         let scratch = Scratch::new();
-        let api_dir = scratch.join("kube");
+        let dir = scratch.join("kube");
+        let api = async { Arc::new(world::own_api(server, &dir).await) };
+        Self::start_with(scratch, api, models, false).await
+    }
+
+    async fn start_with(
+        scratch: Scratch,
+        api: impl Future<Output = Arc<KubeApi>>,
+        models: &[(&str, &str, TinyLlama)],
+        mirrored: bool,
+    ) -> Self {
         let registry_dir = scratch.join("registry");
         let dirs = ["node-1", "node-2"].map(|name| (name, scratch.join(name)));
         for (_, dir) in &dirs {
             std::fs::create_dir_all(dir).expect("a folder for a node");
         }
         let (api, registry, first, second) = tokio::join!(
-            KubeApi::start(&api_dir),
+            api,
             Registry::start(&registry_dir),
             Ollama::start(dirs[0].0, &dirs[0].1),
             Ollama::start(dirs[1].0, &dirs[1].1),
         );
-        install_crds(&api).await;
-        api.kubectl_ok(&["create", "namespace", NAMESPACE], None).await;
+        let namespace = Namespace::new(api, "fleet").await;
         publish(&registry, &first, models).await;
         let front = RegistryFront::start(&registry).await;
         let ports = [free_port(), free_port()];
         let gateway_urls: Vec<String> = ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
-        let kubeconfig = api.kubeconfig();
+        let (kubeconfig, mirror_port) = (namespace.api.kubeconfig(), free_port());
         let dir = scratch.path();
-        let mut gateways = Vec::new();
-        for (port, name) in ports.iter().zip(["gateway-1", "gateway-2"]) {
-            gateways.push(Drover::gateway(name, &kubeconfig, NAMESPACE, *port, dir).await);
-        }
-        let mirror_port = free_port();
-        let mirror = if mirrored { Some(Drover::mirror(mirror_port, dir, &[]).await) } else { None };
         let mirror_url = format!("http://127.0.0.1:{mirror_port}");
         let more: &[&str] = if mirrored { &["--mirror-url", &mirror_url] } else { &[] };
-        let controller = Drover::controller_with(&kubeconfig, NAMESPACE, &gateway_urls, dir, more).await;
+        let (gateway_1, gateway_2, mirror, controller) = tokio::join!(
+            Drover::gateway("gateway-1", &kubeconfig, &namespace.name, ports[0], dir),
+            Drover::gateway("gateway-2", &kubeconfig, &namespace.name, ports[1], dir),
+            async { if mirrored { Some(Drover::mirror(mirror_port, dir, &[]).await) } else { None } },
+            Drover::controller_with(&kubeconfig, &namespace.name, &gateway_urls, dir, more),
+        );
         let http = crate::support::http_client();
         let fleet = Self {
             controller,
             mirror,
-            gateways,
+            gateways: vec![gateway_1, gateway_2],
             gateway_urls,
             nodes: vec![first, second],
             front,
             registry,
-            api,
+            namespace,
             http,
             _scratch: scratch,
         };
-        for (index, node) in fleet.nodes.iter().enumerate() {
-            fleet.apply(&node_manifest(&format!("node-{}", index + 1), &node.url())).await;
-        }
+        let nodes = ["node-1", "node-2"].iter().zip(&fleet.nodes);
+        let manifests: Vec<String> = nodes.map(|(name, node)| node_manifest(name, &node.url())).collect();
+        fleet.apply(&manifests.join("---\n")).await;
         fleet
     }
 
     /// The full name of a model behind the registry's front.
     pub fn model(&self, reference: &str) -> String {
         format!("{}/{reference}", self.front.address())
-    }
-
-    pub async fn apply(&self, yaml: &str) {
-        self.api.kubectl_ok(&["apply", "-n", NAMESPACE, "-f", "-"], Some(yaml)).await;
-    }
-
-    pub async fn get(&self, kind: &str, name: &str) -> Value {
-        self.api.get_json(kind, NAMESPACE, name).await
-    }
-
-    /// `kubectl patch` with a merge patch.
-    pub async fn patch(&self, kind: &str, name: &str, patch: &str) {
-        self.api.kubectl_ok(&["patch", kind, name, "-n", NAMESPACE, "--type=merge", "-p", patch], None).await;
-    }
-
-    /// Waits until an object's status satisfies `holds`; returns the object.
-    pub async fn until(&self, kind: &str, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        eventually(&format!("{kind} {name}: {what}"), SOON, async || {
-            let object = self.get(kind, name).await;
-            if holds(&object["status"]) { Ok(object) } else { Err(object["status"].to_string()) }
-        })
-        .await
-    }
-
-    /// `kubectl wait --for=condition=Ready`, as a user or a pipeline does it.
-    pub async fn wait_ready(&self, kind: &str, name: &str) {
-        let object = format!("{kind}/{name}");
-        let arguments = ["wait", "--for=condition=Ready", &object, "-n", NAMESPACE, "--timeout=60s"];
-        self.api.kubectl_ok(&arguments, None).await;
-    }
-
-    /// The reasons of the events on an object.
-    pub async fn events(&self, kind: &str, name: &str) -> Vec<String> {
-        let selector = format!("involvedObject.kind={kind},involvedObject.name={name}");
-        let path = "-o=jsonpath={.items[*].reason}";
-        let arguments = ["get", "events", "-n", NAMESPACE, "--field-selector", &selector, path];
-        let reasons = self.api.kubectl_ok(&arguments, None).await;
-        reasons.split_whitespace().map(str::to_owned).collect()
     }
 
     /// Runs the `drover` command line; its output, or what it said on stderr when it failed.
@@ -194,12 +170,6 @@ impl Fleet {
         let request = self.http.post(format!("{}/api/chat", self.gateway_urls[gateway])).json(&body);
         request.send().await.expect("the gateway answers")
     }
-}
-
-/// Whether a status has a condition with this status.
-pub fn condition(status: &Value, type_: &str, expected: &str) -> bool {
-    let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    conditions.iter().any(|condition| condition["type"] == type_ && condition["status"] == expected)
 }
 
 pub fn node_manifest(name: &str, url: &str) -> String {

@@ -1,4 +1,6 @@
-//! Scenarios on real parts: a Kubernetes API server with etcd, Ollama nodes, an OCI registry, kubectl and helm.
+//! Scenarios on real parts: Ollama nodes, an OCI registry, kubectl, and each on two APIs: a Kubernetes API server with
+//! etcd, and the embedded one (`cargo test --test cluster embedded`). Only `chart` is for the first one alone: RBAC,
+//! ServiceAccounts and Deployments, which it is about, the embedded API does not have.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -8,6 +10,7 @@ mod faults;
 mod fleet;
 mod health;
 mod mirror;
+mod namespace;
 mod nodes;
 mod process;
 mod pulls;
@@ -15,3 +18,10 @@ mod rollout;
 mod specs;
 mod versions;
 mod world;
+
+/// Not a test: what the process of the embedded API runs.
+#[test]
+#[ignore = "answers until it is killed"]
+fn the_embedded_api() {
+    world::run(support::kube_api::embedded::serve());
+}

@@ -13,71 +13,68 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    fleet::condition,
-    support::{drover::Drover, eventually, free_port, kube_api::KubeApi},
-    world::{SCRATCH, api, namespace, scenario},
+    namespace::{Namespace, condition},
+    support::{drover::Drover, eventually, free_port, kube_api::Server},
+    world::{SCRATCH, api, on_both_apis},
 };
 
-#[test]
-fn a_node_that_can_not_be_used_says_why() {
-    scenario(|| async {
-        let api = api().await;
-        let namespace = namespace(api, "nodes").await;
-        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let closed = serve(Router::new().fallback(any(|| async { StatusCode::UNAUTHORIZED }))).await;
-        let other = serve(Router::new().fallback(any(|| async { "hello" }))).await;
-        let cases = [
-            ("refused", format!("http://127.0.0.1:{}", free_port()), "ConnectionRefused"),
-            ("silent", format!("http://{}", silent.local_addr().expect("an address")), "TimedOut"),
-            ("closed", closed, "Unauthorized"),
-            ("other", other, "NotOllama"),
-            ("tls", api.url(), "TLSFailed"),
-            ("unknown", "http://no-such-host.invalid:1".to_owned(), "Unreachable"),
-        ];
-        for (name, url, _) in &cases {
-            apply(api, &namespace, name, url).await;
-        }
-        let _controller = Drover::controller(&api.kubeconfig(), &namespace, &[], SCRATCH.path()).await;
-        for (name, url, reason) in &cases {
-            let node = until(api, &namespace, name, reason).await;
-            let ready = &node["status"]["conditions"][0];
-            assert_eq!(ready["status"], "False");
-            let message = ready["message"].as_str().expect("a message");
-            assert!(message.starts_with(url.as_str()) && message.len() > url.len() + 20, "what to do: {message}");
-        }
-    });
+on_both_apis! {
+    a_node_that_can_not_be_used_says_why,
+    a_node_is_asked_for_details_once_and_written_on_change_only,
 }
 
-#[test]
-fn a_node_is_asked_for_details_once_and_written_on_change_only() {
-    scenario(|| async {
-        let api = api().await;
-        let namespace = namespace(api, "details").await;
-        let node = FakeNode::start().await;
-        apply(api, &namespace, "node", &node.url).await;
-        let _controller = Drover::controller(&api.kubeconfig(), &namespace, &[], SCRATCH.path()).await;
-        let object = until(api, &namespace, "node", "Answering").await;
-        assert_eq!(object["status"]["version"], "0.17.4");
-        assert_eq!(object["status"]["models"][0]["capabilities"], json!(["completion", "tools"]));
-        assert_eq!(object["status"]["models"][0]["contextLength"], 2048);
-        assert_eq!(object["status"]["loaded"], json!(["b:1"]));
-        assert_eq!(object["status"]["modelCount"], 2, "an alias of another installation is hidden");
+async fn a_node_that_can_not_be_used_says_why(server: Server) {
+    let namespace = Namespace::new(api(server).await, "nodes").await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let closed = serve(Router::new().fallback(any(|| async { StatusCode::UNAUTHORIZED }))).await;
+    let other = serve(Router::new().fallback(any(|| async { "hello" }))).await;
+    let cases = [
+        ("refused", format!("http://127.0.0.1:{}", free_port()), "ConnectionRefused"),
+        ("silent", format!("http://{}", silent.local_addr().expect("an address")), "TimedOut"),
+        ("closed", closed, "Unauthorized"),
+        ("other", other, "NotOllama"),
+        ("tls", namespace.api.url(), "TLSFailed"),
+        ("unknown", "http://no-such-host.invalid:1".to_owned(), "Unreachable"),
+    ];
+    for (name, url, _) in &cases {
+        apply(&namespace, name, url).await;
+    }
+    let _controller = Drover::controller(&namespace.api.kubeconfig(), &namespace.name, &[], SCRATCH.path()).await;
+    for (name, url, reason) in &cases {
+        let node = until(&namespace, name, reason).await;
+        let ready = &node["status"]["conditions"][0];
+        assert_eq!(ready["status"], "False");
+        let message = ready["message"].as_str().expect("a message");
+        assert!(message.starts_with(url.as_str()) && message.len() > url.len() + 20, "what to do: {message}");
+    }
+}
 
-        let (marker, probes) = (api.marker(), node.probes());
-        eventually("three more probes", Duration::from_secs(30), async || {
-            let more = node.probes() - probes;
-            if more >= 3 { Ok(()) } else { Err(more) }
-        })
-        .await;
-        assert_eq!(node.shown.load(Ordering::SeqCst), 1, "both names have one digest");
-        let writes = api.writes_since(marker);
-        assert!(!writes.iter().any(|write| write.namespace == namespace), "{writes:?}");
+async fn a_node_is_asked_for_details_once_and_written_on_change_only(server: Server) {
+    let namespace = Namespace::new(api(server).await, "details").await;
+    let node = FakeNode::start().await;
+    apply(&namespace, "node", &node.url).await;
+    let _controller = Drover::controller(&namespace.api.kubeconfig(), &namespace.name, &[], SCRATCH.path()).await;
+    let object = until(&namespace, "node", "Answering").await;
+    assert_eq!(object["status"]["version"], "0.17.4");
+    assert_eq!(object["status"]["models"][0]["capabilities"], json!(["completion", "tools"]));
+    assert_eq!(object["status"]["models"][0]["contextLength"], 2048);
+    assert_eq!(object["status"]["loaded"], json!(["b:1"]));
+    assert_eq!(object["status"]["modelCount"], 2, "an alias of another installation is hidden");
 
-        // Drained: it stays Ready=False with that reason, though it answers.
-        let drain = r#"{"spec": {"maintenance": true}}"#;
-        api.kubectl_ok(&["patch", "onode", "node", "-n", &namespace, "--type=merge", "-p", drain], None).await;
-        until(api, &namespace, "node", "Maintenance").await;
-    });
+    let (marker, probes) = (namespace.api.marker(), node.probes());
+    eventually("three more probes", Duration::from_secs(30), async || {
+        let more = node.probes() - probes;
+        if more >= 3 { Ok(()) } else { Err(more) }
+    })
+    .await;
+    assert_eq!(node.shown.load(Ordering::SeqCst), 1, "both names have one digest");
+    let writes = namespace.writes_since(marker);
+    assert!(writes.is_empty(), "{writes:?}");
+
+    // Drained: it stays Ready=False with that reason, though it answers.
+    let drain = r#"{"spec": {"maintenance": true}}"#;
+    namespace.patch("onode", "node", drain).await;
+    until(&namespace, "node", "Maintenance").await;
 }
 
 /// A server that answers as Ollama does and counts what it is asked.
@@ -126,23 +123,14 @@ async fn serve(app: Router) -> String {
     format!("http://{address}")
 }
 
-async fn apply(api: &KubeApi, namespace: &str, name: &str, url: &str) {
-    let yaml = format!(
-        "apiVersion: drover.dev/v1alpha1\nkind: OllamaNode\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{url: '{url}'}}\n"
-    );
-    api.apply(&yaml).await;
+async fn apply(namespace: &Namespace, name: &str, url: &str) {
+    let kind = "apiVersion: drover.dev/v1alpha1\nkind: OllamaNode";
+    namespace.apply(&format!("{kind}\nmetadata: {{name: {name}}}\nspec: {{url: '{url}'}}\n")).await;
 }
 
-async fn until(api: &KubeApi, namespace: &str, name: &str, reason: &str) -> serde_json::Value {
-    eventually(&format!("{name} is {reason}"), Duration::from_secs(60), async || {
-        let node = api.get_json("onode", namespace, name).await;
-        if node["status"]["conditions"][0]["reason"] == reason
-            && condition(&node["status"], "Ready", if reason == "Answering" { "True" } else { "False" })
-        {
-            Ok(node)
-        } else {
-            Err(node["status"].to_string())
-        }
-    })
-    .await
+async fn until(namespace: &Namespace, name: &str, reason: &str) -> serde_json::Value {
+    let ready = if reason == "Answering" { "True" } else { "False" };
+    let is_so =
+        |status: &serde_json::Value| status["conditions"][0]["reason"] == reason && condition(status, "Ready", ready);
+    namespace.until("onode", name, reason, is_so).await
 }

@@ -1,6 +1,9 @@
 //! What the API server says to good and bad manifests.
 
-use crate::world::{api, namespace, scenario};
+use crate::{
+    support::kube_api::Server,
+    world::{api, namespace, on_both_apis},
+};
 
 /// A manifest with one thing wrong, and what the refusal must name.
 struct Bad {
@@ -141,32 +144,35 @@ const BAD: &[Bad] = &[
     },
 ];
 
-#[test]
-fn bad_specs_are_refused_with_the_field_named() {
-    scenario(|| async {
-        let api = api().await;
-        let namespace = namespace(api, "bad").await;
-        for Bad { what, manifest, names } in BAD {
-            let yaml = format!("apiVersion: drover.dev/v1alpha1\nmetadata: {{name: bad}}\n{manifest}\n");
-            let answer = api.kubectl(&["create", "-n", &namespace, "--dry-run=server", "-f", "-"], Some(&yaml)).await;
-            assert!(!answer.status.success(), "{what}: was accepted");
-            assert!(answer.stderr.contains(names), "{what}: {} does not name {names}", answer.stderr);
-        }
-    });
+on_both_apis! {
+    bad_specs_are_refused_with_the_field_named,
+    names_that_can_not_be_used_are_refused,
+    a_version_can_not_be_rewritten,
+    defaults_are_filled_in,
+    a_strategy_can_be_named_later,
+    the_api_server_has_nothing_to_say_against_the_crds_and_samples,
 }
 
-#[test]
-fn names_that_can_not_be_used_are_refused() {
-    scenario(|| async {
-        let api = api().await;
-        let namespace = namespace(api, "names").await;
-        let name = "n".repeat(64);
-        for kind in ["OllamaNode\nspec: {url: 'http://host:1'}", "ModelPull\nspec: {model: 'a:1'}"] {
-            let yaml = format!("apiVersion: drover.dev/v1alpha1\nmetadata: {{name: {name}}}\nkind: {kind}\n");
-            let answer = api.kubectl(&["create", "-n", &namespace, "-f", "-"], Some(&yaml)).await;
-            assert!(answer.stderr.contains("metadata.name must have at most 63"), "{}", answer.stderr);
-        }
-    });
+async fn bad_specs_are_refused_with_the_field_named(server: Server) {
+    let api = &*api(server).await;
+    let namespace = namespace(api, "bad").await;
+    for Bad { what, manifest, names } in BAD {
+        let yaml = format!("apiVersion: drover.dev/v1alpha1\nmetadata: {{name: bad}}\n{manifest}\n");
+        let answer = api.kubectl(&["create", "-n", &namespace, "--dry-run=server", "-f", "-"], Some(&yaml)).await;
+        assert!(!answer.status.success(), "{what}: was accepted");
+        assert!(answer.stderr.contains(names), "{what}: {} does not name {names}", answer.stderr);
+    }
+}
+
+async fn names_that_can_not_be_used_are_refused(server: Server) {
+    let api = &*api(server).await;
+    let namespace = namespace(api, "names").await;
+    let name = "n".repeat(64);
+    for kind in ["OllamaNode\nspec: {url: 'http://host:1'}", "ModelPull\nspec: {model: 'a:1'}"] {
+        let yaml = format!("apiVersion: drover.dev/v1alpha1\nmetadata: {{name: {name}}}\nkind: {kind}\n");
+        let answer = api.kubectl(&["create", "-n", &namespace, "-f", "-"], Some(&yaml)).await;
+        assert!(answer.stderr.contains("metadata.name must have at most 63"), "{}", answer.stderr);
+    }
 }
 
 const VERSION: &str = r"
@@ -176,37 +182,32 @@ metadata: {name: bot-1}
 spec: {model: bot, version: v1.0.0, source: {ollama: {tag: 'a:1'}}, parameters: {temperature: 0.5}, tags: [a], changelog: x}
 ";
 
-#[test]
-fn a_version_can_not_be_rewritten() {
-    scenario(|| async {
-        let api = api().await;
-        let namespace = namespace(api, "immutable").await;
-        api.kubectl_ok(&["create", "-n", &namespace, "-f", "-"], Some(VERSION)).await;
-        let patch = async |patch: &str| {
-            api.kubectl(&["patch", "mver", "bot-1", "-n", &namespace, "--type=merge", "-p", patch], None).await
-        };
-        for (patch_text, names) in [
-            (r#"{"spec": {"version": "v1.0.1"}}"#, "model and version are immutable"),
-            (r#"{"spec": {"source": {"ollama": {"tag": "b:1"}}}}"#, "source is immutable"),
-            (r#"{"spec": {"parameters": {"temperature": 0.6}}}"#, "parameters are immutable"),
-            (r#"{"spec": {"parameters": null}}"#, "parameters are immutable"),
-            (r#"{"spec": {"systemPrompt": {"version": "1", "text": "x"}}}"#, "systemPrompt is immutable"),
-            (r#"{"spec": {"parent": "v0.9.0"}}"#, "parent is immutable"),
-        ] {
-            let answer = patch(patch_text).await;
-            assert!(answer.stderr.contains(names), "{patch_text}: {:?}", answer);
-        }
-        let answer = patch(r#"{"spec": {"changelog": "y", "tags": ["b"]}}"#).await;
-        assert!(answer.status.success(), "{}", answer.stderr);
-    });
+async fn a_version_can_not_be_rewritten(server: Server) {
+    let api = &*api(server).await;
+    let namespace = namespace(api, "immutable").await;
+    api.kubectl_ok(&["create", "-n", &namespace, "-f", "-"], Some(VERSION)).await;
+    let patch = async |patch: &str| {
+        api.kubectl(&["patch", "mver", "bot-1", "-n", &namespace, "--type=merge", "-p", patch], None).await
+    };
+    for (patch_text, names) in [
+        (r#"{"spec": {"version": "v1.0.1"}}"#, "model and version are immutable"),
+        (r#"{"spec": {"source": {"ollama": {"tag": "b:1"}}}}"#, "source is immutable"),
+        (r#"{"spec": {"parameters": {"temperature": 0.6}}}"#, "parameters are immutable"),
+        (r#"{"spec": {"parameters": null}}"#, "parameters are immutable"),
+        (r#"{"spec": {"systemPrompt": {"version": "1", "text": "x"}}}"#, "systemPrompt is immutable"),
+        (r#"{"spec": {"parent": "v0.9.0"}}"#, "parent is immutable"),
+    ] {
+        let answer = patch(patch_text).await;
+        assert!(answer.stderr.contains(names), "{patch_text}: {:?}", answer);
+    }
+    let answer = patch(r#"{"spec": {"changelog": "y", "tags": ["b"]}}"#).await;
+    assert!(answer.status.success(), "{}", answer.stderr);
 }
 
-#[test]
-fn defaults_are_filled_in() {
-    scenario(|| async {
-        let api = api().await;
-        let namespace = namespace(api, "defaults").await;
-        let yaml = "
+async fn defaults_are_filled_in(server: Server) {
+    let api = &*api(server).await;
+    let namespace = namespace(api, "defaults").await;
+    let yaml = "
 apiVersion: drover.dev/v1alpha1
 kind: OllamaNode
 metadata: {name: node}
@@ -222,53 +223,51 @@ kind: ModelDeployment
 metadata: {name: d}
 spec: {model: bot, version: v1.0.0, strategy: {canary: {}}}
 ";
-        api.kubectl_ok(&["create", "-n", &namespace, "-f", "-"], Some(yaml)).await;
-        let node = api.get_json("onode", &namespace, "node").await;
-        assert_eq!(node["spec"]["weight"], 100);
-        assert_eq!(node["spec"]["maxConcurrentRequests"], 1);
-        assert_eq!(node["spec"]["maintenance"], false);
-        let pull = api.get_json("mpull", &namespace, "p").await;
-        assert_eq!(pull["spec"]["timeout"], "5m");
-        assert_eq!(pull["spec"]["updatePolicy"], "IfNotPresent");
-        let deployment = api.get_json("mdep", &namespace, "d").await;
-        assert_eq!(deployment["spec"]["placement"]["minNodes"], 1);
-        assert_eq!(deployment["spec"]["rollbackWindow"], 2);
-        let steps = &deployment["spec"]["strategy"]["canary"]["steps"];
-        assert_eq!(steps[0]["weight"], 20);
-        assert_eq!(steps[1]["weight"], 50);
-        assert_eq!(steps[1]["duration"], "24h");
-    });
+    api.kubectl_ok(&["create", "-n", &namespace, "-f", "-"], Some(yaml)).await;
+    let node = api.get_json("onode", &namespace, "node").await;
+    assert_eq!(node["spec"]["weight"], 100);
+    assert_eq!(node["spec"]["maxConcurrentRequests"], 1);
+    assert_eq!(node["spec"]["maintenance"], false);
+    let pull = api.get_json("mpull", &namespace, "p").await;
+    assert_eq!(pull["spec"]["timeout"], "5m");
+    assert_eq!(pull["spec"]["updatePolicy"], "IfNotPresent");
+    let deployment = api.get_json("mdep", &namespace, "d").await;
+    assert_eq!(deployment["spec"]["placement"]["minNodes"], 1);
+    assert_eq!(deployment["spec"]["rollbackWindow"], 2);
+    let steps = &deployment["spec"]["strategy"]["canary"]["steps"];
+    assert_eq!(steps[0]["weight"], 20);
+    assert_eq!(steps[1]["weight"], 50);
+    assert_eq!(steps[1]["duration"], "24h");
 }
 
-#[test]
-fn a_strategy_can_be_named_later() {
-    scenario(|| async {
-        let api = api().await;
-        let namespace = namespace(api, "strategy").await;
-        let deployment = |strategy: &str| {
-            format!(
-                "apiVersion: drover.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {{name: d}}\n\
-                 spec: {{model: bot, version: v1.0.0{strategy}}}\n"
-            )
-        };
-        for strategy in ["", ", strategy: {immediate: {}}", ", strategy: {canary: {}}", ""] {
-            let yaml = deployment(strategy);
-            api.kubectl_ok(&["apply", "-n", &namespace, "-f", "-"], Some(&yaml)).await;
-        }
-    });
+async fn a_strategy_can_be_named_later(server: Server) {
+    let api = &*api(server).await;
+    let namespace = namespace(api, "strategy").await;
+    let deployment = |strategy: &str| {
+        format!(
+            "apiVersion: drover.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {{name: d}}\n\
+             spec: {{model: bot, version: v1.0.0{strategy}}}\n"
+        )
+    };
+    for strategy in ["", ", strategy: {immediate: {}}", ", strategy: {canary: {}}", ""] {
+        let yaml = deployment(strategy);
+        api.kubectl_ok(&["apply", "-n", &namespace, "-f", "-"], Some(&yaml)).await;
+    }
 }
 
-#[test]
-fn the_api_server_has_nothing_to_say_against_the_crds_and_samples() {
-    scenario(|| async {
-        let api = api().await;
-        let namespace = namespace(api, "samples").await;
-        for folder in ["crds", "manifests/samples", "manifests/quickstart"] {
-            let path = format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"));
-            let arguments = ["apply", "--dry-run=server", "--validate=strict", "-n", &namespace, "-R", "-f", &path];
-            let answer = api.kubectl(&arguments, None).await;
-            assert!(answer.status.success(), "{folder}: {}", answer.stderr);
-            assert!(!answer.stderr.contains("unrecognized format"), "{folder}: {}", answer.stderr);
-        }
-    });
+async fn the_api_server_has_nothing_to_say_against_the_crds_and_samples(server: Server) {
+    let api = &*api(server).await;
+    let namespace = namespace(api, "samples").await;
+    let places: &[&str] = match server {
+        Server::Real => &["crds", "manifests/samples", "manifests/quickstart"],
+        // It has its definitions from the program, and takes no others; the other samples are Jobs with rights.
+        Server::Embedded => &["manifests/samples/all.yaml", "manifests/quickstart"],
+    };
+    for place in places {
+        let path = format!("{}/{place}", env!("CARGO_MANIFEST_DIR"));
+        let arguments = ["apply", "--dry-run=server", "--validate=strict", "-n", &namespace, "-R", "-f", &path];
+        let answer = api.kubectl(&arguments, None).await;
+        assert!(answer.status.success(), "{place}: {}", answer.stderr);
+        assert!(!answer.stderr.contains("unrecognized format"), "{place}: {}", answer.stderr);
+    }
 }

@@ -44,6 +44,7 @@ fn the_controller_works_on_it_and_leaves_it_alone_when_idle() {
             probe_interval: Duration::from_millis(500),
             max_pulls: 4,
             mirror_advertise: String::new(),
+            mirror_nearby: None,
             mirror_key: Vec::new(),
         };
         let ollama = Arc::new(NodeClient::new().expect("a client"));

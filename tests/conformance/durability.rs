@@ -126,62 +126,6 @@ fn without_the_token_nothing_is_answered() {
     });
 }
 
-/// What a killed process does: it writes, and says what was acknowledged. Run by the test below only.
-#[test]
-#[ignore = "runs until it is killed"]
-fn writes_until_it_is_killed() {
-    scenario(|| async {
-        use std::io::Write;
-        let folder = std::env::var("DROVER_TEST_STATE").expect("the folder of the state");
-        let embedded = Embedded::start(std::path::Path::new(&folder)).await;
-        let side = Side::embedded(&embedded).await;
-        for number in 0.. {
-            let name = format!("{}-{number}", std::process::id());
-            let answer = side.ask("POST", CONFIGMAPS, &config(&name)).await;
-            assert_eq!(answer.code, 201, "{}", answer.body);
-            let line = format!("acknowledged {name} {}\n", revision(&answer.body));
-            std::io::stderr().write_all(line.as_bytes()).expect("a line");
-        }
-    });
-}
-
-#[test]
-fn what_was_acknowledged_outlives_a_kill() {
-    const ROUNDS: usize = 5;
-    scenario(|| async {
-        let scratch = Scratch::new();
-        let (mut acknowledged, mut newest) = (Vec::new(), 0);
-        for round in 0..ROUNDS {
-            let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
-            command.args(["--ignored", "--exact", "--nocapture", "durability::writes_until_it_is_killed"]);
-            command.env("DROVER_TEST_STATE", scratch.join("state"));
-            let mut process =
-                crate::support::process::Process::spawn(&format!("writer-{round}"), command, scratch.path());
-            let wanted = 20 + 13 * round;
-            crate::support::eventually("it writes", std::time::Duration::from_secs(60), async || {
-                let lines = process.log().lines().filter(|line| line.starts_with("acknowledged")).count();
-                if lines > wanted { Ok(()) } else { Err(process.diagnosis()) }
-            })
-            .await;
-            process.kill9();
-            // The last line may be half written.
-            for line in process.log().split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
-                if let [.., "acknowledged", name, revision] = line.split(' ').collect::<Vec<_>>()[..] {
-                    acknowledged.push(name.to_owned());
-                    newest = newest.max(revision.parse().expect("a number"));
-                }
-            }
-        }
-        let embedded = Embedded::start(&scratch.join("state")).await;
-        let list = Side::embedded(&embedded).await.ask("GET", CONFIGMAPS, &Value::Null).await.body;
-        let items = list["items"].as_array().expect("a list");
-        let names: std::collections::BTreeSet<_> = items.iter().map(|item| item["metadata"]["name"].as_str()).collect();
-        let lost: Vec<_> = acknowledged.iter().filter(|name| !names.contains(&Some(name.as_str()))).collect();
-        assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), acknowledged.len());
-        assert!(revision(&list) >= newest, "revisions went back from {newest}");
-    });
-}
-
 #[test]
 fn many_objects_are_written_and_listed_quickly() {
     const OBJECTS: usize = 5_000;

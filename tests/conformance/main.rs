@@ -4,9 +4,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup;
 mod controller;
+mod disk;
+mod documents;
 mod durability;
+mod export;
+mod helm;
+mod kills;
 mod kubectl;
+mod lists;
+mod python;
 mod random;
 mod requests;
+mod robustness;
 mod sides;

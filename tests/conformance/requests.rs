@@ -22,7 +22,7 @@ pub async fn namespace(sides: &[Side]) -> String {
 }
 
 /// Sends the same requests to both; `NS` in a path stands for a namespace of their own.
-async fn same(requests: &[(&str, &str, Value)]) {
+pub async fn same(requests: &[(&str, &str, Value)]) {
     let sides = [real().await, embedded().await];
     let namespace = namespace(&sides).await;
     let mut differences = Vec::new();
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Short<'_> {
     }
 }
 
-fn pull(name: &str, spec: Value) -> Value {
+pub fn pull(name: &str, spec: Value) -> Value {
     json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelPull", "metadata": { "name": name }, "spec": spec })
 }
 
@@ -212,6 +212,43 @@ fn appliers_share_an_object_in_the_same_way() {
             ("GET", &of(DEPLOYMENTS, "/one"), Value::Null),
             ("PATCH", &format!("json:{DEPLOYMENTS}/one"), json!([{ "op": "remove", "path": "/metadata/managedFields" }])),
             ("PATCH", &format!("merge:{DEPLOYMENTS}/one"), json!({ "metadata": { "managedFields": [{}] } })),
+        ])
+        .await;
+    });
+}
+
+#[test]
+fn an_item_goes_with_the_last_who_owns_it_itself() {
+    scenario(|| async {
+        let services = "/api/v1/namespaces/NS/services";
+        let apply = format!("apply:{services}/s?fieldManager=a");
+        let with = |port: u16| json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "s" }, "spec": { "clusterIP": "None", "ports": [{ "name": format!("p{port}"), "port": port }] } });
+        let renamed = json!({ "spec": { "ports": [{ "port": 80, "name": "other" }] } });
+        same(&[
+            ("PATCH", &apply, with(80)),
+            ("PATCH", &format!("strategic:{services}/s?fieldManager=b"), renamed),
+            ("PATCH", &apply, with(443)),
+        ])
+        .await;
+    });
+}
+
+#[test]
+fn kubectl_goes_over_to_server_side_apply() {
+    scenario(|| async {
+        let object = |spec: Value, annotations: Value| json!({ "apiVersion": "drover.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": "one", "annotations": annotations }, "spec": spec });
+        let spec = |model: &str, version: &str| json!({ "model": model, "version": version });
+        let note = object(spec("m", "v1.0.0"), json!({})).to_string();
+        let noted = object(spec("m", "v1.0.0"), json!({ "kubectl.kubernetes.io/last-applied-configuration": note }));
+        let apply = |manager: &str| format!("apply:{DEPLOYMENTS}/one?fieldManager={manager}");
+        let merge = |manager: &str| format!("merge:{DEPLOYMENTS}/one?fieldManager={manager}");
+        same(&[
+            ("POST", &of(DEPLOYMENTS, "?fieldManager=kubectl-client-side-apply"), noted),
+            ("PATCH", &apply("other"), object(spec("m", "v2.0.0"), json!({}))),
+            ("PATCH", &apply("kubectl"), object(spec("m", "v2.0.0"), json!({ "a": "<b>" }))),
+            ("PATCH", &merge("other"), json!({ "spec": { "version": "v3.0.0" } })),
+            ("PATCH", &apply("kubectl"), object(spec("m", "v4.0.0"), json!({}))),
+            ("PATCH", &format!("{}&force=true", apply("kubectl")), object(spec("m", "v4.0.0"), json!({}))),
         ])
         .await;
     });

@@ -1,17 +1,22 @@
 //! The two APIs, asked in the same way, and what of their answers counts.
 
 use std::{
+    future::ready,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::LazyLock,
     time::Duration,
 };
 
-use drover::{api::crds, standalone};
-use futures::StreamExt;
+use drover::{
+    api::crds,
+    standalone::{self, Durability},
+};
+use futures::{Stream, StreamExt, stream};
 use regex::Regex;
 use serde_json::{Value, json};
 use tokio::{process::Command, runtime::Runtime, sync::OnceCell, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Scratch, eventually, kube_api::KubeApi, stack::program};
 
@@ -29,20 +34,34 @@ pub fn scenario<F: Future<Output = ()>>(scenario: impl FnOnce() -> F) {
 pub struct Embedded {
     pub api: standalone::Api,
     pub server: standalone::Server,
+    /// Asks the server to finish.
+    pub stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Embedded {
     pub async fn start(dir: &Path) -> Self {
         std::fs::create_dir_all(dir).expect("a folder for the state");
-        let (api, service) = standalone::Api::open(dir, &crds()).await.expect("the state can be opened");
+        let (api, service) =
+            standalone::Api::open(dir, &crds(), Durability::default()).await.expect("the state can be opened");
+        let stop = CancellationToken::new();
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let (server, answers) = standalone::Server::bind(api.clone(), any, dir).await.expect("it can listen");
+        let (server, answers) =
+            standalone::Server::bind(api.clone(), any, dir, stop.clone()).await.expect("it can listen");
         let tasks = vec![
             tokio::spawn(async move { service.await.expect("the API goes on") }),
             tokio::spawn(async move { answers.await.expect("the server goes on") }),
         ];
-        Self { api, server, tasks }
+        Self { api, server, stop, tasks }
+    }
+}
+
+impl Embedded {
+    /// Asks the server to finish, and waits until it has.
+    pub async fn finish(&mut self) {
+        self.stop.cancel();
+        let answers = self.tasks.pop().expect("the server's task");
+        tokio::time::timeout(Duration::from_secs(10), answers).await.expect("it ends in time").expect("it ends well");
     }
 }
 
@@ -50,6 +69,16 @@ impl Drop for Embedded {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// Runs `drover`; whether it succeeded, what it printed, and what it said on stderr.
+pub async fn drover(arguments: &[&str], kubeconfig: &Path) -> (bool, String, String) {
+    let mut command = Command::new(crate::support::drover::program());
+    command.args(arguments).env("KUBECONFIG", kubeconfig).env("HOME", SCRATCH.join("home")).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("drover {arguments:?} hangs")).expect("drover starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
 }
 
 /// One of the two APIs.
@@ -70,24 +99,51 @@ pub struct Answer {
     pub warnings: Vec<String>,
 }
 
+fn http_client() -> reqwest::ClientBuilder {
+    let client = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true);
+    client.user_agent("conformance/1")
+}
+
 impl Side {
     fn new(name: &'static str, kubeconfig: PathBuf) -> Self {
         let text = std::fs::read_to_string(&kubeconfig).expect("a kubeconfig");
         let config: Value = serde_yaml::from_str(&text).expect("a kubeconfig is YAML");
         let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).expect(pointer).to_owned();
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true);
-        let http = http.user_agent("conformance/1").build().expect("an HTTP client");
+        let http = http_client().build().expect("an HTTP client");
         Self { name, url: text("/clusters/0/cluster/server"), token: text("/users/0/user/token"), http, kubeconfig }
     }
 
+    /// The same, with a connection for each request that is under way.
+    pub fn with_many_connections(mut self) -> Self {
+        self.http = http_client().http1_only().build().expect("an HTTP client");
+        self
+    }
+
     pub async fn embedded(embedded: &Embedded) -> Self {
-        Self::new("embedded", embedded.server.kubeconfig.clone())
+        Self::of(&embedded.server.kubeconfig)
+    }
+
+    /// The embedded API that a kubeconfig names.
+    pub fn of(kubeconfig: &Path) -> Self {
+        Self::new("embedded", kubeconfig.to_owned())
+    }
+
+    /// A request with the right to everything.
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().expect("a method");
+        let request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token);
+        request.timeout(Duration::from_secs(30))
     }
 
     /// One request; the content type is that of the method unless the path begins with one, as `merge:/api…`.
     pub async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
-        let (kind, path) = path.split_once(':').filter(|(kind, _)| !kind.contains('/')).unwrap_or(("", path));
+        self.try_ask(method, path, body).await.expect("an answer")
+    }
+
+    /// The same, where there may be none.
+    pub async fn try_ask(&self, method: &str, path: &str, body: &Value) -> Option<Answer> {
+        let (kind, path) = form(path);
         let content_type = match kind {
             "merge" => "application/merge-patch+json",
             "json" => "application/json-patch+json",
@@ -95,67 +151,89 @@ impl Side {
             "apply" => "application/apply-patch+yaml",
             _ => "application/json",
         };
-        let accept = match kind {
-            "table" => "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
-            "meta" => "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
-            "metas" => "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
-            "all" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-            _ => "application/json",
-        };
-        let method = method.parse().expect("a method");
-        let request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token);
-        let mut request = request.header("accept", accept).timeout(Duration::from_secs(30));
+        let mut request = self.request(method, path).header("accept", accepted(kind));
         request = match body {
             Value::Null => request,
             Value::String(text) => request.header("content-type", content_type).body(text.clone()),
             body => request.header("content-type", content_type).body(body.to_string()),
         };
-        let response = request.send().await.expect("an answer");
+        let response = request.send().await.ok()?;
         let code = response.status().as_u16();
         let warnings = response.headers().get_all("warning").iter();
         let warnings = warnings.map(|value| value.to_str().expect("text").to_owned()).collect();
         let text = response.text().await.expect("a whole answer");
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Answer { code, body, warnings }
+        Some(Answer { code, body, warnings })
+    }
+
+    /// The events of a watch, as long as it goes on, if at all; what is cut off in the middle counts for nothing.
+    pub async fn lines(&self, path: &str) -> impl Stream<Item = Value> + use<> {
+        let (kind, path) = form(path);
+        let request = self.request("GET", path).header("accept", accepted(kind)).timeout(Duration::from_secs(600));
+        let response = request.send().await.expect("a watch");
+        let chunks =
+            response.bytes_stream().take_while(|chunk| ready(chunk.is_ok())).map(|chunk| chunk.expect("bytes"));
+        let lines = chunks.scan(Vec::new(), |text, chunk| {
+            text.extend_from_slice(&chunk);
+            let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let whole: Vec<u8> = text.drain(..whole).collect();
+            let lines = whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            let events: Vec<Value> = lines.map(|line| serde_json::from_slice(line).expect("an event")).collect();
+            ready(Some(stream::iter(events)))
+        });
+        lines.flatten()
     }
 
     /// The events of a watch until there are `count` of them, bookmarks left out.
     pub async fn watch(&self, path: &str, count: usize) -> Vec<Value> {
-        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
-        let response = request.timeout(Duration::from_secs(30)).send().await.expect("a watch");
+        self.lines(path).await.filter(|event| ready(event["type"] != "BOOKMARK")).take(count).collect().await
+    }
+
+    /// The events of a watch to its end, or to the first one that is the last.
+    pub async fn events(&self, path: &str, mut is_last: impl FnMut(&Value) -> bool) -> Value {
+        let (kind, path) = form(path);
+        let request = self.request("GET", path).header("accept", accepted(kind));
+        let response = request.send().await.expect("a watch");
         let (mut stream, mut text, mut events) = (response.bytes_stream(), Vec::new(), Vec::new());
-        while events.len() < count {
-            let Some(chunk) = stream.next().await else { break };
+        while let Some(chunk) = stream.next().await {
             text.extend_from_slice(&chunk.expect("a piece of the watch"));
             while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = text.drain(..=end).collect();
                 let event: Value = serde_json::from_slice(&line).expect("an event is JSON");
-                if event["type"] != "BOOKMARK" {
-                    events.push(event);
+                let last = is_last(&event);
+                events.push(event);
+                if last {
+                    return Value::Array(events);
                 }
             }
         }
-        events
+        Value::Array(events)
     }
 
-    /// Runs kubectl; what it printed, or its errors.
-    pub async fn kubectl(&self, arguments: &[&str], stdin: &str, env: &[(&str, &str)]) -> (bool, String) {
+    /// Runs a program of the stack against this API; whether it succeeded, and what it printed, its errors last.
+    pub async fn run(&self, name: &str, arguments: &[&str], stdin: &str, env: &[(&str, &str)]) -> (bool, String) {
         use tokio::io::AsyncWriteExt;
-        let mut command = Command::new(program("kubectl"));
-        let home = SCRATCH.join(&format!("home-{}", self.name));
-        command.args(arguments).env("KUBECONFIG", &self.kubeconfig).env("HOME", home);
-        command.envs(env.iter().copied()).kill_on_drop(true);
+        let mut command = self.command(name, arguments);
+        command.envs(env.iter().copied());
         let pipe = std::process::Stdio::piped;
         command.stdin(pipe()).stdout(pipe()).stderr(pipe());
-        let mut child = command.spawn().expect("kubectl starts");
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut input = child.stdin.take().expect("its input is a pipe");
         // It may end before it has read its input.
         let _ = input.write_all(stdin.as_bytes()).await;
         drop(input);
         let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await;
-        let output = output.unwrap_or_else(|_| panic!("kubectl {arguments:?} hangs")).expect("kubectl ends");
+        let output = output.unwrap_or_else(|_| panic!("{name} {arguments:?} hangs")).expect("it ends");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+    }
+
+    fn command(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program(name));
+        // A home of its own: no settings of the person, no cache of another API server.
+        let home = SCRATCH.join(&format!("home-{}", self.name));
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig).env("HOME", home).kill_on_drop(true);
+        command
     }
 }
 
@@ -163,14 +241,13 @@ impl Side {
     /// The first lines that kubectl prints; `meanwhile` happens after the second one.
     pub async fn kubectl_lines(
         &self,
+        version: &str,
         arguments: &[&str],
         count: usize,
         meanwhile: impl Future<Output = ()>,
     ) -> Vec<String> {
         use tokio::io::{AsyncBufReadExt, BufReader};
-        let mut command = Command::new(program("kubectl"));
-        let home = SCRATCH.join(&format!("home-{}", self.name));
-        command.args(arguments).env("KUBECONFIG", &self.kubeconfig).env("HOME", home).kill_on_drop(true);
+        let mut command = self.command(version, arguments);
         command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
         let mut child = command.spawn().expect("kubectl starts");
         let mut lines = BufReader::new(child.stdout.take().expect("its output is a pipe")).lines();
@@ -185,6 +262,22 @@ impl Side {
             seen.push(next().await);
         }
         seen
+    }
+}
+
+/// The form of a request that begins a path, as in `table:/api…`, and the rest.
+fn form(path: &str) -> (&str, &str) {
+    path.split_once(':').filter(|(kind, _)| !kind.contains('/')).unwrap_or(("", path))
+}
+
+/// What `Accept` says for a form.
+fn accepted(form: &str) -> &'static str {
+    match form {
+        "table" => "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+        "meta" => "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+        "metas" => "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+        "all" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        _ => "application/json",
     }
 }
 
@@ -228,6 +321,24 @@ pub fn normal(answer: &Answer) -> Answer {
     let mut warnings = answer.warnings.clone();
     warnings.sort();
     Answer { code: answer.code, body, warnings }
+}
+
+/// The first place where two values differ, and what stands there on each side.
+pub fn difference(real: &Value, embedded: &Value) -> Option<String> {
+    let say = || Some(format!(": real {real}, embedded {embedded}"));
+    match (real, embedded) {
+        (Value::Object(left), Value::Object(right)) => {
+            let names = left.keys().chain(right.keys().filter(|name| !left.contains_key(*name)));
+            let mut inner = names.map(|name| (name, difference(&real[name], &embedded[name])));
+            inner.find_map(|(name, found)| found.map(|found| format!(".{name}{found}")))
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
+            let mut inner = left.iter().zip(right).map(|(real, embedded)| difference(real, embedded)).enumerate();
+            inner.find_map(|(index, found)| found.map(|found| format!("[{index}]{found}")))
+        }
+        _ if real == embedded => None,
+        _ => say(),
+    }
 }
 
 /// Takes out what differs from run to run.

@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::shell::Shell;
-use crate::support::drover::{self, Drover};
+use crate::stage::{Ground, Kind, Stage};
+use crate::support::drover;
 use crate::support::gguf::TinyLlama;
-use crate::support::kube_api::KubeApi;
 use crate::support::models::publish;
 use crate::support::ollama::Ollama;
 use crate::support::registry::{Registry, RegistryFront};
 use crate::support::stack;
 
 /// Below the range in which the other parts look for free ports.
-const GATEWAY: u16 = 9430;
-const NODES: [u16; 2] = [9431, 9432];
+pub const GATEWAY: u16 = 9430;
+pub const NODES: [u16; 2] = [9431, 9432];
 const REGISTRY: u16 = 9435;
-const MIRROR: u16 = 9437;
+pub const MIRROR: u16 = 9437;
 
 /// What the two versions answer, whatever they are asked.
 pub const ANSWERS: [(&str, &str); 2] = [
@@ -30,13 +30,10 @@ pub const ANSWERS: [(&str, &str); 2] = [
 
 /// Fields end in the order that they stand in.
 pub struct Parts {
-    _controller: Drover,
-    _gateway: Drover,
+    stage: Stage,
     pub nodes: [Ollama; 2],
-    _mirror: Drover,
     pub registry_front: RegistryFront,
     _registry: Registry,
-    pub api: KubeApi,
     pub shell: Shell,
 }
 
@@ -50,53 +47,41 @@ pub fn env_file() -> PathBuf {
     folder().join("env")
 }
 
+/// A folder in there, which is made.
+pub fn dir(name: &str) -> Result<PathBuf, String> {
+    let dir = folder().join(name);
+    fs::create_dir_all(&dir).map(|()| dir.clone()).map_err(|error| format!("{}: {error}", dir.display()))
+}
+
 pub fn gateway_url() -> String {
     format!("http://127.0.0.1:{GATEWAY}")
 }
 
 impl Parts {
-    pub async fn start() -> Result<Self, String> {
+    pub async fn start(stage: Kind) -> Result<Self, String> {
         let folder = folder();
         let _ = fs::remove_dir_all(&folder); // of an earlier tour
-        let dir = |name: &str| {
-            let dir = folder.join(name);
-            fs::create_dir_all(&dir).map(|()| dir.clone()).map_err(|error| format!("{}: {error}", dir.display()))
-        };
-        let (kube, storage, first, second) = (dir("kube")?, dir("registry")?, dir("node-1")?, dir("node-2")?);
-        println!("Starting a Kubernetes API server with etcd, an OCI registry and two Ollama nodes.");
+        let (storage, first, second) = (dir("registry")?, dir("node-1")?, dir("node-2")?);
+        println!("Starting {}an OCI registry and two Ollama nodes.", stage.before());
         let start = Instant::now();
-        let (api, (registry, front, nodes)) =
-            tokio::join!(KubeApi::start(&kube), start_fleet(&storage, [&first, &second]));
+        let (ground, (registry, front, nodes)) =
+            tokio::join!(Ground::start(stage), start_fleet(&storage, [&first, &second]));
+        let ground = ground?;
         link_programs(&dir("bin")?).map_err(|error| error.to_string())?;
-        let shell = Shell::new(&env_file(), &api.kubeconfig(), &folder)?;
         println!("  ready after {:.1} s", start.elapsed().as_secs_f32());
-        println!("  API server   {}", api.url());
         for (port, number) in NODES.iter().zip(1..) {
             println!("  node-{number}       http://127.0.0.1:{port}");
         }
         println!("  registry     {} with shop/support-bot:1.0 and :1.1", front.url());
+        let shell = Shell::new(&env_file(), &ground.kubeconfig(), &folder)?;
+        let stage = ground.build_on(&shell, &format!("={}", front.url())).await?;
+        println!("  all is ready");
+        Ok(Self { stage, nodes, registry_front: front, _registry: registry, shell })
+    }
 
-        println!("\nInstalling the kinds, then starting a mirror, a controller and a gateway.");
-        shell.run("kubectl apply --server-side -f crds/").await?;
-        shell.run("kubectl wait --for=condition=Established crd --all --timeout=30s").await?;
-        let (mirror_url, upstream) = (format!("http://127.0.0.1:{MIRROR}"), format!("={}", front.url()));
-        let data = folder.join("mirror");
-        println!(
-            "  $ drover mirror --mirror-listen 127.0.0.1:{MIRROR} --data-dir {} --upstream {upstream} &",
-            data.display()
-        );
-        println!("  $ drover controller --namespace default --gateways {} --mirror-url {mirror_url} &", gateway_url());
-        println!("  $ drover gateway --namespace default --gateway-listen 127.0.0.1:{GATEWAY} &");
-        let (kubeconfig, gateways) = (api.kubeconfig(), [gateway_url()]);
-        let (more, from) = (["--mirror-url", mirror_url.as_str()], ["--upstream", upstream.as_str()]);
-        let (mirror, controller, gateway) = tokio::join!(
-            Drover::mirror(MIRROR, &data, &from),
-            Drover::controller_with(&kubeconfig, "default", &gateways, &folder, &more),
-            Drover::gateway("gateway", &kubeconfig, "default", GATEWAY, &folder),
-        );
-        println!("  all are ready");
-        let (_controller, _gateway, _mirror, _registry) = (controller, gateway, mirror, registry);
-        Ok(Self { _controller, _gateway, nodes, _mirror, registry_front: front, _registry, api, shell })
+    /// A client of the Kubernetes API, whichever it is.
+    pub async fn client(&self) -> Result<kube::Client, String> {
+        ::drover::cluster::connect_as(self.stage.kubeconfig()).await
     }
 
     /// Ends everything and leaves nothing behind.
@@ -107,9 +92,10 @@ impl Parts {
 }
 
 /// Fails when something else listens where the tour's parts are going to.
-pub fn check_ports() -> Result<(), String> {
-    for port in [GATEWAY, NODES[0], NODES[1], REGISTRY, MIRROR] {
-        TcpListener::bind(("127.0.0.1", port)).map_err(|error| {
+pub fn check_ports(stage: Kind) -> Result<(), String> {
+    let always = [GATEWAY, NODES[0], NODES[1], REGISTRY, MIRROR];
+    for port in always.iter().chain(stage.ports()) {
+        TcpListener::bind(("127.0.0.1", *port)).map_err(|error| {
             format!("port {port} of 127.0.0.1 is needed ({error}): is another tour or program using it?")
         })?;
     }
@@ -133,7 +119,10 @@ async fn start_fleet(storage: &Path, dirs: [&Path; 2]) -> (Registry, RegistryFro
 /// One folder with every program that a visitor may want to call.
 fn link_programs(bin: &Path) -> std::io::Result<()> {
     for name in ["kubectl", "helm", "ollama"] {
-        symlink(stack::program(name), bin.join(name))?;
+        // Not each stage has all of them.
+        if let Some(program) = stack::find(name) {
+            symlink(program, bin.join(name))?;
+        }
     }
     symlink(drover::program(), bin.join("drover"))
 }

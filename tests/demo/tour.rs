@@ -26,8 +26,8 @@ pub struct Tour<'a> {
 }
 
 impl<'a> Tour<'a> {
-    pub async fn new(parts: &'a Parts) -> Self {
-        Self { parts, deployments: Api::namespaced(parts.api.client().await, "default") }
+    pub async fn new(parts: &'a Parts) -> Result<Self, String> {
+        Ok(Self { parts, deployments: Api::namespaced(parts.client().await?, "default") })
     }
 
     pub async fn walk(&self) -> Result<(), String> {
@@ -162,7 +162,7 @@ pub fn print_what_to_try_next(parts: &mut Parts) {
 All of it stays up until Ctrl-C. What to try next, in another terminal:
 
   . {env}
-      kubectl, helm, ollama and drover as the tour uses them
+      kubectl, ollama and drover as the tour uses them
   kubectl get drover -o wide
   kubectl get modeldeployment -w
       leave it open and watch what the next ones do

@@ -11,7 +11,13 @@ use drover::gateway::lines::Lines;
 use drover::gateway::openai::{chat, completions, embeddings, responses};
 use drover::gateway::said::Said;
 use drover::ollama::lines::lines;
+use drover::standalone::patch::apply::{Apply, apply};
+use drover::standalone::patch::fields::Set;
+use drover::standalone::patch::{Manager, Managers, json_patch, merge_patch, strategic_merge};
+use drover::standalone::schema::{Schema, duplicates, prune};
+use drover::standalone::selector::LabelSelector;
 use futures::{FutureExt, StreamExt, stream};
+use serde_json::{Value, json};
 
 /// A Modelfile that can be read says the same when it is written and read again.
 pub fn modelfile(bytes: &[u8]) {
@@ -137,4 +143,72 @@ pub fn events(bytes: &[u8]) {
     if let Ok(whole) = format.translator(head).expect("not Ollama's own").whole(body) {
         serde_json::from_slice::<serde_json::Value>(&whole).expect("a whole answer is JSON");
     }
+}
+
+/// A selector that can be read says the same when it is written and read again, whatever the labels are.
+pub fn selector(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(read) = LabelSelector::parse(text) else { return };
+    let written = read.to_string();
+    let again = LabelSelector::parse(&written).unwrap_or_else(|failure| panic!("{written:?}: {}", failure.message));
+    assert_eq!(again, read, "{written:?}");
+    for value in [None, Some(""), Some("a")] {
+        assert_eq!(read.allows(|_| value), again.allows(|_| value), "{written:?}");
+    }
+}
+
+/// An object and a patch, as two JSON values: each way to change the one by the other ends well, and does what it means.
+pub fn patch(bytes: &[u8]) {
+    assert!(duplicates(bytes).len() <= bytes.len());
+    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
+    let (Some(Ok(object)), Some(Ok(patch))) = (values.next(), values.next()) else { return };
+    let schema = schema();
+
+    let mut once = object.clone();
+    merge_patch(&mut once, &patch);
+    let mut twice = once.clone();
+    merge_patch(&mut twice, &patch);
+    assert_eq!(once, twice, "a merge patch that is repeated changes nothing");
+
+    if let Value::Array(steps) = &patch {
+        let test = |value: &Value| vec![json!({ "op": "test", "path": "", "value": value })];
+        let tested = |first: Vec<Value>| json_patch(&object, Value::Array([first, steps.clone()].concat())).ok();
+        assert_eq!(tested(test(&object)), json_patch(&object, patch.clone()).ok());
+        assert_eq!(tested(test(&json!([object]))), None, "what fails its test is not changed");
+    }
+
+    let unchanged = strategic_merge(&object, &json!({}), Schema::new(&schema));
+    assert!(!object.is_object() || unchanged.ok().as_ref() == Some(&object));
+    let _ = strategic_merge(&object, &patch, Schema::new(&schema));
+
+    let written = Set::from_json(&patch).to_json();
+    assert_eq!(Set::from_json(&written).to_json(), written);
+    let mut pruned = patch.clone();
+    prune(&mut pruned, Schema::new(&schema));
+    assert!(prune(&mut pruned, Schema::new(&schema)).is_empty());
+    let manager = Manager { name: "a".into(), applies: true, api_version: "v1".into(), subresource: String::new() };
+    let request = Apply { config: &pruned, manager: &manager, force: true, reset: &[], now: "now" };
+    assert!(apply(&object, Managers::default(), &request, Schema::new(&schema)).is_ok(), "nobody else has a field");
+}
+
+/// A map, an open map, a list known by keys, a set, a list as a whole, and anything.
+pub fn schema() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "a": { "type": "object", "properties": { "b": { "type": "integer" }, "c": { "type": "integer" } } },
+            "open": { "type": "object", "additionalProperties": { "type": "integer" } },
+            "items": {
+                "type": "array",
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["k"],
+                "x-kubernetes-patch-strategy": "merge",
+                "x-kubernetes-patch-merge-key": "k",
+                "items": { "type": "object", "properties": { "k": { "type": "string" }, "v": { "type": "integer" } } },
+            },
+            "set": { "type": "array", "x-kubernetes-list-type": "set", "items": { "type": "string" } },
+            "whole": { "type": "array", "items": { "type": "integer" } },
+            "any": { "x-kubernetes-preserve-unknown-fields": true },
+        },
+    })
 }

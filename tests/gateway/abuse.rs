@@ -84,7 +84,12 @@ async fn ten_thousand_idle_connections_hinder_nobody() {
 #[tokio::test]
 async fn bytes_that_are_no_http_get_a_400_or_nothing() {
     let (_node, world) = world_with(Settings::default()).await;
-    for text in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"GET\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n"] {
+    for text in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"GET\r\n\r\n",
+        b"\0\0\0\0\r\n\r\n",
+        b"POST / HTTP/9.9\r\n\r\n",
+    ] {
         let mut connection = connect(&world).await;
         connection.write_all(text).await.unwrap();
         let answer = rest(connection).await;

@@ -104,6 +104,7 @@ async fn requests_take_ollamas_shape() {
         json!({
             "system": [{ "type": "text", "text": "Be " }, { "type": "text", "text": "brief." }],
             "temperature": 0.5, "top_k": 3, "stop_sequences": ["END"], "metadata": { "user_id": "u" },
+            "output_config": { "format": { "type": "json_schema", "schema": { "type": "object" } } },
             "tools": [{ "name": "weather", "description": "d", "input_schema": { "type": "object" } }],
             "messages": [
                 { "role": "user", "content": [image, { "type": "text", "text": "What is this?" }] },
@@ -127,6 +128,7 @@ async fn requests_take_ollamas_shape() {
     let options = json!({ "num_predict": 64, "temperature": 0.5, "top_k": 3, "stop": ["END"] });
     assert_eq!((&body["options"], body.get("metadata"), body.get("system")), (&options, None, None));
     assert_eq!(body["tools"][0]["function"]["parameters"], json!({ "type": "object" }));
+    assert_eq!((&body["format"], body.get("output_config")), (&json!({ "type": "object" }), None));
 }
 
 #[tokio::test]

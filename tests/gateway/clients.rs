@@ -66,7 +66,8 @@ async fn official_clients_and_ollamas_command_line_work_unchanged() {
 async fn answer(world: &World, base: &str, path: &str, body: &Value) -> (u16, String, String) {
     let request = world.http.post(format!("{base}{path}")).body(body.to_string());
     let response = request.header("content-type", "application/json").send().await.unwrap();
-    let (status, kind) = (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap().to_owned());
+    let (status, kind) = (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap());
+    let kind = kind.split(';').next().unwrap().to_owned();
     let times = Regex::new(r#""created_at":"[^"]*"|"(total|load|prompt_eval|eval)_duration":\d+"#).unwrap();
     (status, kind, times.replace_all(&response.text().await.unwrap(), "T").into_owned())
 }

@@ -139,8 +139,13 @@ async fn a_hang_up_in_the_queue_leaves_the_turn_to_the_next() {
 }
 
 /// A place for a caller who brings nothing but patience.
-async fn place(balance: &Arc<Balance>, holders: Vec<Holder>, patience: Duration) -> Result<Place, NoPlace> {
-    balance.place(&balance.pool("m", &holders), Wish::default(), |_| true, patience).await
+fn place<'a>(
+    balance: &'a Arc<Balance>,
+    holders: &[Holder],
+    patience: Duration,
+) -> impl Future<Output = Result<Place, NoPlace>> + use<'a> {
+    let pool = balance.pool("m", holders);
+    async move { balance.place(&pool, Wish::default(), |_| true, patience).await }
 }
 
 /// A node that is never called.
@@ -154,12 +159,12 @@ async fn idle(name: &str, limit: u32) -> Holder {
 async fn places_are_given_in_the_order_of_waiting_to_those_who_can_use_them() {
     let balance = Arc::new(Balance::new(MANY));
     let (a, b) = (idle("a", 1).await, idle("b", 1).await);
-    let on_a = place(&balance, vec![a.clone()], LONG).await.unwrap();
-    let on_b = place(&balance, vec![b.clone()], LONG).await.unwrap();
-    assert!(place(&balance, vec![a.clone(), b.clone()], Duration::ZERO).await.err() == Some(NoPlace::Full));
-    let mut first = Box::pin(place(&balance, vec![a.clone()], LONG));
-    let mut second = Box::pin(place(&balance, vec![a.clone(), b.clone()], LONG));
-    let mut third = Box::pin(place(&balance, vec![b.clone()], LONG));
+    let on_a = place(&balance, &[a.clone()], LONG).await.unwrap();
+    let on_b = place(&balance, &[b.clone()], LONG).await.unwrap();
+    assert!(place(&balance, &[a.clone(), b.clone()], Duration::ZERO).await.err() == Some(NoPlace::Full));
+    let mut first = Box::pin(place(&balance, &[a.clone()], LONG));
+    let mut second = Box::pin(place(&balance, &[a.clone(), b.clone()], LONG));
+    let mut third = Box::pin(place(&balance, &[b.clone()], LONG));
     for waiting in [&mut first, &mut second, &mut third] {
         assert!(waiting.now_or_never().is_none());
     }
@@ -177,10 +182,10 @@ async fn places_are_given_in_the_order_of_waiting_to_those_who_can_use_them() {
 async fn who_left_the_queue_or_did_not_take_the_place_holds_nothing() {
     let balance = Arc::new(Balance::new(MANY));
     let node = idle("a", 1).await;
-    let taken = place(&balance, vec![node.clone()], LONG).await.unwrap();
-    let mut gone = Box::pin(place(&balance, vec![node.clone()], LONG));
-    let mut served = Box::pin(place(&balance, vec![node.clone()], LONG));
-    let mut last = Box::pin(place(&balance, vec![node.clone()], LONG));
+    let taken = place(&balance, &[node.clone()], LONG).await.unwrap();
+    let mut gone = Box::pin(place(&balance, &[node.clone()], LONG));
+    let mut served = Box::pin(place(&balance, &[node.clone()], LONG));
+    let mut last = Box::pin(place(&balance, &[node.clone()], LONG));
     for waiting in [&mut gone, &mut served, &mut last] {
         assert!(waiting.now_or_never().is_none());
     }
@@ -214,14 +219,14 @@ async fn a_node_to_which_the_connection_failed_goes_behind_the_others_for_some_s
     let balance = Arc::new(Balance::new(MANY));
     let (mut a, b) = (idle("a", 9).await, idle("b", 9).await);
     a.loaded = true;
-    let chosen = async || place(&balance, vec![a.clone(), b.clone()], LONG).await.unwrap();
+    let chosen = async || place(&balance, &[a.clone(), b.clone()], LONG).await.unwrap();
     let first = chosen().await;
     assert_eq!(first.holder.node.name, "a");
     first.note(Some(&NodeError::Status { status: 500, message: String::new() }));
     assert_eq!(chosen().await.holder.node.name, "a", "an answer, if a bad one");
     first.note(Some(&NodeError::Connect("refused".into())));
     assert_eq!(chosen().await.holder.node.name, "b");
-    let only_a = place(&balance, vec![a.clone()], LONG).await.unwrap();
+    let only_a = place(&balance, &[a.clone()], LONG).await.unwrap();
     assert_eq!(only_a.holder.node.name, "a", "better than none");
     tokio::time::advance(Duration::from_secs(6)).await;
     assert_eq!(chosen().await.holder.node.name, "a");
@@ -244,9 +249,10 @@ async fn callers_who_wait_take_turns_however_many_requests_each_has() {
     let mut order = Vec::new();
     while !waiting.is_empty() {
         drop(taken);
-        let served = waiting.iter_mut().enumerate().find_map(|(at, (_, request))| {
-            Some((at, request.as_mut().now_or_never()?.unwrap()))
-        });
+        let served = waiting
+            .iter_mut()
+            .enumerate()
+            .find_map(|(at, (_, request))| Some((at, request.as_mut().now_or_never()?.unwrap())));
         let (at, place) = served.expect("a free place is given out");
         order.push(waiting.remove(at).0);
         taken = place;
@@ -265,7 +271,11 @@ async fn no_more_than_so_many_wait() {
         loop {
             let answer = world.request("/api/chat", &chat(false)).timeout(Duration::from_millis(200)).send().await;
             if let Ok(answer) = answer {
-                return (answer.status().as_u16(), answer.headers()["retry-after"].clone(), answer.text().await.unwrap());
+                return (
+                    answer.status().as_u16(),
+                    answer.headers()["retry-after"].clone(),
+                    answer.text().await.unwrap(),
+                );
             }
         }
     };
@@ -330,11 +340,13 @@ async fn a_session_stays_on_its_node_and_sessions_spread() {
     }
     assert_eq!(used.len(), 3, "{used:?}");
     let opening = |text: &str, turns: usize| {
-        let turn = |n: usize| json!({ "role": if n % 2 == 0 { "user" } else { "assistant" }, "content": text.repeat(80) });
+        let turn =
+            |n: usize| json!({ "role": if n % 2 == 0 { "user" } else { "assistant" }, "content": text.repeat(80) });
         json!({ "model": "support-bot", "stream": false, "messages": (0..turns).map(turn).collect::<Vec<_>>() })
     };
     for text in ["Why is the sky blue? ", "What is the time? ", "Who are you? "] {
-        let node = async |turns| world.post("/api/chat", &opening(text, turns)).await.header("x-drover-node").to_owned();
+        let node =
+            async |turns| world.post("/api/chat", &opening(text, turns)).await.header("x-drover-node").to_owned();
         assert_eq!(node(1).await, node(3).await, "a conversation is known by how it begins");
     }
 }

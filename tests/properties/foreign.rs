@@ -10,11 +10,13 @@ use crate::fuzz;
 /// Something that takes bytes, and bytes that it takes.
 type Sound = (fn(&[u8]), &'static [u8]);
 
-const SOUND: [Sound; 14] = [
+const SOUND: [Sound; 16] = [
     (fuzz::modelfile, include_bytes!("../fuzz/seeds/modelfile/all")),
     (fuzz::gguf, include_bytes!("../fuzz/seeds/gguf/small")),
     (fuzz::manifest, include_bytes!("../fuzz/seeds/manifest/own")),
     (fuzz::ndjson, include_bytes!("../fuzz/seeds/ndjson/pull")),
+    (fuzz::selector, include_bytes!("../fuzz/seeds/selector/all")),
+    (fuzz::patch, include_bytes!("../fuzz/seeds/patch/steps")),
     (fuzz::request, include_bytes!("../fuzz/seeds/request/chat")),
     (fuzz::request, include_bytes!("../fuzz/seeds/request/completion")),
     (fuzz::request, include_bytes!("../fuzz/seeds/request/embedding")),
@@ -68,8 +70,13 @@ proptest! {
     }
 
     #[test]
-    fn spoilt_inputs_are_taken_or_refused(inputs in SOUND.map(|(_, seed)| spoilt(seed))) {
+    fn spoilt_inputs_are_taken_or_refused(inputs in Vec::from(SOUND.map(|(_, seed)| spoilt(seed)))) {
         SOUND.iter().zip(&inputs).for_each(|((body, _), input)| body(input));
+    }
+
+    #[test]
+    fn any_text_is_a_selector_or_not(text in "[ab!=,() \\t-]{0,24}( (in|notin) )?[ab,()=! é]{0,12}") {
+        fuzz::selector(text.as_bytes());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod conditions;
+mod export;
 mod foreign;
 #[path = "../fuzz/bodies.rs"]
 mod fuzz;
@@ -10,6 +11,8 @@ mod http;
 mod index;
 mod labels;
 mod manifest;
+mod manifests;
+mod named_nodes;
 mod names;
 mod params;
 mod patches;

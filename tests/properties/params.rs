@@ -51,22 +51,22 @@ proptest! {
     #[test]
     fn a_context_window_is_never_less_than_asked_for_nor_more_than_allowed(
         requested in prop::option::of(1..100u64), version in prop::option::of(1..100u64),
-        node in prop::option::of(1..100u64), model_limit in prop::option::of(1..100u64),
-        node_limit in prop::option::of(1..100u64), running in prop::option::of(1..100u64),
+        node in prop::option::of(1..100u64), running in prop::option::of(1..100u64),
+        model_limit in prop::option::of(1..100u64), node_limit in prop::option::of(1..100u64),
     ) {
         let configured = version.or(node);
         let wanted = requested.max(configured);
-        let kept = running.filter(|running| node_limit.is_none_or(|limit| *running <= limit));
+        let running = running.filter(|running| node_limit.is_none_or(|limit| *running <= limit));
         match (Window { requested, version, node, running, model_limit, node_limit }).effective() {
-            Ok(None) => prop_assert_eq!(wanted.max(kept), None),
+            Ok(None) => prop_assert_eq!(wanted.max(running), None),
             Ok(Some((window, source))) => {
-                prop_assert_eq!(Some(window), wanted.max(kept), "the runner's window stays while it is wide enough");
+                prop_assert_eq!(Some(window), wanted.max(running), "nothing is loaded anew for less");
                 prop_assert!(node_limit.is_none_or(|limit| window <= limit));
                 prop_assert!(model_limit.is_none_or(|limit| requested <= Some(limit)));
                 let of_source = match source {
                     Source::Request => requested,
                     Source::Version => version,
-                    Source::Node if kept > wanted => kept,
+                    Source::Node if running > wanted => running,
                     Source::Node => node.filter(|_| version.is_none()),
                 };
                 prop_assert_eq!(of_source, Some(window), "the source is who said it");

@@ -12,27 +12,7 @@ use drover::standalone::{
 use proptest::{collection, prelude::*};
 use serde_json::{Map, Value, json};
 
-/// A map, an open map, a list known by keys, a set, a list as a whole, and anything.
-fn schema() -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "a": { "type": "object", "properties": { "b": { "type": "integer" }, "c": { "type": "integer" } } },
-            "open": { "type": "object", "additionalProperties": { "type": "integer" } },
-            "items": {
-                "type": "array",
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["k"],
-                "x-kubernetes-patch-strategy": "merge",
-                "x-kubernetes-patch-merge-key": "k",
-                "items": { "type": "object", "properties": { "k": { "type": "string" }, "v": { "type": "integer" } } },
-            },
-            "set": { "type": "array", "x-kubernetes-list-type": "set", "items": { "type": "string" } },
-            "whole": { "type": "array", "items": { "type": "integer" } },
-            "any": { "x-kubernetes-preserve-unknown-fields": true },
-        },
-    })
-}
+use crate::fuzz::schema;
 
 fn small() -> impl Strategy<Value = Value> {
     (0..3).prop_map(|number| json!(number))

@@ -16,7 +16,7 @@ proptest! {
     ) {
         let (first, second) = (RunId::new(a, x), RunId::new(b, y));
         prop_assert_eq!(first.to_string().len(), 32);
-        prop_assert_eq!(first.to_string().as_bytes(), &first.digits()[..]);
+        prop_assert_eq!(first.to_string().into_bytes(), first.digits().to_vec());
         prop_assert_eq!(first.to_string().parse(), Ok(first));
         prop_assert_eq!(first.to_string().to_uppercase().parse(), Ok(first));
         prop_assert_eq!(first.cmp(&second), first.to_string().cmp(&second.to_string()));

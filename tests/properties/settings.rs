@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 
 const NOTHING: Layer = Layer::new();
 /// Settings that not every text is good enough for, each with a bad value.
-const BAD: [(&str, &str); 23] = [
+const BAD: [(&str, &str); 31] = [
     ("log-format", "xml"),
     ("health-listen", "localhost"),
     ("drain-timeout", "soon"),
@@ -31,6 +31,14 @@ const BAD: [(&str, &str); 23] = [
     ("records-when-down", "wait"),
     ("records-capture", "yes"),
     ("management-open", "1"),
+    ("listen", "localhost"),
+    ("api-port", "65536"),
+    ("gateway-port", "-1"),
+    ("cockpit-port", "x"),
+    ("mirror-port", "127.0.0.1:1"),
+    ("health-port", ""),
+    ("node", "gpu-1"),
+    ("api-sync", "never"),
 ];
 
 fn variable(name: &str) -> String {
@@ -75,7 +83,11 @@ proptest! {
     }
 
     #[test]
-    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 22]>()) {
+<<<<<<< HEAD
+    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 23]>()) {
+=======
+    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 31]>()) {
+>>>>>>> wire-main
         let mut layers = [Layer::new(), Layer::new(), Layer::new()];
         let mut expected = Vec::new();
         for ((name, value), choice) in BAD.iter().zip(chosen) {

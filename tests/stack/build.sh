@@ -4,7 +4,9 @@
 # Parts of your own are used instead when these are set:
 #   KUBEBUILDER_ASSETS  folder with etcd, kube-apiserver and kubectl
 #   HELM_BIN, OLLAMA_BIN  the programs themselves
-# Arguments name further parts: nginx, which `make bench` compares the mirror with.
+#   KUBECTL_1_32_BIN, KUBECTL_1_34_BIN  older versions of kubectl
+# Arguments name further parts: nginx, which `make bench` compares the mirror with. `demo` alone provides no more than
+# what `make demo` needs: kubectl, Ollama and a registry.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -40,12 +42,14 @@ postgres_bin() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n
 
 want_packages() {
   want_file docker-registry docker-registry
-  want_file openssl openssl
   want_file curl curl # for the tour
-  want_file ip iproute2 # nodes on machines of their own
-  [ -n "$(postgres_bin)" ] || missing+=(postgresql)
+  if [ "$further" != demo ]; then
+    want_file openssl openssl
+    want_file ip iproute2 # nodes on machines of their own
+    [ -n "$(postgres_bin)" ] || missing+=(postgresql)
+    [ -x "$python/python" ] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  fi
   [[ " $further " != *" nginx "* ]] || want_file nginx nginx-light
-  [ -x "$python/python" ] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if [ -z "${OLLAMA_BIN:-}" ] && [ ! -x "$ollama" ]; then
     want_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
     want_file /usr/include/stb/stb_image.h libstb-dev
@@ -81,6 +85,34 @@ go_build_kube() {
   mv "$kube/kubenode.new" "$kube/kubenode" # last: says that the folder is complete
 }
 
+# --- kubectl as people have it: older versions, each with module files of its own -----------------------------------
+want_kubectl() { # MINOR PROGRAM
+  [ ! -x "$2" ] || return 0
+  provide "kubectl $1" "2 min" go_build_kubectl "$1" "$2"
+}
+go_build_kubectl() {
+  local version
+  cd "$here/kubectl"
+  version=$(sed -n 's/^\tk8s.io\/kubectl v0\.\([0-9.]*\).*/v1.\1/p' "$1.mod")
+  CGO_ENABLED=0 go build -modfile="$1.mod" -trimpath -buildvcs=false -o "$2.new" -ldflags "-s -w \
+-X k8s.io/component-base/version.gitVersion=$version -X k8s.io/client-go/pkg/version.gitVersion=$version" .
+  mv "$2.new" "$2"
+}
+
+# --- the Kubernetes client of Python, in a place of its own ---------------------------------------------------------
+want_python() {
+  [ ! -x "$python/python" ] || return 0
+  provide "Python's Kubernetes client" "30 s" pip_install_kubernetes
+}
+pip_install_kubernetes() {
+  python3 -m venv "$python/venv"
+  "$python/venv/bin/pip" install --no-cache-dir --disable-pip-version-check -r "$here/python/requirements.txt"
+  # A link would not find its packages.
+  printf '#!/bin/sh\nexec "%s/venv/bin/python" "$@"\n' "$python" >"$python/python.new"
+  chmod +x "$python/python.new"
+  mv "$python/python.new" "$python/python"
+}
+
 # --- Ollama --------------------------------------------------------------------------------------------------------
 want_ollama() {
   [ ! -x "$ollama" ] || return 0
@@ -97,20 +129,6 @@ go_install_ollama() {
   mv "$home/new/ollama" "$ollama"
 }
 
-# --- clients in Python, in a place of their own ---------------------------------------------------------------------
-want_python() {
-  [ ! -x "$python/python" ] || return 0
-  provide "clients in Python" "60 s" pip_install_clients
-}
-pip_install_clients() {
-  python3 -m venv "$python/venv"
-  "$python/venv/bin/pip" install --no-cache-dir --disable-pip-version-check -r "$here/python/requirements.txt"
-  # A link would not find its packages.
-  printf '#!/bin/sh\nexec "%s/venv/bin/python" "$@"\n' "$python" >"$python/python.new"
-  chmod +x "$python/python.new"
-  mv "$python/python.new" "$python/python"
-}
-
 # --- cargo-deny ----------------------------------------------------------------------------------------------------
 want_cargo_deny() {
   [ ! -x "$cargo_deny" ] || return 0
@@ -124,8 +142,9 @@ cargo_install_deny() {
 
 # --- all of it -----------------------------------------------------------------------------------------------------
 # Links every program into one folder, which is itself named by where its links lead.
-link_parts() { # NAME PATH...
-  local bin
+link_parts() { # ENV-FILE NAME PATH...
+  local bin env=$cache/$1
+  shift
   bin=$cache/bin/$(sha256sum <<<"$*" | cut -c1-16)
   mkdir -p "$bin"
   while [ $# -gt 0 ]; do
@@ -133,30 +152,45 @@ link_parts() { # NAME PATH...
     [ "$bin/$1" -ef "$2" ] || ln -sfn "$(realpath -s "$2")" "$bin/$1"
     shift 2
   done
-  echo "export DROVER_STACK_BIN=$bin" >"$cache/env.new"
-  mv "$cache/env.new" "$cache/env"
+  echo "export DROVER_STACK_BIN=$bin" >"$env.new"
+  mv "$env.new" "$env"
 }
+
+hash_of() { cat "$@" | sha256sum | cut -c1-16; }
 
 mkdir -p "$cache/log" "$cache/tmp"
 exec 9>"$cache/lock"
 flock -n 9 || { say "another build is running; waiting for it"; flock 9; }
 
-hash_of() { cat "$@" | sha256sum | cut -c1-16; }
-
 kube=$cache/kube-$(hash_of "$here"/kube/go.mod "$here"/kube/go.sum "$here"/kube/*.go)
+kubectl_132=${KUBECTL_1_32_BIN:-$cache/kubectl-$(hash_of "$here"/kubectl/{main.go,1.32.*})}
+kubectl_134=${KUBECTL_1_34_BIN:-$cache/kubectl-$(hash_of "$here"/kubectl/{main.go,1.34.*})}
 python=$cache/python-$(hash_of "$here"/python/requirements.txt)
 ollama=$cache/ollama-$ollama_version/ollama
 cargo_deny=$cache/cargo-deny-$cargo_deny_version/bin/cargo-deny
 
 want_packages
+if [ "$further" = demo ]; then
+  want_kubectl 1.34 "$kubectl_134"
+  [ -n "${OLLAMA_BIN:-}" ] || want_ollama
+  link_parts env-demo \
+    kubectl "$kubectl_134" \
+    ollama "${OLLAMA_BIN:-$ollama}" \
+    docker-registry "$(command -v docker-registry)"
+  exit
+fi
 [ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -n "${HELM_BIN:-}" ] || want_kube
+want_kubectl 1.32 "$kubectl_132"
+want_kubectl 1.34 "$kubectl_134"
+want_python
 [ -n "${OLLAMA_BIN:-}" ] || want_ollama
 want_cargo_deny
-want_python
-link_parts \
+link_parts env \
   etcd "${KUBEBUILDER_ASSETS:-$kube}/etcd" \
   kube-apiserver "${KUBEBUILDER_ASSETS:-$kube}/kube-apiserver" \
   kubectl "${KUBEBUILDER_ASSETS:-$kube}/kubectl" \
+  kubectl-1.32 "$kubectl_132" \
+  kubectl-1.34 "$kubectl_134" \
   helm "${HELM_BIN:-$kube/helm}" \
   ollama "${OLLAMA_BIN:-$ollama}" \
   python "$python/python" \

@@ -25,7 +25,7 @@ const CONFIG_MAP: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: kep
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_answers_counts_writes_and_comes_back_with_its_data() {
     let dir = Scratch::new();
-    let mut api = KubeApi::start(dir.path()).await;
+    let api = KubeApi::start(dir.path()).await;
     let before = api.marker();
 
     api.apply(CONFIG_MAP).await;

@@ -1,43 +1,49 @@
-//! A real Kubernetes API server on a real etcd, with RBAC, without controllers: nothing makes pods, collects the
-//! children of deleted objects or fills aggregated roles (`view`, `edit`, `admin`), and ServiceAccounts get tokens on
-//! request only.
+//! A Kubernetes API: a real API server on a real etcd, or the embedded one. Neither has controllers but for what the
+//! embedded one does itself: nothing makes pods, fills aggregated roles (`view`, `edit`, `admin`), and ServiceAccounts,
+//! which only the real one has, as it has RBAC, get tokens on request only.
+
+pub mod embedded;
+mod real;
+mod writes;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionNames;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::OnceCell;
 
 use super::process::Process;
 use super::stack::program;
-use super::{eventually, free_port, http_client_builder};
+use super::{eventually, free_port, install_crypto};
+use real::Etcd;
+pub use writes::{Marker, Write};
 
-const ADMIN_TOKEN: &str = "admin-of-this-test";
+const AUDIT_LOG: &str = "audit.log";
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// Logs one line for each write that is asked for, except by the API server itself, and none for questions in the
-/// form of a write (may I, who am I).
-const AUDIT_POLICY: &str = r#"
-apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived, ResponseStarted, Panic]
-rules:
-- {level: None, users: ["system:apiserver"]}
-- {level: None, resources: [{group: authentication.k8s.io}, {group: authorization.k8s.io}]}
-- {level: None, resources: [{group: "", resources: ["serviceaccounts/token"]}]}
-- {level: Metadata, verbs: [create, update, patch, delete, deletecollection]}
-- {level: None}
-"#;
+/// The programs that can be the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// kube-apiserver on etcd.
+    Real,
+    /// The one of `drover::standalone`, which knows Drover's kinds by itself. Only test programs that have the test
+    /// [`embedded::TEST`] can start it.
+    Embedded,
+}
 
 pub struct KubeApi {
     dir: PathBuf,
     port: u16,
-    etcd_port: u16,
-    apiserver: Option<Process>,
-    /// Outlives the API server, which needs it.
-    _etcd: Process,
+    /// `None` during an outage.
+    process: Mutex<Option<Process>>,
+    /// Of the real one.
+    etcd: Option<Etcd>,
+    client: OnceCell<kube::Client>,
 }
 
 /// What a finished `kubectl` or `helm` left.
@@ -48,45 +54,45 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// A write that somebody asked the API server for, also when it was refused.
-#[derive(Clone, Debug)]
-pub struct Write {
-    pub verb: String,
-    /// With the subresource, if any: `modelpulls/status`.
-    pub resource: String,
-    pub namespace: String,
-    pub name: String,
-    pub user_agent: String,
-    /// The HTTP status of the answer.
-    pub code: u64,
-}
-
-/// A point in the log of writes.
-#[derive(Clone, Copy, Debug)]
-pub struct Marker(usize);
-
 impl KubeApi {
-    /// Starts both servers with all of their files in `dir`; ready when this returns.
+    /// Starts a real API server with all of its files in `dir`; ready when this returns.
     pub async fn start(dir: &Path) -> Self {
+        Self::start_as(Server::Real, dir).await
+    }
+
+    /// The same with either program.
+    pub async fn start_as(server: Server, dir: &Path) -> Self {
         fs::create_dir_all(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
-        write_configuration(dir);
-        let etcd_port = free_port();
-        let etcd = start_etcd(dir, etcd_port);
-        let mut api = Self { dir: dir.to_owned(), port: free_port(), etcd_port, apiserver: None, _etcd: etcd };
+        let etcd = (server == Server::Real).then(|| {
+            real::write_configuration(dir);
+            Etcd::start(dir)
+        });
+        let (process, client) = (Mutex::default(), OnceCell::default());
+        let api = Self { dir: dir.to_owned(), port: free_port(), process, etcd, client };
+        if server == Server::Real {
+            api.write_kubeconfig("admin", json!({"token": real::ADMIN_TOKEN}));
+        }
         api.start_again().await;
         api
     }
 
+    pub fn server(&self) -> Server {
+        if self.etcd.is_some() { Server::Real } else { Server::Embedded }
+    }
+
     /// An outage: the API server is gone at once and all connections to it are cut. The data stays.
-    pub fn stop(&mut self) {
-        self.apiserver = None;
+    pub fn stop(&self) {
+        *self.process() = None;
     }
 
     /// Ends the outage, on the same port and with the same data.
-    pub async fn start_again(&mut self) {
-        self.apiserver = Some(Process::spawn("kube-apiserver", self.apiserver_command(), &self.dir));
-        eventually("kube-apiserver is ready", READY_WITHIN, async || self.check_ready().await).await;
-        self.write_kubeconfig("admin", json!({"token": ADMIN_TOKEN}));
+    pub async fn start_again(&self) {
+        let (name, command) = match &self.etcd {
+            Some(etcd) => ("kube-apiserver", etcd.apiserver(&self.dir, self.port)),
+            None => ("embedded-api", embedded::command(&self.dir, self.port)),
+        };
+        *self.process() = Some(Process::spawn(name, command, &self.dir));
+        eventually("the API server is ready", READY_WITHIN, async || self.check_ready().await).await;
     }
 
     pub fn url(&self) -> String {
@@ -95,7 +101,10 @@ impl KubeApi {
 
     /// The kubeconfig of a cluster administrator.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.kubeconfig_path("admin")
+        match self.server() {
+            Server::Real => self.kubeconfig_path("admin"),
+            Server::Embedded => self.dir.join("kubeconfig"),
+        }
     }
 
     /// A kubeconfig with a fresh token of an existing ServiceAccount, which may do what RBAC lets it do.
@@ -106,15 +115,13 @@ impl KubeApi {
 
     /// A kubeconfig of a user who has no rights but those that RBAC gives to this name.
     pub fn kubeconfig_for_user(&self, name: &str) -> PathBuf {
-        self.write_kubeconfig(name, json!({"token": ADMIN_TOKEN, "as": name}))
+        self.write_kubeconfig(name, json!({"token": real::ADMIN_TOKEN, "as": name}))
     }
 
     /// A client with an administrator's rights.
     pub async fn client(&self) -> kube::Client {
-        let config = kube::config::Kubeconfig::read_from(self.kubeconfig()).expect("the kubeconfig can be read");
-        let options = kube::config::KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(config, &options).await.expect("the kubeconfig is complete");
-        kube::Client::try_from(config).expect("a Kubernetes client")
+        let client = self.client.get_or_init(async || self.new_client().await.expect("a Kubernetes client"));
+        client.await.clone()
     }
 
     /// Runs kubectl as administrator.
@@ -138,6 +145,19 @@ impl KubeApi {
         self.kubectl_ok(&["apply", "-f", "-"], Some(yaml)).await;
     }
 
+    /// An object of one of Drover's kinds, by any of the names that kubectl knows the kind by, and as kubectl shows it.
+    /// For questions that are asked again and again: it starts no kubectl.
+    pub async fn object(&self, kind: &str, namespace: &str, name: &str) -> Value {
+        let mut object = self.ask(http::Method::GET, &format!("{}/{name}", path(kind, namespace)), Vec::new()).await;
+        object["metadata"].as_object_mut().expect("metadata").remove("managedFields");
+        object
+    }
+
+    /// Makes an object of one of Drover's kinds, without kubectl, which sends 50 requests a second at most.
+    pub async fn create(&self, kind: &str, namespace: &str, object: &Value) {
+        self.ask(http::Method::POST, &path(kind, namespace), object.to_string().into_bytes()).await;
+    }
+
     pub async fn get_json(&self, kind: &str, namespace: &str, name: &str) -> Value {
         let text = self.kubectl_ok(&["get", kind, name, "-n", namespace, "-o", "json"], None).await;
         serde_json::from_str(&text).expect("kubectl prints JSON")
@@ -150,17 +170,27 @@ impl KubeApi {
 
     /// The writes that were answered after the marker. The log is written before the answer is sent.
     pub fn writes_since(&self, marker: Marker) -> Vec<Write> {
-        self.audit_log()[marker.0..].lines().map(parse_write).collect()
+        self.audit_log()[marker.0..].lines().map(Write::parse).collect()
     }
 
     /// The API server's process, while it runs.
     pub fn pid(&self) -> u32 {
-        self.apiserver.as_ref().map(Process::pid).expect("the API server runs")
+        self.process().as_ref().map(Process::pid).expect("the API server runs")
     }
 
     /// The API server's own log.
     pub fn log(&self) -> String {
-        self.apiserver.as_ref().map(Process::log).unwrap_or_default()
+        self.process().as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, method: http::Method, path: &str, body: Vec<u8>) -> Value {
+        let request = http::Request::builder().method(&method).uri(path).header("content-type", "application/json");
+        let request = request.body(body).expect("a request");
+        self.client().await.request(request).await.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     async fn run(&self, tool: &str, arguments: &[&str], stdin: Option<&str>) -> Output {
@@ -179,43 +209,29 @@ impl KubeApi {
     }
 
     fn audit_log(&self) -> String {
-        fs::read_to_string(self.dir.join("audit.log")).unwrap_or_default()
+        fs::read_to_string(self.dir.join(AUDIT_LOG)).unwrap_or_default()
     }
 
-    fn apiserver_command(&self) -> Command {
-        let mut command = Command::new(program("kube-apiserver"));
-        let file = |option: &str, name: &str| format!("--{option}={}", self.dir.join(name).display());
-        command
-            .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port))
-            .arg(format!("--secure-port={}", self.port))
-            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"])
-            .arg(file("cert-dir", "pki"))
-            .arg(file("token-auth-file", "tokens.csv"))
-            .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16"])
-            .arg("--service-account-issuer=https://kubernetes.default.svc")
-            .arg(file("service-account-key-file", "service-account.key"))
-            .arg(file("service-account-signing-key-file", "service-account.key"))
-            .arg(file("audit-policy-file", "audit-policy.yaml"))
-            .arg(file("audit-log-path", "audit.log"))
-            // Needs a controller to make the tokens.
-            .arg("--disable-admission-plugins=ServiceAccount")
-            .args(["--enable-priority-and-fairness=false", "--profiling=false", "--etcd-compaction-interval=0"]);
-        command
-    }
-
-    async fn check_ready(&mut self) -> Result<(), String> {
-        let apiserver = self.apiserver.as_mut().expect("started just before");
-        assert!(apiserver.is_alive(), "{}", apiserver.diagnosis());
-        let certificate = fs::read(self.dir.join("pki/apiserver.crt")).map_err(|error| error.to_string())?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&certificate).map_err(|error| error.to_string())?;
-        let client = http_client_builder().tls_certs_only(certificates).build().map_err(|error| error.to_string())?;
+    async fn check_ready(&self) -> Result<(), String> {
+        if let Some(process) = self.process().as_mut() {
+            assert!(process.is_alive(), "{}", process.diagnosis());
+        }
+        let client = self.new_client().await?;
         // The namespace is the last thing that a new API server makes for itself.
         for path in ["/readyz", "/api/v1/namespaces/default"] {
-            let request = client.get(self.url() + path).bearer_auth(ADMIN_TOKEN).timeout(Duration::from_secs(2));
-            let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
-            answer.error_for_status().map_err(|error| error.to_string())?;
+            let request = http::Request::get(path).body(Vec::new()).expect("a request");
+            let answer = tokio::time::timeout(Duration::from_secs(2), client.request_text(request)).await;
+            answer.map_err(|_| "no answer".to_owned())?.map_err(|error| format!("{path}: {error}"))?;
         }
         Ok(())
+    }
+
+    async fn new_client(&self) -> Result<kube::Client, String> {
+        install_crypto();
+        let config = kube::config::Kubeconfig::read_from(self.kubeconfig()).map_err(|error| error.to_string())?;
+        let options = kube::config::KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(config, &options).await.map_err(|error| error.to_string())?;
+        kube::Client::try_from(config).map_err(|error| error.to_string())
     }
 
     fn write_kubeconfig(&self, name: &str, user: Value) -> PathBuf {
@@ -224,7 +240,7 @@ impl KubeApi {
             "kind": "Config",
             "clusters": [{"name": "test", "cluster": {
                 "server": self.url(),
-                "certificate-authority": self.dir.join("pki/apiserver.crt"),
+                "certificate-authority": self.dir.join(real::CERTIFICATE),
             }}],
             "users": [{"name": name, "user": user}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": name, "namespace": "default"}}],
@@ -240,39 +256,15 @@ impl KubeApi {
     }
 }
 
-fn write_configuration(dir: &Path) {
-    let tokens = format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n");
-    fs::write(dir.join("tokens.csv"), tokens).expect("the token file can be written");
-    fs::write(dir.join("audit-policy.yaml"), AUDIT_POLICY).expect("the audit policy can be written");
-    let mut openssl = Command::new("openssl");
-    openssl.args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "service-account.key"]);
-    let status = openssl.current_dir(dir).status().expect("openssl starts");
-    assert!(status.success(), "openssl makes a key");
-}
-
-fn start_etcd(dir: &Path, port: u16) -> Process {
-    let client_url = format!("http://127.0.0.1:{port}");
-    let peer_url = format!("http://127.0.0.1:{}", free_port());
-    let mut command = Command::new(program("etcd"));
-    command
-        .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
-        .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
-        .args(["--initial-cluster", &format!("default={peer_url}")])
-        .args(["--unsafe-no-fsync", "--log-level=warn", "--data-dir"])
-        .arg(dir.join("etcd"));
-    Process::spawn("etcd", command, dir)
-}
-
-fn parse_write(line: &str) -> Write {
-    let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("audit line {line:?}: {error}"));
-    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let resource = [text("/objectRef/resource"), text("/objectRef/subresource")].join("/");
-    Write {
-        verb: text("/verb"),
-        resource: resource.trim_end_matches('/').to_owned(),
-        namespace: text("/objectRef/namespace"),
-        name: text("/objectRef/name"),
-        user_agent: text("/userAgent"),
-        code: event.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or_default(),
-    }
+/// Where the objects of one of Drover's kinds are.
+fn path(kind: &str, namespace: &str) -> String {
+    static KINDS: LazyLock<Vec<CustomResourceDefinitionNames>> =
+        LazyLock::new(|| drover::api::crds().into_iter().map(|crd| crd.spec.names).collect());
+    let is_named = |names: &CustomResourceDefinitionNames| {
+        let short = names.short_names.iter().flatten().map(String::as_str);
+        short.chain(names.singular.as_deref()).chain([names.plural.as_str()]).any(|name| name == kind)
+    };
+    let found = KINDS.iter().find(|names| is_named(names));
+    let plural = &found.unwrap_or_else(|| panic!("{kind} is not one of Drover's kinds")).plural;
+    format!("/apis/drover.dev/v1alpha1/namespaces/{namespace}/{plural}")
 }

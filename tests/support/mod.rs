@@ -99,7 +99,12 @@ pub fn http_client() -> reqwest::Client {
 }
 
 fn http_client_builder() -> reqwest::ClientBuilder {
+    install_crypto();
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none())
+}
+
+/// What TLS is made with.
+fn install_crypto() {
     // A second call finds the provider set already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none())
 }

@@ -84,6 +84,13 @@ impl Ollama {
         answer.json().await.expect("JSON")
     }
 
+    /// How many models it has in memory.
+    pub async fn loaded(&self) -> usize {
+        let answer = self.http.get(self.url() + "/api/ps").send().await.expect("ollama answers");
+        let running: Value = answer.json().await.expect("JSON");
+        running["models"].as_array().expect("a list of models").len()
+    }
+
     /// The digest under which this node has the model, if it has it.
     pub async fn digest_of(&self, model: &str) -> Option<String> {
         let tags = self.tags().await;

@@ -56,14 +56,17 @@ impl Postgres {
         format!("postgres://drover:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// Breaks every connection of Drover's.
+    pub async fn disconnect_all(&self) {
+        use sqlx::Connection;
+        let mut server = sqlx::PgConnection::connect(&self.url("postgres")).await.expect("it is ready");
+        let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'drover'";
+        sqlx::query(terminate).execute(&mut server).await.expect("it may");
+    }
+
     /// Kills the server with all that it was doing.
     pub fn kill9(&mut self) {
         self.process.kill9();
-    }
-
-    /// The process, for freezing it.
-    pub fn process(&self) -> &Process {
-        &self.process
     }
 
     /// Starts it again, with its data; ready when this returns.

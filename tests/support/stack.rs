@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 /// The program of this name from the stack.
 pub fn program(name: &str) -> PathBuf {
-    let path = bin_folder().join(name);
-    assert!(path.exists(), "{} is missing: run `make stack`", path.display());
-    path
+    find(name).unwrap_or_else(|| panic!("{} is missing: run `make stack`", bin_folder().join(name).display()))
+}
+
+/// The same, if it was provided.
+pub fn find(name: &str) -> Option<PathBuf> {
+    Some(bin_folder().join(name)).filter(|path| path.exists())
 }
 
 fn bin_folder() -> PathBuf {

@@ -49,8 +49,7 @@ pub fn act(context: &Arc<Context>, pull: &ModelPull, plan: &mut Plan, observed: 
 fn route(context: &Context, observed: &Observed, seen: &Seen) -> Route {
     match (&context.grants, &observed.mirror) {
         (Some(grants), Some((request, _))) if !seen.is_direct => {
-            let own = seen.node.spec.mirror.as_ref().and_then(|mirror| mirror.url.clone());
-            let url = own.unwrap_or_else(|| grants.advertised.clone());
+            let url = grants.mirror_for(&seen.node);
             Route::Mirror(Box::new(Through { grants: grants.clone(), request: request.clone(), url }))
         }
         _ => Route::Direct,

@@ -17,12 +17,13 @@ use tracing::{info, warn};
 
 use super::super::Context;
 use crate::{
-    api::{ModelPull, UpdatePolicy},
+    api::{ModelPull, OllamaNode, UpdatePolicy},
     cluster,
     domain::{
         alias,
         model_name::{DEFAULT_HOST, ModelName},
         pull::{self, Failure, Fault, elapsed},
+        url,
     },
     ports::{GrantedModel, Login, Mirror, MirrorError, PullGrant},
 };
@@ -34,11 +35,25 @@ const FRESH: Duration = Duration::from_secs(60);
 /// Checks are spread by a tenth of the interval, so that many objects don't ask all at once.
 const JITTER: f64 = 0.1;
 
+/// Where nodes reach the mirror.
+pub struct Addresses {
+    /// Anywhere.
+    pub advertised: String,
+    /// On the controller's machine, where it is another address there.
+    pub nearby: Option<String>,
+}
+
+impl Addresses {
+    /// For a node at this URL. One that is reached by a loopback address is on the controller's machine.
+    fn for_node(&self, url: &str) -> &str {
+        self.nearby.as_ref().filter(|_| url::is_loopback(url)).unwrap_or(&self.advertised)
+    }
+}
+
 /// The mirror, and what it said.
 pub struct Grants {
     mirror: Arc<dyn Mirror>,
-    /// Where nodes reach it.
-    pub advertised: String,
+    addresses: Addresses,
     key: Vec<u8>,
     states: Mutex<States>,
     at_once: Semaphore,
@@ -115,8 +130,14 @@ impl From<MirrorError> for Trouble {
 
 impl Grants {
     /// A mirror that was not asked anything yet. `key` makes tokens unguessable; the same one gives the same tokens.
-    pub fn new(mirror: Arc<dyn Mirror>, advertised: String, key: Vec<u8>) -> Self {
-        Self { mirror, advertised, key, states: Mutex::default(), at_once: Semaphore::new(AT_ONCE) }
+    pub fn new(mirror: Arc<dyn Mirror>, addresses: Addresses, key: Vec<u8>) -> Self {
+        Self { mirror, addresses, key, states: Mutex::default(), at_once: Semaphore::new(AT_ONCE) }
+    }
+
+    /// Where a node reaches the mirror: as its spec says, else by its address.
+    pub fn mirror_for(&self, node: &OllamaNode) -> String {
+        let own = node.spec.mirror.as_ref().and_then(|mirror| mirror.url.clone());
+        own.unwrap_or_else(|| self.addresses.for_node(&node.spec.url).to_owned())
     }
 
     /// What to ask for an object. `id` is this installation's part of names.

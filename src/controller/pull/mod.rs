@@ -13,7 +13,7 @@ mod status;
 mod transitions;
 
 pub use changes::{is_of_models_only, of_node, words_of_node, words_of_pull};
-pub use grants::Grants;
+pub use grants::{Addresses, Grants};
 pub use metrics::Metrics;
 pub use observe::is_wanted;
 pub use pulling::Pulling;

@@ -14,8 +14,7 @@ use crate::gateway::{
 };
 
 /// What no node needs to know.
-const FOR_NOBODY: [&str; 6] =
-    ["betas", "cache_control", "container", "context_management", "output_config", "service_tier"];
+const FOR_NOBODY: [&str; 6] = ["betas", "cache_control", "container", "context_management", "service_tier"];
 
 /// Translates the body of `/v1/messages`.
 ///
@@ -44,6 +43,7 @@ pub fn translate(mut asked: Fields) -> Result<Translated, String> {
     let tools = tools(&mut asked)?;
     let think = think(&mut asked)?;
     let session = session(&mut asked)?;
+    let format = format(&mut asked)?;
     if asked.remove("mcp_servers").is_some_and(|servers| &*servers != b"[]") {
         return Err("mcp_servers: not supported".into());
     }
@@ -57,6 +57,9 @@ pub fn translate(mut asked: Fields) -> Result<Translated, String> {
     }
     if let Some(think) = think {
         fields.set("think", json(think));
+    }
+    if let Some(format) = format {
+        fields.set("format", format);
     }
     Ok(Translated { format: Format::Message, task: Task::Chat, fields, options, session, lenient_thinking: true })
 }
@@ -121,6 +124,24 @@ fn think(asked: &mut Fields) -> Result<Option<bool>, String> {
         Some("enabled" | "adaptive") => Ok(Some(true)),
         Some("disabled") => Ok(Some(false)),
         Some(other) => Err(format!("thinking.type: {other:?} is not supported: use enabled or disabled")),
+    }
+}
+
+/// The schema that the answer must keep to; an effort besides is for nobody.
+fn format(asked: &mut Fields) -> Result<Option<Bytes>, String> {
+    #[derive(Deserialize)]
+    struct Output {
+        format: Option<OutputFormat>,
+    }
+    #[derive(Deserialize)]
+    struct OutputFormat {
+        r#type: String,
+        schema: Option<Value>,
+    }
+    match asked.take::<Output>("output_config")?.and_then(|output| output.format) {
+        None => Ok(None),
+        Some(OutputFormat { r#type, schema: Some(schema) }) if r#type == "json_schema" => Ok(Some(json(schema))),
+        Some(_) => Err("output_config.format: only type json_schema, with a schema, is supported".into()),
     }
 }
 

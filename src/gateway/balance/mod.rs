@@ -181,8 +181,11 @@ impl Balance {
             None if patience.is_zero() => Err(NoPlace::Full),
             None => {
                 let (place, later) = oneshot::channel();
-                let (is_added, gone) =
-                    queue.push(pool, Waiter { excluded, place, caller: wish.caller.map_or(0, digest) }, self.longest_queue);
+                let (is_added, gone) = queue.push(
+                    pool,
+                    Waiter { excluded, place, caller: wish.caller.map_or(0, digest) },
+                    self.longest_queue,
+                );
                 self.waiting.fetch_sub(gone, Ordering::SeqCst);
                 if is_added { Ok(Turn::Later(later)) } else { Err(NoPlace::Crowded) }
             }

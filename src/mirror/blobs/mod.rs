@@ -83,6 +83,11 @@ pub struct BlobInfo {
     pub used: Timestamp,
 }
 
+/// The file with all of a blob's bytes, in the folder of the blobs.
+pub fn blob_file(dir: &Path, digest: &Digest) -> PathBuf {
+    Files::new(dir, digest).whole
+}
+
 impl Blobs {
     /// The blobs in `dir`, which hold at most `limit` bytes; 0: as many as fit on the disk.
     ///

@@ -40,29 +40,30 @@ const fn plain(
 }
 
 const CRD: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition";
+/// In the order in which Kubernetes lists groups and kinds.
 const KINDS: [Short; 9] = [
+    plain("io.k8s.api.core.v1.ConfigMap", "", "configmaps", "configmap", Some("cm")),
+    plain("io.k8s.api.core.v1.Event", "", "events", "event", Some("ev")),
     Short {
         namespaced: false,
         has_status: true,
         ..plain("io.k8s.api.core.v1.Namespace", "", NAMESPACES, "namespace", Some("ns"))
     },
     plain("io.k8s.api.core.v1.Secret", "", "secrets", "secret", None),
-    plain("io.k8s.api.core.v1.ConfigMap", "", "configmaps", "configmap", Some("cm")),
-    plain("io.k8s.api.core.v1.Event", "", "events", "event", Some("ev")),
     Short {
         has_status: true,
         category: Some("all"),
         ..plain("io.k8s.api.core.v1.Service", "", "services", "service", Some("svc"))
     },
     plain("io.k8s.api.events.v1.Event", "events.k8s.io", "events", "event", Some("ev")),
-    plain("io.k8s.api.coordination.v1.Lease", "coordination.k8s.io", "leases", "lease", None),
-    plain("io.k8s.api.discovery.v1.EndpointSlice", "discovery.k8s.io", "endpointslices", "endpointslice", None),
     Short {
         namespaced: false,
         has_status: true,
         category: Some("api-extensions"),
         ..plain(CRD, "apiextensions.k8s.io", "customresourcedefinitions", "customresourcedefinition", Some("crd"))
     },
+    plain("io.k8s.api.coordination.v1.Lease", "coordination.k8s.io", "leases", "lease", None),
+    plain("io.k8s.api.discovery.v1.EndpointSlice", "discovery.k8s.io", "endpointslices", "endpointslice", None),
 ];
 
 /// Every built-in kind.
@@ -91,6 +92,7 @@ fn full(short: &Short) -> Kind {
         custom: false,
         read_only: is_crd,
         unconditional: plural != "leases",
+        made_by_update: matches!(plural, "services" | "events" | "leases"),
         // Both kinds of events are one.
         stored_as: if plural == "events" { plural.into() } else { dotted(plural, group).into() },
         columns: Vec::new(),

@@ -3,7 +3,7 @@
 
 mod builtin;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube_cel::{CompiledSchema, compile_schema};
@@ -55,6 +55,8 @@ pub struct Kind {
     pub read_only: bool,
     /// Whether an update may leave out what it is based on.
     pub unconditional: bool,
+    /// Whether an update makes an object that isn't there.
+    pub made_by_update: bool,
     /// Where its objects are stored, as `PLURAL.GROUP`.
     pub stored_as: Arc<str>,
     /// Columns besides the name.
@@ -90,10 +92,14 @@ impl Kind {
 
     /// What may be asked of it.
     pub fn verbs(&self) -> &'static [&'static str] {
-        match (self.read_only, self.plural == NAMESPACES) {
-            (true, _) => &["get", "list", "watch"],
-            (false, true) => &["create", "delete", "get", "list", "patch", "update", "watch"],
-            (false, false) => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        match self {
+            Self { read_only: true, .. } => &["get", "list", "watch"],
+            // In the order in which Kubernetes lists them.
+            Self { custom: true, .. } => {
+                &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"]
+            }
+            _ if self.plural == NAMESPACES => &["create", "delete", "get", "list", "patch", "update", "watch"],
+            _ => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
         }
     }
 
@@ -122,13 +128,15 @@ impl Kinds {
     /// # Errors
     /// When a definition can't be used: which and why.
     pub fn new(crds: &[CustomResourceDefinition]) -> Result<Self, String> {
-        let mut all: Vec<_> = builtin::kinds().into_iter().map(Arc::new).collect();
-        let mut definitions = Vec::new();
+        let (mut defined_kinds, mut definitions) = (Vec::new(), Vec::new());
         for crd in crds {
-            let definition = serde_json::to_value(crd).map_err(|error| error.to_string())?;
-            all.extend(defined(&definition)?.into_iter().map(Arc::new));
+            let mut definition = serde_json::to_value(crd).map_err(|error| error.to_string())?;
+            write_whole_numbers(&mut definition);
+            defined_kinds.extend(defined(&definition)?);
             definitions.push(definition);
         }
+        defined_kinds.sort_by(|one, other| (&one.group, &one.plural).cmp(&(&other.group, &other.plural)));
+        let all = builtin::kinds().into_iter().chain(defined_kinds).map(Arc::new).collect();
         Ok(Self { all, definitions })
     }
 
@@ -152,11 +160,17 @@ impl Kinds {
         self.all.iter().find(|kind| &*kind.stored_as == resource)
     }
 
-    /// The groups with their versions, the core group first.
-    pub fn groups(&self) -> BTreeMap<&str, Vec<&str>> {
-        let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    /// The groups with their versions, in the order in which Kubernetes lists them: the core group first, those that are
+    /// defined last.
+    pub fn groups(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
         for kind in &self.all {
-            let versions = groups.entry(&kind.group).or_default();
+            let known = groups.iter().position(|(group, _)| *group == kind.group);
+            let at = known.unwrap_or_else(|| {
+                groups.push((&kind.group, Vec::new()));
+                groups.len() - 1
+            });
+            let versions = &mut groups[at].1;
             if !versions.contains(&kind.version.as_str()) {
                 versions.push(&kind.version);
             }
@@ -223,6 +237,7 @@ fn defined_version(spec: &Value, version: &Value) -> Kind {
         custom: true,
         read_only: false,
         unconditional: false,
+        made_by_update: false,
         columns: columns.collect(),
         version: version_name,
         group,
@@ -231,6 +246,23 @@ fn defined_version(spec: &Value, version: &Value) -> Kind {
         schema,
         rules,
         has_rules,
+    }
+}
+
+/// Limits are read as fractions; 10 is written as 10, not as 10.0.
+fn write_whole_numbers(value: &mut Value) {
+    /// Above this, not every whole number is a fraction.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|value| value.fract() == 0.0 && value.abs() <= EXACT);
+            if let Some(whole) = whole {
+                *value = json!(whole as i64);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(write_whole_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(write_whole_numbers),
+        _ => {}
     }
 }
 

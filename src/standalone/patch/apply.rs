@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     fields::{Set, Step, children, compare, item_step},
+    last_applied,
     managed::{Manager, Managers, owned_part},
 };
 use crate::standalone::{
@@ -63,11 +64,12 @@ pub fn apply(
     }
     let difference = compare(live, &object, schema);
     let changed = difference.added.union(&difference.modified);
+    let noted = last_applied::noted(live, &manager.name, schema);
     let conflicts: Vec<_> = managers
         .0
         .iter()
         .filter(|owned| owned.manager != *manager)
-        .map(|owned| (owned.manager.label(), owned.fields.intersection(&changed)))
+        .map(|owned| (owned.manager.label(), owned.fields.intersection(&changed).difference(&noted)))
         .filter(|(_, fields)| !fields.is_empty())
         .map(|(owner, fields)| (owner, fields.paths()))
         .collect();
@@ -77,6 +79,7 @@ pub fn apply(
     for owned in managers.0.iter_mut().filter(|owned| owned.manager != *manager) {
         owned.fields = owned.fields.difference(&changed).difference(&difference.removed);
     }
+    last_applied::renew(&mut object, config, &manager.name);
     if !(changed.is_empty() && difference.removed.is_empty()) {
         let mine = managers.fields_of(manager).cloned().unwrap_or_default();
         managers.set(manager, mine, Some(now.to_owned()));
@@ -155,7 +158,9 @@ fn remove(value: &mut Value, gone: &Set, kept: &Set, schema: Schema<'_>) {
         // What is named by the schema goes with all that is in it; an item or a key of a map only if it was meant itself.
         let is_named = step.strip_prefix("f:").is_some_and(|name| schema.declared(name).is_some());
         let goes = gone.has(&step) || (is_named && gone.touches(&step));
-        if goes && !kept.touches(&step) {
+        // Who owns only something in an item doesn't keep it.
+        let stays = kept.has(&step) || (is_named && kept.touches(&step));
+        if goes && !stays {
             take(value, &step, schema);
         } else if let Some(gone_below) = gone.below(&step) {
             let emptied = part(value, &step, schema).is_some_and(|(part, schema)| {

@@ -1,6 +1,9 @@
 //! Sets of fields, as `managedFields` notes them, and what differs between two values.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde_json::{Map, Value, json};
 
@@ -165,10 +168,13 @@ impl Set {
 
     /// Each field as a path such as `.spec.ports[port=80].name`; those of a level before those below it.
     pub fn paths(&self) -> Vec<String> {
-        let own = self.members.iter().map(|step| readable(step));
-        let below = self
-            .below
-            .iter()
+        let mut members: Vec<&Step> = self.members.iter().collect();
+        let mut below: Vec<(&Step, &Set)> = self.below.iter().collect();
+        members.sort_by(|one, other| compare_steps(one, other));
+        below.sort_by(|(one, _), (other, _)| compare_steps(one, other));
+        let own = members.into_iter().map(|step| readable(step));
+        let below = below
+            .into_iter()
             .flat_map(|(step, below)| below.paths().into_iter().map(move |path| format!("{}{path}", readable(step))));
         own.chain(below).collect()
     }
@@ -182,6 +188,15 @@ impl Set {
             [first, rest @ ..] => self.below.entry(first.clone()).or_default().insert(rest),
         }
     }
+}
+
+/// The order in which people are told of steps: keys that are numbers, by their size.
+fn compare_steps(one: &Step, other: &Step) -> Ordering {
+    let numbers = |step: &Step| -> Vec<Option<i64>> {
+        let keys = step.strip_prefix("k:").and_then(|keys| serde_json::from_str::<Map<_, _>>(keys).ok());
+        keys.unwrap_or_default().values().map(Value::as_i64).collect()
+    };
+    numbers(one).cmp(&numbers(other)).then_with(|| one.cmp(other))
 }
 
 fn readable(step: &str) -> String {

@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod fields;
 mod json;
+mod last_applied;
 mod managed;
 mod merge;
 mod strategic;

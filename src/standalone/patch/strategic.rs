@@ -59,7 +59,8 @@ fn merge_maps(
         if let Some(list) = list
             && let Some(Value::Array(items)) = merged.get_mut(list)
         {
-            sort(items, order, schema.field(list).patch_strategy().1);
+            let (before, order) = (items.clone(), order.as_array().map_or(&[][..], Vec::as_slice));
+            arrange(items, order, &before, schema.field(list).patch_strategy().1);
         }
     }
     Ok(merged)
@@ -88,9 +89,9 @@ fn merge_field(before: &Value, patch: &Value, schema: Schema<'_>, order: Option<
             }
         }
     }
-    if let Some(order) = order {
-        sort(&mut items, order, key);
-    }
+    let order = order.and_then(Value::as_array).unwrap_or(patch_items);
+    let before = before.as_array().map_or(&[][..], Vec::as_slice);
+    arrange(&mut items, order, before, key);
     Ok(Value::Array(items))
 }
 
@@ -105,10 +106,7 @@ fn merge_items(items: &mut Vec<Value>, patch: &[Value], key: &str, schema: Schem
             .ok_or_else(|| Failure::bad_request(format!("map: {item} does not contain declared merge key: {key}")))?;
         let at = items.iter().position(|known| known.get(key) == Some(id));
         match (at, item["$patch"].as_str()) {
-            (Some(at), Some("delete")) => {
-                items.remove(at);
-            }
-            (None, Some("delete")) => {}
+            (_, Some("delete")) => items.retain(|known| known.get(key) != Some(id)),
             (Some(at), _) => items[at] = strategic_merge(&items[at], item, schema)?,
             (None, _) => items.push(strategic_merge(&Value::Null, item, schema)?),
         }
@@ -124,9 +122,23 @@ fn without_directive(item: &Value) -> Value {
     item
 }
 
-/// Puts items into the order of a list of keys or values; others keep their places behind them.
-fn sort(items: &mut [Value], order: &Value, key: Option<&str>) {
+/// Puts items into the order of a list of keys or values. Others keep their order, and each stays before the first one
+/// that it was before.
+fn arrange(items: &mut Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) {
     let id = |item: &Value| key.map_or_else(|| item.clone(), |key| item[key].clone());
-    let wanted: Vec<Value> = order.as_array().into_iter().flatten().map(&id).collect();
-    items.sort_by_key(|item| wanted.iter().position(|wanted| *wanted == id(item)).unwrap_or(usize::MAX));
+    let place = |list: &[Value], item: &Value| list.iter().position(|known| id(known) == id(item));
+    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
+        items.drain(..).partition(|item| place(order, item).is_some());
+    named.sort_by_key(|item| place(order, item));
+    others.sort_by_key(|item| place(before, item));
+    let mut others = others.into_iter().peekable();
+    for item in named {
+        let then = place(before, &item);
+        let goes_first = |other: &Value| place(before, other).zip(then).is_some_and(|(other, item)| other < item);
+        while let Some(other) = others.next_if(goes_first) {
+            items.push(other);
+        }
+        items.push(item);
+    }
+    items.extend(others);
 }

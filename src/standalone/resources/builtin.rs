@@ -9,6 +9,7 @@ use super::{
 };
 use crate::standalone::{
     kinds::{Kind, NAMESPACES},
+    schema::{self, Schema},
     status::Cause,
     storage::{Expected, Refused, Write},
 };
@@ -84,6 +85,7 @@ pub fn fill_in(object: &mut Value, kind: &Kind) {
         "endpointslices" => fill_in_slice(object),
         _ => {}
     }
+    schema::drop_empty(object, Schema::new(&kind.schema));
 }
 
 /// Fills in what the server itself begins an object with.
@@ -160,7 +162,7 @@ fn fill_in_service(object: &mut Value) {
             spec[field] = json!(value);
         }
     }
-    for port in spec["ports"].as_array_mut().into_iter().flatten() {
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         if port["protocol"].is_null() {
             port["protocol"] = json!("TCP");
         }
@@ -187,12 +189,7 @@ pub fn check(object: &Value, before: Option<&Value>, kind: &Kind) -> Vec<Cause> 
             }
             causes.extend(before.into_iter().flat_map(|before| immutable(before, object, kind)));
         }
-        (false, "services") if object["spec"]["ports"].as_array().is_none_or(Vec::is_empty) => {
-            let headless = object["spec"]["clusterIP"] == "None" || object["spec"]["type"] == "ExternalName";
-            if !headless {
-                causes.push(Cause::required("spec.ports", ""));
-            }
-        }
+        (false, "services") => causes.extend(wrong_ports(&object["spec"])),
         (false, "endpointslices") => {
             let changed = before.filter(|before| before["addressType"] != object["addressType"]);
             if changed.is_some() {
@@ -202,6 +199,25 @@ pub fn check(object: &Value, before: Option<&Value>, kind: &Kind) -> Vec<Cause> 
         _ => {}
     }
     causes
+}
+
+/// A Service with several ports names each of them.
+fn wrong_ports(spec: &Value) -> Vec<Cause> {
+    let ports = spec["ports"].as_array().map_or(&[][..], Vec::as_slice);
+    let headless = spec["clusterIP"] == "None" || spec["type"] == "ExternalName";
+    if ports.is_empty() && !headless {
+        return vec![Cause::required("spec.ports", "")];
+    }
+    let names: Vec<&str> = ports.iter().map(|port| port["name"].as_str().unwrap_or_default()).collect();
+    let wrong = names.iter().enumerate().filter_map(|(index, name)| {
+        let field = format!("spec.ports[{index}].name");
+        match name {
+            &"" if names.len() > 1 => Some(Cause::required(field, "")),
+            name if !name.is_empty() && names[..index].contains(name) => Some(Cause::duplicate(field, &json!(name))),
+            _ => None,
+        }
+    });
+    wrong.collect()
 }
 
 fn wrong_key(field: &str, key: &str) -> Option<Cause> {

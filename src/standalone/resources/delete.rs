@@ -6,13 +6,11 @@ use serde_json::{Value, json};
 use super::{
     Core, Reply,
     object::{now, text},
-    shown_entry,
 };
 use crate::standalone::{
     kinds::{Kind, NAMESPACES},
     request::Request,
-    selector::Selector,
-    status::{Failure, json_response},
+    status::Failure,
     storage::{Entry, Expected, Refused, Write},
 };
 
@@ -43,19 +41,19 @@ pub enum Removed {
 
 impl Removal {
     fn parse(request: &Request) -> Result<Self, Failure> {
-        let options = if request.body.is_empty() { json!({}) } else { request.value()? };
-        let policy = match text(&options, "propagationPolicy") {
-            "" => request.parameter("propagationPolicy"),
-            policy => policy,
-        };
-        let orphans = options["orphanDependents"] == true || request.flag("orphanDependents");
+        // Where there is a body, it says everything.
+        let has_body = !request.body.is_empty();
+        let options = if has_body { request.value()? } else { json!({}) };
+        let policy =
+            if has_body { text(&options, "propagationPolicy") } else { request.parameter("propagationPolicy") };
+        let orphans = options["orphanDependents"] == true || !has_body && request.flag("orphanDependents");
         let finalizer = match policy {
             "Orphan" => Some("orphan"),
             "Foreground" => Some("foregroundDeletion"),
             _ if orphans => Some("orphan"),
             _ => None,
         };
-        let dry_run = options["dryRun"] == json!(["All"]) || request.dry_run()?;
+        let dry_run = if has_body { options["dryRun"] == json!(["All"]) } else { request.dry_run()? };
         let condition = |name: &str| options["preconditions"][name].as_str().map(str::to_owned);
         Ok(Self { uid: condition("uid"), revision: condition("resourceVersion"), finalizer, dry_run })
     }
@@ -95,28 +93,17 @@ impl Core {
         Ok(Reply { code: 200, object, warnings: Vec::new() })
     }
 
-    /// Removes the objects that a request selects.
+    /// Removes the objects that a request selects; answers with what they were.
     pub async fn delete_collection(&self, request: &Request) -> Result<Response<Body>, Failure> {
-        let kind = &request.kind;
         let removal = Removal::parse(request)?;
-        let selector = Selector::parse(request.parameter("labelSelector"), request.parameter("fieldSelector"), kind)?;
-        let listing = self.store.list(&kind.stored_as, &Self::listed_prefix(request));
-        let mut items = Vec::new();
-        for entry in listing.entries {
-            if !selector.allows(&entry.labels, || shown_entry(&entry, kind)) {
-                continue;
-            }
-            match self.remove(kind, &entry.path, &removal).await {
-                Ok(Removed::Gone(object) | Removed::Waits(object)) => items.push(object),
-                Err(failure) if failure.code == 404 => {}
-                Err(failure) => return Err(failure),
+        let (entries, metadata) = self.page(request)?;
+        for entry in &entries {
+            match self.remove(&request.kind, &entry.path, &removal).await {
+                Err(failure) if failure.code != 404 => return Err(failure),
+                Ok(_) | Err(_) => {}
             }
         }
-        let metadata = json!({ "resourceVersion": self.store.revision().to_string() });
-        let list = json!({
-            "kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata, "items": items
-        });
-        Ok(json_response(200, &list))
+        Ok(self.list_response(request, &entries, &metadata))
     }
 
     /// Removes one object, or marks it as to be removed.

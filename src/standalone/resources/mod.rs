@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{
     discovery,
     kinds::{Kind, Kinds},
-    openapi,
+    openapi::Documents,
     request::{Form, Request, Verb},
     status::{Failure, json_response},
     storage::{Entry, Store},
@@ -26,6 +26,7 @@ use super::{
 
 pub use builtin::prepare;
 pub use delete::Removal;
+pub use write::accepted_patches;
 
 /// The objects and their kinds.
 pub struct Core {
@@ -33,6 +34,8 @@ pub struct Core {
     pub store: Store,
     /// The kinds.
     pub kinds: Kinds,
+    /// Their documentation.
+    pub documents: Documents,
 }
 
 /// One object as an answer.
@@ -50,7 +53,8 @@ pub struct Reply {
 /// # Errors
 /// Why it was not carried out.
 pub async fn answer(core: &Core, parts: &Parts, body: Bytes) -> Result<Response<Body>, Failure> {
-    if let Some(response) = discovery::answer(&core.kinds, parts).or_else(|| openapi::answer(&core.kinds, parts)) {
+    if let Some(response) = discovery::answer(&core.kinds, parts).or_else(|| core.documents.answer(&core.kinds, parts))
+    {
         return response;
     }
     let request = Request::parse(&core.kinds, parts, body)?;

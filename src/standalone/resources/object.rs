@@ -101,6 +101,9 @@ pub fn decoded(object: Value, request: &Request) -> Result<Value, Failure> {
     if object["metadata"].is_null() {
         object["metadata"] = Map::new().into();
     }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|_, value| !value.is_null());
+    }
     let metadata = schema::check(&object["metadata"], Schema::new(&kind.schema).field("metadata"), "metadata");
     if let Some(cause) = metadata.iter().find(|cause| cause.reason == "FieldValueTypeInvalid") {
         let (name, version) = (&kind.kind, &kind.version);
@@ -149,7 +152,7 @@ pub fn admit(object: &mut Value, request: &Request) -> Result<Vec<String>, Failu
         _ if faults.is_empty() => Ok(faults),
         "Strict" if request.verb == Verb::Patch => {
             let detail = format!("strict decoding error: {}", faults.join(", "));
-            Err(Failure::bad_options("", &Cause::invalid("patch", &json!("{}"), &detail)))
+            Err(Failure::bad_options("", &[Cause::invalid("patch", &json!("{}"), &detail)]))
         }
         "Strict" => {
             let (name, version, faults) = (&kind.kind, &kind.version, faults.join(", "));

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Core, Reply, metadata_only, shown_entry};
 use crate::standalone::{
+    options::{From, ListOptions},
     request::{Form, Request},
     selector::Selector,
     status::{Failure, json_response},
@@ -20,7 +21,8 @@ use crate::standalone::{
 
 /// Where a list goes on.
 struct Continue {
-    revision: u64,
+    /// The state that it shows; the present one if none.
+    revision: Option<u64>,
     after: String,
 }
 
@@ -32,10 +34,9 @@ impl Continue {
         let bad = |why: &str| Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|error| bad(&error.to_string()))?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
-        let (revision, after) = (value["rv"].as_u64(), value["start"].as_str());
-        match (revision, after) {
-            (Some(revision), Some(after)) => Ok(Some(Self { revision, after: after.to_owned() })),
-            _ => Err(bad("it has no position")),
+        match value["start"].as_str() {
+            Some(after) => Ok(Some(Self { revision: value["rv"].as_u64(), after: after.to_owned() })),
+            None => Err(bad("it has no position")),
         }
     }
 
@@ -55,27 +56,39 @@ impl Core {
 
     /// Several objects.
     pub fn list(&self, request: &Request) -> Result<Response<Body>, Failure> {
+        let (entries, metadata) = self.page(request)?;
+        Ok(self.list_response(request, &entries, &metadata))
+    }
+
+    /// The objects that a request selects, as many as it wants at once, and what their list says of itself.
+    ///
+    /// # Errors
+    /// When the request makes no sense, or wants a state that isn't known.
+    pub fn page(&self, request: &Request) -> Result<(Vec<Arc<Entry>>, Value), Failure> {
         let kind = &request.kind;
-        let (start, limit) = (Continue::parse(request.parameter("continue"))?, request.number("limit")?.unwrap_or(0));
+        let ListOptions { from, limit } = ListOptions::parse(request)?;
+        let start = Continue::parse(request.parameter("continue"))?;
         let selector = Selector::parse(request.parameter("labelSelector"), request.parameter("fieldSelector"), kind)?;
-        let Listing { mut entries, revision } = self.listed(request, start.as_ref())?;
+        let Listing { mut entries, revision } = self.listed(request, from, start.as_ref())?;
         if !selector.is_empty() {
             entries.retain(|entry| selector.allows(&entry.labels, || shown_entry(entry, kind)));
         }
         if let Some(start) = &start {
             entries.retain(|entry| entry.path > start.after);
         }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut metadata = json!({ "resourceVersion": revision.to_string() });
+        if kind.custom {
+            metadata["continue"] = json!("");
+        }
         if limit > 0 && entries.len() > limit {
             let after = entries[limit - 1].path.clone();
-            metadata["continue"] = json!(Continue { revision, after }.token());
+            metadata["continue"] = json!(Continue { revision: Some(revision), after }.token());
             if selector.is_empty() {
                 metadata["remainingItemCount"] = json!(entries.len() - limit);
             }
             entries.truncate(limit);
         }
-        Ok(self.list_response(request, &entries, &metadata))
+        Ok((entries, metadata))
     }
 
     /// The objects that a request looks at, by path.
@@ -83,23 +96,26 @@ impl Core {
         request.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default()
     }
 
-    fn listed(&self, request: &Request, start: Option<&Continue>) -> Result<Listing, Failure> {
+    fn listed(&self, request: &Request, from: From, start: Option<&Continue>) -> Result<Listing, Failure> {
         let (resource, prefix) = (&request.kind.stored_as, Self::listed_prefix(request));
-        let wanted = request.number("resourceVersion")?.unwrap_or(0);
-        let exact = (request.parameter("resourceVersionMatch") == "Exact").then_some(wanted);
         let current = self.store.revision();
-        if wanted > current {
-            return Err(Failure::too_new(wanted, current));
-        }
-        match start.map(|start| start.revision).or(exact) {
-            None => Ok(self.store.list(resource, &prefix)),
-            Some(revision) => self.store.list_at(resource, &prefix, revision).ok_or_else(|| {
-                Failure::expired("The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.")
-            }),
-        }
+        let exact = match from {
+            From::NotOlderThan(wanted) | From::Exactly(wanted) if wanted > current => {
+                return Err(Failure::too_new(wanted, current));
+            }
+            From::Exactly(revision) => Some(revision),
+            From::Now | From::NotOlderThan(_) => None,
+        };
+        let wanted = start.map_or(exact, |start| start.revision);
+        let Some(revision) = wanted else { return Ok(self.store.list(resource, &prefix)) };
+        self.store.list_at(resource, &prefix, revision).ok_or_else(|| match start {
+            Some(start) => Failure::expired_page(&Continue { revision: None, after: start.after.clone() }.token()),
+            None => Failure::expired("The resourceVersion for the provided list is too old."),
+        })
     }
 
-    fn list_response(&self, request: &Request, entries: &[Arc<Entry>], metadata: &Value) -> Response<Body> {
+    /// A list in the form that was asked for.
+    pub fn list_response(&self, request: &Request, entries: &[Arc<Entry>], metadata: &Value) -> Response<Body> {
         let kind = &request.kind;
         let objects = || entries.iter().map(|entry| shown_entry(entry, kind));
         match request.form {

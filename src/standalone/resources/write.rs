@@ -10,7 +10,7 @@ use super::{
     },
 };
 use crate::standalone::{
-    kinds::NAMESPACES,
+    kinds::{Kind, NAMESPACES},
     patch::{Manager, Managers, apply, json_patch, merge_patch, strategic_merge},
     request::{Request, Verb},
     schema::{self, Schema},
@@ -116,9 +116,22 @@ impl Core {
         Ok(())
     }
 
-    /// Replaces an object.
+    /// Replaces an object; of some kinds, makes it.
     pub async fn update(&self, request: &Request) -> Result<Reply, Failure> {
         let kind = &request.kind;
+        let is_missing = || self.store.get(&kind.stored_as, &request.path()).is_none();
+        if kind.made_by_update && request.subresource.is_empty() && is_missing() {
+            let mut object = request.value()?;
+            remove(&mut object["metadata"], "resourceVersion");
+            let wanted = self.new_object(request, object)?;
+            if wanted.object["metadata"]["name"] != request.name() {
+                return Err(wrong_name(&wanted.object, request));
+            }
+            match self.create_wanted(request, wanted).await {
+                Err(failure) if failure.reason == "AlreadyExists" => {}
+                outcome => return outcome,
+            }
+        }
         let mut given = decoded(request.value()?, request)?;
         if given["metadata"]["name"] != request.name() {
             return Err(wrong_name(&given, request));
@@ -138,17 +151,7 @@ impl Core {
     /// Changes an object in one of four ways.
     pub async fn patch(&self, request: &Request) -> Result<Reply, Failure> {
         let kind = &request.kind;
-        let accepted = match kind.custom {
-            true => {
-                &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"][..]
-            }
-            false => &[
-                "application/json-patch+json",
-                "application/merge-patch+json",
-                "application/strategic-merge-patch+json",
-                "application/apply-patch+yaml",
-            ],
-        };
+        let accepted = accepted_patches(kind);
         if !accepted.contains(&request.content_type.as_str()) {
             return Err(Failure::unsupported_media(accepted));
         }
@@ -178,7 +181,7 @@ impl Core {
         let kind = &request.kind;
         if request.parameter("fieldManager").is_empty() {
             let cause = Cause::required("fieldManager", "is required for apply patch");
-            return Err(Failure::bad_options("PatchOptions", &cause));
+            return Err(Failure::bad_options("PatchOptions", &[cause]));
         }
         let mut config = decoded(request.value()?, request)?;
         if config["metadata"]["managedFields"].is_array() {
@@ -239,8 +242,9 @@ impl Core {
             if object == live || request.dry_run()? {
                 return Ok(reply(object));
             }
+            let last = ends(&entry, &object).then(|| object.clone());
             match self.store_change(&entry, object).await {
-                Ok(stored) => return Ok(reply(stored.value())),
+                Ok(stored) => return Ok(reply(last.unwrap_or_else(|| stored.value()))),
                 Err(Refused::Unexpected) => {}
                 Err(Refused::Storage(why)) => return Err(Failure::not_stored(&why)),
             }
@@ -248,18 +252,37 @@ impl Core {
         Err(Failure::modified(kind, name))
     }
 
-    /// Stores an object in a new state; one that was only waiting for its finalizers goes.
+    /// Stores an object in a new state; one that was only waiting for its finalizers goes, and watchers see it as it
+    /// was with them.
     ///
     /// # Errors
     /// When it changed meanwhile, or can't be stored.
     pub async fn store_change(&self, entry: &Entry, object: Value) -> Result<std::sync::Arc<Entry>, Refused> {
-        let metadata = &object["metadata"];
-        let waits = metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
-        let is_namespace = &*entry.resource == NAMESPACES;
-        let delete = metadata["deletionTimestamp"].is_string() && !waits && !is_namespace;
+        let delete = ends(entry, &object);
+        let object = if delete { entry.value() } else { object };
         let (resource, path) = (entry.resource.clone(), entry.path.clone());
         self.store.commit(Write { resource, path, expected: Expected::Revision(entry.revision), object, delete }).await
     }
+}
+
+/// Whether an object goes with this change.
+fn ends(entry: &Entry, object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let waits = metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
+    let is_namespace = &*entry.resource == NAMESPACES;
+    metadata["deletionTimestamp"].is_string() && !waits && !is_namespace
+}
+
+/// The media types of patches that a kind takes.
+pub fn accepted_patches(kind: &Kind) -> &'static [&'static str] {
+    const OWN: [&str; 4] = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+        "application/apply-patch+yaml",
+    ];
+    const CUSTOM: [&str; 3] = [OWN[0], OWN[1], OWN[3]];
+    if kind.custom { &CUSTOM } else { &OWN }
 }
 
 fn wrong_name(object: &Value, request: &Request) -> Failure {

@@ -3,12 +3,14 @@
 mod cel;
 mod defaults;
 mod duplicates;
+mod empty;
 mod prune;
 mod validate;
 
 pub use cel::check_rules;
 pub use defaults::fill_in;
 pub use duplicates::duplicates;
+pub use empty::drop_empty;
 pub use prune::prune;
 pub use validate::{BLOCKED, blocks_rules, check, is_unchanged};
 

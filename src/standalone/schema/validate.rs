@@ -176,9 +176,6 @@ fn wrong_duplicate(items: &[Value], whole: &Value, schema: Schema<'_>, path: &st
     let identities: Vec<Option<Value>> = items.iter().map(identity).collect();
     let repeated =
         identities.iter().enumerate().filter(|(index, id)| id.is_some() && identities[..*index].contains(id));
-    let causes = repeated.filter_map(|(index, id)| {
-        let message = format!("Duplicate value: {}", id.as_ref()?);
-        Some(Cause { reason: "FieldValueDuplicate", field: format!("{path}[{index}]"), message })
-    });
+    let causes = repeated.filter_map(|(index, id)| Some(Cause::duplicate(format!("{path}[{index}]"), id.as_ref()?)));
     causes.collect()
 }

@@ -9,5 +9,6 @@ pub mod bodies;
 pub mod domain;
 pub mod gateway;
 pub mod ollama;
-#[path = "../../../src/ports.rs"]
+#[path = "../../../src/ports/mod.rs"]
 pub mod ports;
+pub mod standalone;

@@ -20,7 +20,8 @@ def expect(error, call):
 
 
 def messages(client):
-    answer = client.messages.create(model="support-bot", max_tokens=64, messages=ASKED, system="Be brief.", temperature=0)
+    answer = client.messages.create(model="support-bot", max_tokens=64, messages=ASKED, system="Be brief.",
+                                    extra_body={"temperature": 0})
     assert (answer.content[0].text, answer.stop_reason) == (SENTENCE, "end_turn"), answer
     assert answer.usage.input_tokens > 2 and answer.usage.output_tokens > 2, answer
     with client.messages.stream(model="support-bot", max_tokens=64, messages=ASKED) as stream:
@@ -59,12 +60,13 @@ def errors(client):
     ask = lambda **wrong: client.messages.create(**{"model": "support-bot", "max_tokens": 8, "messages": ASKED, **wrong})
     missing = expect(anthropic.NotFoundError, lambda: ask(model="nope"))
     assert "support-bot" in str(missing), missing
-    expect(anthropic.BadRequestError, lambda: ask(temperature=3))
+    expect(anthropic.BadRequestError, lambda: ask(extra_body={"temperature": 3}))
     source = {"type": "url", "url": "https://example.com/cat.png"}
     remote = [{"role": "user", "content": [{"type": "image", "source": source}]}]
     expect(anthropic.BadRequestError, lambda: ask(messages=remote))
     source = {"type": "base64", "media_type": "image/png", "data": PIXEL}
-    expect(anthropic.APIStatusError, lambda: ask(messages=[{"role": "user", "content": [{"type": "image", "source": source}]}]))
+    seen = ask(max_tokens=64, messages=[{"role": "user", "content": [{"type": "image", "source": source}]}])
+    assert seen.content[0].text == SENTENCE, "Ollama lets models that have no eyes answer all the same"
     assert "support-bot" in [model.id for model in client.models.list()]
 
 

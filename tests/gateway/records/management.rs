@@ -53,7 +53,7 @@ async fn runs_are_listed_page_by_page_and_shown_one_by_one() {
 
     let one = world.get(&format!("/drover/v1/runs/{}", all[0].id)).await;
     assert_eq!((one.status, one.json()), (200, serde_json::to_value(&all[0]).unwrap()));
-    assert_eq!(one.json()["startedAt"], "2026-11-18T13:20:05Z");
+    assert_eq!(one.json()["startedAt"], "2026-11-18T11:06:45Z");
     let cases = [
         ("?limit=0", 400, "limit = \"0\": write a number from 1 to 1000"),
         ("?limit=1001", 400, "limit = \"1001\""),
@@ -154,7 +154,7 @@ async fn the_command_line_lists_shows_exports_and_takes_feedback() {
     );
     assert!(lines[1].contains("Broken") && lines[1].contains("beta") && lines[1].contains("n2"), "{listed}");
     let (_, names) =
-        drover(&world, &["list", "--model", "alpha", "--until", "2026-11-18T13:20:02Z", "-o", "name"]).await;
+        drover(&world, &["list", "--model", "alpha", "--until", "2026-11-18T11:06:42Z", "-o", "name"]).await;
     assert_eq!(names, format!("{}\n{}\n", all[4].id, all[5].id));
     let (_, exported) = drover(&world, &["export"]).await;
     let exported: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -9,8 +9,8 @@ use crate::{
     support::{FakeNode, World, alias, deployment, holder, table, version},
 };
 
-/// A version of `support-bot` that babbles, on a real node.
-async fn babbling(dir: &Scratch, store: &Store, capture: bool) -> (Ollama, World) {
+/// A version of `support-bot` on a real node, which says three tokens.
+async fn terse(dir: &Scratch, store: &Store, capture: bool) -> (Ollama, World) {
     let node = Ollama::start("n1", dir.path()).await;
     let gguf = dir.join("model.gguf");
     TinyLlama::new(1).write(&gguf).unwrap();
@@ -22,7 +22,7 @@ async fn babbling(dir: &Scratch, store: &Store, capture: bool) -> (Ollama, World
     target.tag = "bot:1".into();
     target.digest.clone_from(&held.digest);
     target.holders = vec![held];
-    target.parameters = [("temperature".to_owned(), json!(1.5)), ("num_predict".to_owned(), json!(24))].into();
+    target.parameters = [("temperature".to_owned(), json!(0.5)), ("num_predict".to_owned(), json!(3))].into();
     let world = world(table(Some(deployment(target, None)), &[]), store, WhenDown::Refuse, capture).await;
     (node, world)
 }
@@ -36,8 +36,8 @@ fn said(text: &str) -> String {
 async fn a_replay_says_the_same_with_the_same_seed_and_says_why_it_can_not() {
     let dir = Scratch::new();
     let store = Store::in_folder(&dir.join("records"));
-    let (_node, world) = babbling(&dir, &store, true).await;
-    let asked = json!({ "model": "support-bot", "messages": [{ "role": "user", "content": "Babble." }],
+    let (_node, world) = terse(&dir, &store, true).await;
+    let asked = json!({ "model": "support-bot", "messages": [{ "role": "user", "content": "Who are you?" }],
         "options": { "seed": 42 } });
     let first = world.post("/api/chat", &asked).await;
     assert!(first.status == 200 && !said(&first.text).is_empty(), "{}", first.text);
@@ -46,7 +46,7 @@ async fn a_replay_says_the_same_with_the_same_seed_and_says_why_it_can_not() {
     // The version serves with other parameters by now; the run had its own.
     let mut changed = (**world.table.load()).clone();
     let deployed = changed.namespaces.get_mut("default").unwrap().deployments.get_mut("support-bot").unwrap();
-    deployed.stable.parameters.insert("temperature".into(), json!(0));
+    deployed.stable.parameters.insert("num_predict".into(), json!(24));
     world.table.store(changed.clone().into());
     assert_ne!(said(&world.post("/api/chat", &asked).await.text), said(&first.text), "it matters");
 
@@ -75,8 +75,9 @@ async fn a_replay_says_the_same_with_the_same_seed_and_says_why_it_can_not() {
 async fn a_request_that_was_not_kept_can_be_given_again() {
     let dir = Scratch::new();
     let store = Store::in_folder(&dir.join("records"));
-    let (_node, world) = babbling(&dir, &store, false).await;
-    let asked = json!({ "model": "support-bot", "messages": [{ "role": "user", "content": "Babble." }], "seed": 7 });
+    let (_node, world) = terse(&dir, &store, false).await;
+    let asked =
+        json!({ "model": "support-bot", "messages": [{ "role": "user", "content": "Who are you?" }], "seed": 7 });
     let first = world.post("/v1/chat/completions", &asked).await;
     let path = format!("/drover/v1/runs/{}/replay", first.header("x-drover-run-id"));
     let refused = world.post_nothing(&path).await;

@@ -24,8 +24,8 @@ async fn a_folder_keeps_records() {
         finds_what_was_committed(at("find", FOREVER, Sync::Full)),
         filters(at("filter", FOREVER, Sync::Normal)),
         pages_while_records_come(at("page", FOREVER, Sync::Normal)),
-        forgets_what_is_old(&|retention| at("old", retention, Sync::Normal)),
-        forgets_what_is_too_much(&|retention| at("much", retention, Sync::Normal)),
+        forgets_what_is_old(|retention| at("old", retention, Sync::Normal)),
+        forgets_what_is_too_much(|retention| at("much", retention, Sync::Normal)),
     );
 }
 
@@ -43,8 +43,8 @@ async fn postgresql_keeps_records() {
         finds_what_was_committed(at(&find, FOREVER, Sync::Full)),
         filters(at(&filter, FOREVER, Sync::Normal)),
         pages_while_records_come(at(&page, FOREVER, Sync::Normal)),
-        forgets_what_is_old(&|retention| at(&old, retention, Sync::Normal)),
-        forgets_what_is_too_much(&|retention| at(&much, retention, Sync::Normal)),
+        forgets_what_is_old(|retention| at(&old, retention, Sync::Normal)),
+        forgets_what_is_too_much(|retention| at(&much, retention, Sync::Normal)),
     );
 }
 
@@ -136,7 +136,7 @@ async fn pages_while_records_come(settings: records::Settings) {
     assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), there, "no more and no less than there was at first");
 }
 
-async fn forgets_what_is_old(settings: &dyn Fn(Retention) -> records::Settings) {
+async fn forgets_what_is_old(settings: impl Fn(Retention) -> records::Settings) {
     let now = jiff::Timestamp::now().as_second();
     let store = Store::open(settings(FOREVER));
     store.ready().await;
@@ -156,7 +156,7 @@ async fn forgets_what_is_old(settings: &dyn Fn(Retention) -> records::Settings) 
     assert_eq!(store.all().await, [young]);
 }
 
-async fn forgets_what_is_too_much(settings: &dyn Fn(Retention) -> records::Settings) {
+async fn forgets_what_is_too_much(settings: impl Fn(Retention) -> records::Settings) {
     const SIZE: u64 = 1 << 20;
     let store = Store::open(settings(FOREVER));
     store.ready().await;

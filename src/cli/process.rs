@@ -1,0 +1,56 @@
+//! What the commands that serve have in common.
+
+use std::{io, net::SocketAddr};
+
+use axum::Router;
+use tokio::net::TcpListener;
+
+use crate::{
+    settings::Settings,
+    supervisor::Supervisor,
+    telemetry::{Health, Metrics, Readiness},
+};
+
+/// A process that parts of Drover are started in.
+pub struct Process {
+    /// Owns every task.
+    pub supervisor: Supervisor,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+}
+
+impl Process {
+    /// One that answers on the health port, also on `more` paths; it is ready once all of `readiness` is set.
+    pub fn new(settings: &Settings, health: TcpListener, readiness: Vec<Readiness>, more: Router) -> Self {
+        let mut supervisor = Supervisor::new(settings.drain_timeout);
+        let metrics = Metrics::default();
+        let answers = Health { readiness, metrics: metrics.clone(), more };
+        supervisor.service("health", answers.serve(health, supervisor.stop_token()));
+        Self { supervisor, metrics }
+    }
+
+    /// Runs until a signal comes or a part ends, then lets everything finish.
+    ///
+    /// # Errors
+    /// Which part ended by itself, or what didn't finish in time.
+    pub async fn run(self) -> Result<(), String> {
+        self.supervisor.run().await.map_err(|error| error.to_string())
+    }
+}
+
+/// Listens.
+///
+/// # Errors
+/// Why it can't, with the setting that says where.
+pub async fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| cannot_listen(setting, address, &error))
+}
+
+fn cannot_listen(setting: &str, address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "--{setting} {address}: another program listens there: choose another port, or 0 for any that is free"
+        ),
+        _ => format!("--{setting} {address}: {error}"),
+    }
+}

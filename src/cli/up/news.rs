@@ -1,0 +1,84 @@
+//! What is told of a start: `ready.json` for programs, a few lines for people.
+
+use std::{
+    collections::HashSet,
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use kube_runtime::reflector::ObjectRef;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    nodes::{self, Named},
+    parts::Parts,
+    words,
+};
+use crate::{api::OllamaNode, controller::Context, data_dir::DataDir, telemetry::Readiness};
+
+/// How long nodes may take to be looked at.
+const LOOKED_WITHIN: Duration = Duration::from_secs(10);
+
+/// What there is to tell.
+pub struct News {
+    /// Where the state is.
+    pub dir: DataDir,
+    /// When it began.
+    pub began: Instant,
+    /// The nodes that were named.
+    pub named: Named,
+    /// Set once a folder with manifests was applied.
+    pub first_pass: Option<Readiness>,
+}
+
+impl News {
+    /// Tells it, and shows where everything is for as long as this isn't dropped.
+    ///
+    /// # Errors
+    /// When the nodes can't be made, or `ready.json` can't be written.
+    pub async fn tell(self, parts: Parts) -> Result<(), String> {
+        let applier = nodes::applier(&parts.client).await?;
+        nodes::ensure_namespace(&applier, &self.named.namespace).await?;
+        // Whether a node is found by itself depends on those in the folder, which take longer.
+        let is_early = self.first_pass.is_none() || !self.named.nodes.is_empty();
+        let early = if is_early { Some(nodes::apply(&applier, &parts.client, &self.named).await?) } else { None };
+        parts.are_ready().await;
+        let _shown = parts.ready.show(&self.dir)?;
+        say(&words::where_it_is(&parts.ready, self.dir.path(), self.began.elapsed()));
+        if let Some(first_pass) = &self.first_pass {
+            first_pass.reached().await;
+        }
+        let named = match early {
+            Some(named) => named,
+            None => nodes::apply(&applier, &parts.client, &self.named).await?,
+        };
+        let found = looked_at(&parts.context, &self.named.namespace, &named).await;
+        say(&words::nodes(&found));
+        say(&words::advice_for_far_nodes(&found, &parts.ready.mirror).unwrap_or_default());
+        say(&words::to_try(&parts.ready, &found));
+        std::future::pending().await
+    }
+}
+
+/// Whoever closed stdout wants to hear no more, and the rest goes on.
+fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// The nodes of a namespace, those of these names among them, once each was looked at or some seconds went by.
+async fn looked_at(context: &Context, namespace: &str, names: &[String]) -> Vec<Arc<OllamaNode>> {
+    let mut looked = context.looked.subscribe();
+    let nodes = || {
+        let all = context.nodes.all();
+        let is_here = |node: &Arc<OllamaNode>| node.metadata.namespace.as_deref() == Some(namespace);
+        all.into_iter().filter(is_here).collect::<Vec<_>>()
+    };
+    let all = |looked: &HashSet<ObjectRef<OllamaNode>>| {
+        let is_looked_at = |name: &String| looked.iter().any(|node| node.name == *name);
+        names.iter().all(is_looked_at) && nodes().iter().all(|node| looked.contains(&ObjectRef::from_obj(&**node)))
+    };
+    // What was not looked at in time is told as it is known.
+    let _ = timeout(LOOKED_WITHIN, looked.wait_for(all)).await;
+    nodes()
+}

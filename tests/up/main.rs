@@ -1,0 +1,8 @@
+//! `drover up`, as a person runs it: real Ollama nodes, real kubectl, one folder.
+
+mod fleet;
+mod instance;
+mod manifests;
+mod starts;
+#[path = "../support/mod.rs"]
+mod support;
