@@ -48,7 +48,7 @@ enum Content {
     /// All of it, and what the node says it cost.
     Whole(Bytes, Ending),
     /// Its beginning.
-    Stream(Opened),
+    Stream(Box<Opened>),
 }
 
 /// An answer that can be sent, and what it holds until it is.
@@ -100,7 +100,7 @@ pub async fn attempt(
     };
     let content_type = voice.content_type(ask.stream);
     if ask.stream && ask.check.is_none() {
-        let content = Content::Stream(Opened::open(upstream, voice).await?);
+        let content = Content::Stream(Box::new(Opened::open(upstream, voice).await?));
         return Ok(Answer { schema_failure: None, content_type, content });
     }
     let whole = read(&mut upstream, LONGEST_ANSWER).await?;
@@ -168,7 +168,7 @@ impl Ready {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
         run.stamp(response.headers_mut());
         *response.body_mut() = match answer.content {
-            Content::Stream(opened) => Body::from_stream(Relay::new(opened, place, counter, broken, run).pieces()),
+            Content::Stream(opened) => Body::from_stream(Relay::new(*opened, place, counter, broken, run).pieces()),
             Content::Whole(whole, ending) => {
                 place.note(None);
                 drop(place);
