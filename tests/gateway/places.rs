@@ -341,7 +341,7 @@ async fn a_session_stays_on_its_node_and_sessions_spread() {
     assert_eq!(used.len(), 3, "{used:?}");
     let opening = |text: &str, turns: usize| {
         let turn =
-            |n: usize| json!({ "role": if n % 2 == 0 { "user" } else { "assistant" }, "content": text.repeat(80) });
+            |n: usize| json!({ "role": if n.is_multiple_of(2) { "user" } else { "assistant" }, "content": text.repeat(80) });
         json!({ "model": "support-bot", "stream": false, "messages": (0..turns).map(turn).collect::<Vec<_>>() })
     };
     for text in ["Why is the sky blue? ", "What is the time? ", "Who are you? "] {
