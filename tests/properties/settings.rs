@@ -83,11 +83,7 @@ proptest! {
     }
 
     #[test]
-<<<<<<< HEAD
-    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 23]>()) {
-=======
     fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 31]>()) {
->>>>>>> wire-main
         let mut layers = [Layer::new(), Layer::new(), Layer::new()];
         let mut expected = Vec::new();
         for ((name, value), choice) in BAD.iter().zip(chosen) {

@@ -40,11 +40,14 @@ struct Delta<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum DeltaOf<'a> {
-    ThinkingDelta { thinking: &'a RawValue },
-    TextDelta { text: &'a RawValue },
-    InputJsonDelta { partial_json: &'a str },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a RawValue },
+    #[serde(rename = "text_delta")]
+    Text { text: &'a RawValue },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: &'a str },
 }
 
 impl Messages {
@@ -108,8 +111,8 @@ impl Messages {
         self.delta(
             out,
             match block {
-                Block::Thinking => DeltaOf::ThinkingDelta { thinking: text },
-                Block::Text => DeltaOf::TextDelta { text },
+                Block::Thinking => DeltaOf::Thinking { thinking: text },
+                Block::Text => DeltaOf::Text { text },
             },
         );
         Ok(())
@@ -120,7 +123,7 @@ impl Messages {
         let id = call.id(&self.head.run, self.calls);
         self.calls += 1;
         self.start_block(out, &object!({ "type": "tool_use", "id": id, "name": call.function.name, "input": {} }));
-        self.delta(out, DeltaOf::InputJsonDelta { partial_json: call.function.arguments.get() });
+        self.delta(out, DeltaOf::InputJson { partial_json: call.function.arguments.get() });
         self.stop_block(out);
     }
 }

@@ -37,9 +37,8 @@ pub fn translate(asked: Fields) -> Result<Translated, String> {
     if let Some(tools) = tools(&mut wishes)? {
         wishes.set("tools", json(tools));
     }
-    match wishes.take::<Reasoning>("reasoning")?.and_then(|reasoning| reasoning.effort) {
-        Some(effort) => wishes.set("think", json(think_by("reasoning.effort", &effort)?)),
-        None => {}
+    if let Some(effort) = wishes.take::<Reasoning>("reasoning")?.and_then(|reasoning| reasoning.effort) {
+        wishes.set("think", json(think_by("reasoning.effort", &effort)?));
     }
     match wishes.take::<String>("truncation")?.as_deref() {
         None => {}
