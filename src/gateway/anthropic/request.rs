@@ -14,7 +14,7 @@ use crate::gateway::{
 };
 
 /// What no node needs to know.
-const FOR_NOBODY: [&str; 6] = ["betas", "cache_control", "container", "context_management", "service_tier"];
+const FOR_NOBODY: [&str; 5] = ["betas", "cache_control", "container", "context_management", "service_tier"];
 
 /// Translates the body of `/v1/messages`.
 ///
