@@ -65,3 +65,24 @@ async fn check_schema_and_refusal(world: &World, mut asked: Value) {
         assert_eq!((refused.status, message.as_str()), (400, "bot:1 does not support tools"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_with_different_windows_who_alternate_cause_no_reload() {
+    let dir = Scratch::new();
+    let (mut node, world) = real(&dir).await;
+    let ask = async |window: Option<u64>| {
+        let options = window.map_or(json!({}), |window| json!({ "num_ctx": window }));
+        let asked = json!({ "model": "support-bot", "prompt": "Who are you?", "stream": false, "options": options });
+        assert_eq!(world.post("/api/generate", &asked).await.status, 200);
+    };
+    ask(None).await;
+    ask(Some(2048)).await;
+    let starts = |node: &mut Ollama| node.process().log().matches("starting runner").count();
+    let before = starts(&mut node);
+    assert!(before >= 1, "the node's log says when a runner starts");
+    for window in [None, Some(512), Some(2048), Some(1024), None, Some(2048)] {
+        ask(window).await;
+    }
+    assert_eq!(starts(&mut node), before);
+    assert_eq!(loaded(&world, &node).await[0]["context_length"], 2048);
+}
