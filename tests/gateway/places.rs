@@ -48,7 +48,8 @@ async fn a_node_never_gets_more_than_its_limit_and_nobody_is_lost() {
     let world = World::start(table(Some(deployed), &[])).await;
     nodes.iter().for_each(|node| node.always(Act::HoldAfter(2)));
     let (streamed, whole) = (chat(true), chat(false));
-    let all = join_all((0..40_usize).map(|n| world.post("/api/chat", if n.is_multiple_of(2) { &streamed } else { &whole })));
+    let all =
+        join_all((0..40_usize).map(|n| world.post("/api/chat", if n.is_multiple_of(2) { &streamed } else { &whole })));
     let watch = async {
         eventually((3, 3), || (nodes[0].in_flight(), nodes[1].in_flight())).await;
         nodes.iter().for_each(FakeNode::let_go);
