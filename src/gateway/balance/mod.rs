@@ -147,7 +147,7 @@ impl Balance {
     ) -> Result<Place, NoPlace> {
         let usable = |index: usize| usable(&pool.seats()[index].holder);
         if self.waiting.load(Ordering::SeqCst) == 0
-            && let Some(place) = self.take(pool, wish, &usable)
+            && let Some(place) = self.take(pool, wish, usable)
         {
             return Ok(place);
         }
@@ -155,7 +155,7 @@ impl Balance {
         if excluded.len() == pool.seats().len() {
             return Err(NoPlace::Nobody);
         }
-        match self.line_up(pool, wish, &usable, excluded, patience)? {
+        match self.line_up(pool, wish, usable, excluded, patience)? {
             Turn::Now(place) => Ok(place),
             Turn::Later(place) => match timeout(patience, place).await {
                 Ok(Ok(place)) => Ok(place),
