@@ -93,5 +93,5 @@ fn recorder(supervisor: &mut Supervisor, settings: &Settings) -> Result<Recorder
     let (sync, retention) = (settings.records_sync, settings.records_retention);
     let (records, keeper) = records::open(records::Settings { place, sync, retention })?;
     supervisor.service("records", keeper);
-    Ok(Recorder::new(records, settings.records_when_down, settings.records_capture))
+    Ok(Recorder::storing(records, settings.records_when_down, settings.records_capture))
 }

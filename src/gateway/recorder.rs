@@ -29,7 +29,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Records in this store, with prompts and answers if `capture` says so.
-    pub fn new(records: Arc<dyn Records>, when_down: WhenDown, capture: bool) -> Self {
+    pub fn storing(records: Arc<dyn Records>, when_down: WhenDown, capture: bool) -> Self {
         Self { records: Some(records), when_down, capture, ..Self::default() }
     }
 

@@ -1,6 +1,6 @@
 //! How many requests a node gets at once, who waits, and what a caller's hang-up frees.
 
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 use drover::{
     gateway::{
@@ -48,7 +48,8 @@ async fn a_node_never_gets_more_than_its_limit_and_nobody_is_lost() {
     let world = World::start(table(Some(deployed), &[])).await;
     nodes.iter().for_each(|node| node.always(Act::HoldAfter(2)));
     let (streamed, whole) = (chat(true), chat(false));
-    let all = join_all((0..40).map(|n| world.post("/api/chat", if n % 2 == 0 { &streamed } else { &whole })));
+    let all =
+        join_all((0..40_usize).map(|n| world.post("/api/chat", if n.is_multiple_of(2) { &streamed } else { &whole })));
     let watch = async {
         eventually((3, 3), || (nodes[0].in_flight(), nodes[1].in_flight())).await;
         nodes.iter().for_each(FakeNode::let_go);
@@ -159,12 +160,12 @@ async fn idle(name: &str, limit: u32) -> Holder {
 async fn places_are_given_in_the_order_of_waiting_to_those_who_can_use_them() {
     let balance = Arc::new(Balance::new(MANY));
     let (a, b) = (idle("a", 1).await, idle("b", 1).await);
-    let on_a = place(&balance, &[a.clone()], LONG).await.unwrap();
-    let on_b = place(&balance, &[b.clone()], LONG).await.unwrap();
+    let on_a = place(&balance, slice::from_ref(&a), LONG).await.unwrap();
+    let on_b = place(&balance, slice::from_ref(&b), LONG).await.unwrap();
     assert!(place(&balance, &[a.clone(), b.clone()], Duration::ZERO).await.err() == Some(NoPlace::Full));
-    let mut first = Box::pin(place(&balance, &[a.clone()], LONG));
+    let mut first = Box::pin(place(&balance, slice::from_ref(&a), LONG));
     let mut second = Box::pin(place(&balance, &[a.clone(), b.clone()], LONG));
-    let mut third = Box::pin(place(&balance, &[b.clone()], LONG));
+    let mut third = Box::pin(place(&balance, slice::from_ref(&b), LONG));
     for waiting in [&mut first, &mut second, &mut third] {
         assert!(waiting.now_or_never().is_none());
     }
@@ -182,10 +183,10 @@ async fn places_are_given_in_the_order_of_waiting_to_those_who_can_use_them() {
 async fn who_left_the_queue_or_did_not_take_the_place_holds_nothing() {
     let balance = Arc::new(Balance::new(MANY));
     let node = idle("a", 1).await;
-    let taken = place(&balance, &[node.clone()], LONG).await.unwrap();
-    let mut gone = Box::pin(place(&balance, &[node.clone()], LONG));
-    let mut served = Box::pin(place(&balance, &[node.clone()], LONG));
-    let mut last = Box::pin(place(&balance, &[node.clone()], LONG));
+    let taken = place(&balance, slice::from_ref(&node), LONG).await.unwrap();
+    let mut gone = Box::pin(place(&balance, slice::from_ref(&node), LONG));
+    let mut served = Box::pin(place(&balance, slice::from_ref(&node), LONG));
+    let mut last = Box::pin(place(&balance, slice::from_ref(&node), LONG));
     for waiting in [&mut gone, &mut served, &mut last] {
         assert!(waiting.now_or_never().is_none());
     }
@@ -226,7 +227,7 @@ async fn a_node_to_which_the_connection_failed_goes_behind_the_others_for_some_s
     assert_eq!(chosen().await.holder.node.name, "a", "an answer, if a bad one");
     first.note(Some(&NodeError::Connect("refused".into())));
     assert_eq!(chosen().await.holder.node.name, "b");
-    let only_a = place(&balance, &[a.clone()], LONG).await.unwrap();
+    let only_a = place(&balance, slice::from_ref(&a), LONG).await.unwrap();
     assert_eq!(only_a.holder.node.name, "a", "better than none");
     tokio::time::advance(Duration::from_secs(6)).await;
     assert_eq!(chosen().await.holder.node.name, "a");
@@ -340,8 +341,7 @@ async fn a_session_stays_on_its_node_and_sessions_spread() {
     }
     assert_eq!(used.len(), 3, "{used:?}");
     let opening = |text: &str, turns: usize| {
-        let turn =
-            |n: usize| json!({ "role": if n % 2 == 0 { "user" } else { "assistant" }, "content": text.repeat(80) });
+        let turn = |n: usize| json!({ "role": if n.is_multiple_of(2) { "user" } else { "assistant" }, "content": text.repeat(80) });
         json!({ "model": "support-bot", "stream": false, "messages": (0..turns).map(turn).collect::<Vec<_>>() })
     };
     for text in ["Why is the sky blue? ", "What is the time? ", "Who are you? "] {

@@ -99,7 +99,7 @@ async fn records_are_shown_to_this_machine_alone_unless_they_are_opened() {
     let dir = Scratch::new();
     let store = Store::in_folder(dir.path());
     for open in [false, true] {
-        let recorder = Recorder::new(store.records.clone(), WhenDown::Refuse, false);
+        let recorder = Recorder::storing(store.records.clone(), WhenDown::Refuse, false);
         let settings = Settings { management_open: open, ..Settings::default() };
         let table = Arc::new(ArcSwap::from_pointee(table(None, &[])));
         let ollama = Arc::new(Ollama::new().unwrap());

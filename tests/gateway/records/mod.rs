@@ -72,7 +72,7 @@ fn in_folder(folder: &Path, retention: Retention) -> records::Settings {
 
 /// A gateway that records in this store.
 async fn world(table: RoutingTable, store: &Store, when_down: WhenDown, capture: bool) -> World {
-    let recorder = Recorder::new(store.records.clone(), when_down, capture);
+    let recorder = Recorder::storing(store.records.clone(), when_down, capture);
     World::start_recording(table, Settings::default(), recorder).await
 }
 

@@ -223,7 +223,7 @@ async fn only_the_last_piece_of_an_answer_waits_for_its_record() {
             let node = FakeNode::start("n1").await;
             let (open, taken) = (watch::Sender::new(None), Arc::default());
             let slow = Arc::new(Slow { open: open.clone(), taken: Arc::clone(&taken) });
-            let recorder = Recorder::new(slow, WhenDown::Refuse, false);
+            let recorder = Recorder::storing(slow, WhenDown::Refuse, false);
             let table = table(None, &[plain("alpha:1", &[&node])]);
             let world = World::start_recording(table, Default::default(), recorder).await;
             node.chunk(40);
@@ -254,7 +254,7 @@ async fn a_record_that_is_lost_is_counted() {
     let lost = Some(Err(RecordsError::Down("the disk is gone".into())));
     for (when_down, status) in [(WhenDown::Refuse, 503), (WhenDown::Serve, 200)] {
         let slow = Slow { open: watch::Sender::new(lost.clone()), taken: Arc::default() };
-        let recorder = Recorder::new(Arc::new(slow), when_down, false);
+        let recorder = Recorder::storing(Arc::new(slow), when_down, false);
         let mut registry = Registry::default();
         recorder.register(&mut registry);
         let table = table(None, &[plain("alpha:1", &[&node])]);
