@@ -3,7 +3,8 @@
 # make test    everything that must hold before a change is taken
 # make fuzz    feeds nonsense to whatever reads bytes from outside, for FUZZ_SECONDS (60) each
 # make soak    what make test does briefly, for long: 1000 kills while the embedded API is written to, thousands of connections
-# make bench   how Drover keeps to its goals of speed, in one table (14 min); BENCH="scale mirror" runs these parts only
+# make bench   how Drover keeps to its goals of speed, in one table (25 min); BENCH="scale mirror" runs these parts only
+# make bench-gateway  the gateway next to nginx (6 min on a quiet machine); BENCH_SECONDS (1.5) is the time of each measurement
 # make demo    a tour of `drover up` with real nodes, no Kubernetes needed; DEMO_EXIT=1 ends it instead of leaving it running
 # make demo-cluster   the same tour on a Kubernetes API server
 # make clean   removes what cargo built; the stack stays
@@ -16,7 +17,7 @@ export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CACHE)/target)
 STACK = source "$(CACHE)/stack/env" &&
 need = command -v $(1) >/dev/null || { echo "$(1) is missing; install $(2)"; exit 1; }
 
-.PHONY: stack build test fuzz soak bench demo demo-cluster clean compilers
+.PHONY: stack build test fuzz soak bench bench-gateway demo demo-cluster clean compilers
 
 stack: compilers
 	@$(call need,go,Go 1.26 or newer: https://go.dev/dl)
@@ -42,6 +43,10 @@ soak: stack
 bench: stack
 	@tests/stack/build.sh nginx
 	$(STACK) cargo bench --locked --bench bench -- $(BENCH)
+
+bench-gateway: stack
+	@tests/stack/build.sh nginx
+	$(STACK) cargo bench --locked --bench bench -- gateway
 
 demo: compilers
 	@$(call need,go,Go 1.26 or newer: https://go.dev/dl)

@@ -8,10 +8,13 @@ mod support;
 mod world;
 
 mod fleet;
+mod gateway;
 mod health;
 mod load;
 mod machine;
 mod mirror;
+mod nginx;
+mod records;
 mod scale;
 mod standalone;
 mod table;
@@ -19,7 +22,7 @@ mod table;
 use table::Table;
 
 fn main() {
-    if standalone::serve() {
+    if standalone::serve() || gateway::is_helper() {
         return;
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
@@ -37,6 +40,12 @@ fn main() {
     }
     if wants("standalone") {
         runtime.block_on(standalone::run(&mut table));
+    }
+    if wants("gateway") {
+        runtime.block_on(gateway::run(&mut table));
+    }
+    if wants("records") {
+        runtime.block_on(records::run(&mut table));
     }
     print!("{table}");
 }

@@ -4,22 +4,22 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde_json::json;
 
 use crate::{
     load, machine,
+    nginx::Nginx,
     support::{
         Scratch,
         drover::Drover,
-        eventually, free_port,
+        free_port,
         gguf::TinyLlama,
         http_client,
         models::publish,
         ollama::Ollama,
-        process::Process,
         registry::{Registry, RegistryFront},
     },
     table::{Table, median, spread},
@@ -61,7 +61,7 @@ pub async fn run(table: &mut Table) {
     let mirror = Mirror::empty(&front, scratch.path(), "warm").await;
     node.pull(&mirror.name()).await.expect("the node pulls through the mirror");
     let blob = biggest_blob(&node.models_dir().join("blobs"));
-    warm(table, &mirror, &Nginx::start(&nginx_dir, &blob).await, &blob);
+    warm(table, &mirror, &nginx(&nginx_dir, &blob).await, &blob);
 }
 
 /// A node pulls a model that nobody has yet: through an empty mirror, and from the registry itself.
@@ -145,38 +145,11 @@ impl Mirror {
     }
 }
 
-/// Debian's nginx, with one file.
-struct Nginx {
-    port: u16,
-    _process: Process,
-}
-
-impl Nginx {
-    async fn start(dir: &Path, file: &Path) -> Self {
-        let port = free_port();
-        let config = dir.join("nginx.conf");
-        fs::create_dir_all(dir.join("www")).expect("a folder");
-        fs::hard_link(file, dir.join("www/blob")).expect("a link on the same file system");
-        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let temporary = temporary.map(|name| format!("{name}_temp_path {}/{name};", dir.display())).join(" ");
-        let text = format!(
-            "daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes auto;\n\
-             events {{ worker_connections 1024; }}\n\
-             http {{ sendfile on; tcp_nopush on; access_log off; {temporary}\n\
-             server {{ listen 127.0.0.1:{port}; root {dir}/www; }} }}\n",
-            dir = dir.display(),
-        );
-        fs::write(&config, text).expect("its configuration");
-        // Its workers would otherwise be somebody who may not read the folder.
-        let mut command = Command::new("nginx");
-        command.args(["-e", "stderr", "-g", "user root;", "-p"]).arg(dir).arg("-c").arg(&config);
-        let mut process = Process::spawn("nginx", command, dir);
-        let ready = http_client().head(format!("http://127.0.0.1:{port}/blob"));
-        eventually("nginx answers", Duration::from_secs(10), async || {
-            assert!(process.is_alive(), "{}", process.diagnosis());
-            ready.try_clone().expect("no body").send().await.and_then(reqwest::Response::error_for_status)
-        })
-        .await;
-        Self { port, _process: process }
-    }
+/// nginx with one file, a worker on every core.
+async fn nginx(dir: &Path, file: &Path) -> Nginx {
+    fs::create_dir_all(dir.join("www")).expect("a folder");
+    fs::hard_link(file, dir.join("www/blob")).expect("a link on the same file system");
+    let server = format!("root {}/www;", dir.display());
+    let blocks = ("sendfile on; tcp_nopush on;", &*server);
+    Nginx::start(dir, Command::new("nginx"), "worker_processes auto;", blocks, "/blob").await
 }

@@ -19,8 +19,10 @@ pub use table::{REPEATABLE, SETTINGS, Scope, Setting};
 
 use crate::{
     domain::{
-        duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes, size::ByteSize, upstream::Upstreams,
+        duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes, params::Truncation, size::ByteSize,
+        upstream::Upstreams,
     },
+    records,
     standalone::Durability,
 };
 
@@ -97,6 +99,20 @@ pub struct Settings {
     pub mirror_offer: Vec<ModelName>,
     /// How long a request may wait for a node.
     pub queue_timeout: Duration,
+    /// What becomes of a prompt that is too long.
+    pub truncation: Truncation,
+    /// The database of run records; none: a file in `data_dir`.
+    pub records: Option<records::Url>,
+    /// What committed run records survive.
+    pub records_sync: records::Sync,
+    /// How long run records are kept.
+    pub records_retention: records::Retention,
+    /// What becomes of requests that can't be recorded.
+    pub records_when_down: records::WhenDown,
+    /// Whether prompts and answers are kept.
+    pub records_capture: bool,
+    /// Whether others than this machine may ask for run records.
+    pub management_open: bool,
     /// Address of every server of `drover up`.
     pub listen: IpAddr,
     /// Port of the embedded API.
@@ -203,13 +219,23 @@ impl Settings {
             mirror_listen: reader.read("mirror-listen", ADDRESS, UNSET),
             mirror_cache_size: reader.read("mirror-cache-size", SIZE, ByteSize::default()),
             mirror_bandwidth: reader.read("mirror-bandwidth", SIZE, ByteSize::default()),
-            mirror_open: reader.read("mirror-open", "write true or false", false),
+            mirror_open: reader.read("mirror-open", FLAG, false),
             upstream: reader.read("upstream", UPSTREAM, Upstreams::default()),
             upstream_auth_file: reader.path("upstream-auth-file"),
             upstream_ca_file: reader.path("upstream-ca-file"),
             mirror_push_keys_file: reader.path("mirror-push-keys-file"),
             mirror_offer: reader.names("mirror-offer"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
+            truncation: reader.read("truncation", "write allow or refuse", Truncation::default()),
+            records: reader.secret("records", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
+            records_sync: reader.read("records-sync", "write normal or full", records::Sync::default()),
+            records_retention: records::Retention {
+                age: reader.read("records-max-age", DURATION, HumanDuration::default()).0,
+                size: reader.read("records-max-size", SIZE, ByteSize::default()).0,
+            },
+            records_when_down: reader.read("records-when-down", "write refuse or serve", records::WhenDown::default()),
+            records_capture: reader.read("records-capture", FLAG, false),
+            management_open: reader.read("management-open", FLAG, false),
             listen: reader.read("listen", "write an IP address, such as 127.0.0.1 or 0.0.0.0", LOOPBACK),
             api_port: reader.read("api-port", PORT, 0),
             api_sync: reader.read("api-sync", "write full or normal", Durability::default()),
@@ -231,6 +257,7 @@ impl Settings {
 const ADDRESS: &str = "write an IP address and a port, such as 127.0.0.1:8080";
 const COUNT: &str = "write a number from 1 on";
 const DURATION: &str = "write a duration such as 30s or 5m";
+const FLAG: &str = "write true or false";
 const SIZE: &str = "write bytes, or a number and a unit, such as 500MB or 100GiB";
 const UPSTREAM: &str = "write PREFIX=URL pairs, separated by commas, each prefix once, the URLs with http:// or https:// \
                         and nothing but host, port and path";
@@ -297,9 +324,22 @@ impl Reader<'_> {
         Some(text.trim_end_matches('/').to_owned()).filter(|text| !text.is_empty())
     }
 
+    /// What may hold a password, and is therefore never repeated.
+    fn secret<T: FromStr>(&mut self, name: &str, advice: &str) -> Option<T> {
+        let text = self.text(name);
+        let parsed = text.parse().ok();
+        if parsed.is_none() && !text.is_empty() {
+            self.faults.push(format!("{name} ({}): {advice}", self.origin(name)));
+        }
+        parsed
+    }
+
+    fn origin(&self, name: &str) -> Origin {
+        self.values.get(name).map_or(Origin::Default, |(_, origin)| *origin)
+    }
+
     fn fault(&mut self, name: &str, advice: &str) {
-        let origin = self.values.get(name).map_or(Origin::Default, |(_, origin)| *origin);
-        self.faults.push(format!("{name} = {:?} ({origin}): {advice}", self.text(name)));
+        self.faults.push(format!("{name} = {:?} ({}): {advice}", self.text(name), self.origin(name)));
     }
 }
 

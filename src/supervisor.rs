@@ -41,6 +41,24 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + 
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
+/// Tasks of one service that end by themselves and concern nobody else, such as the connections of a server. A panic in one
+/// ends that one only. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Tasks(TaskTracker);
+
+impl Tasks {
+    /// Starts one.
+    pub fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(task);
+    }
+
+    /// Returns when all of them have ended.
+    pub async fn ended(&self) {
+        self.0.close();
+        self.0.wait().await;
+    }
+}
+
 /// Owns the services of a process.
 pub struct Supervisor {
     services: JoinSet<Result<(), String>>,

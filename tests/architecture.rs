@@ -271,7 +271,14 @@ fn the_ports_know_the_domain_only() {
 #[test]
 fn the_gateway_never_touches_kubernetes() {
     let all = sources();
-    let modules = ["crate::routing_table", "crate::ports", "crate::records", "crate::domain", "crate::gateway"];
+    let modules = [
+        "crate::routing_table",
+        "crate::ports",
+        "crate::records",
+        "crate::domain",
+        "crate::gateway",
+        "crate::supervisor",
+    ];
     let crates = dependencies();
     let crates =
         crates.iter().map(String::as_str).filter(|name| !matches!(*name, "kube" | "kube_runtime" | "k8s_openapi"));
@@ -280,7 +287,7 @@ fn the_gateway_never_touches_kubernetes() {
     // What the data path needs of the table is its value: the feed, which holds a client, is wired by the cli.
     let words = ["kube", "kube_runtime", "k8s_openapi", "cluster", "feed"];
     breaches.extend(all.iter().filter(|s| s.is_in(&["gateway"])).flat_map(|source| source.naming(&words)));
-    must_be_empty("gateway may use routing_table, ports, records and domain, and no Kubernetes", breaches);
+    must_be_empty("gateway may use routing_table, ports, records, domain and supervisor, and no Kubernetes", breaches);
 }
 
 #[test]

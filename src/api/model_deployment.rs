@@ -59,6 +59,10 @@ pub struct ModelDeploymentSpec {
     /// True holds the rollout where it is; undo and going back still work.
     #[serde(default)]
     pub paused: bool,
+    /// True checks answers by the JSON schema of their request (`format`, `response_format`), if it has one, before they
+    /// are sent; a request's header `x-drover-schema-check` says otherwise.
+    #[serde(default)]
+    pub schema_check: bool,
 }
 
 /// Where a deployment runs.

@@ -3,16 +3,18 @@
 use std::{fs, sync::Arc};
 
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::process::{Process, listen};
 use crate::{
     cluster,
-    gateway::{self, Gateway},
+    gateway::{self, Gateway, recorder::Recorder},
     health::FleetHealth,
     ollama::Ollama,
+    records::{self, Place},
     routing_table::feed::{self, Target},
     settings::Settings,
+    supervisor::Supervisor,
     telemetry::Readiness,
 };
 
@@ -32,8 +34,8 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let Process { supervisor, metrics } = &mut process;
     let nodes = cluster::watch(supervisor, &client, Some(&namespace));
     let pulls = cluster::watch(supervisor, &client, Some(&namespace));
-    fleet.keep_current(supervisor, nodes.clone(), pulls, metrics);
-    feed::start(supervisor, client, &namespace, nodes, target);
+    fleet.keep_current(supervisor, nodes.clone(), pulls.clone(), metrics);
+    feed::start(supervisor, client, &namespace, (nodes, pulls), target);
     process.run().await
 }
 
@@ -63,13 +65,33 @@ pub fn start(
     let limits = gateway::Settings {
         namespace: namespace.clone(),
         queue_limit: settings.queue_timeout,
+        truncation: settings.truncation,
+        management_open: settings.management_open,
         ..gateway::Settings::default()
     };
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     info!(%address, namespace, "answering requests");
-    let gateway = Gateway::new(target.table.clone(), ollama, limits);
+    let recorder = recorder(&mut process.supervisor, settings)?;
+    process.metrics.register(|registry| recorder.register(registry));
+    let gateway = Gateway::recording(target.table.clone(), ollama, limits, recorder);
     process.metrics.register(|registry| gateway.meters().register(registry));
     let stop = process.supervisor.stop_token();
     process.supervisor.service("gateway", gateway::serve(listener, gateway, stop));
     Ok(target)
+}
+
+/// What records the requests, as the settings say; the work behind it is the supervisor's.
+fn recorder(supervisor: &mut Supervisor, settings: &Settings) -> Result<Recorder, String> {
+    let place = match (&settings.records, &settings.data_dir) {
+        (Some(url), _) => Place::Postgres(url.clone()),
+        (None, Some(dir)) => Place::Folder(dir.clone()),
+        (None, None) => {
+            warn!("no run records: neither data-dir nor records is set");
+            return Ok(Recorder::default());
+        }
+    };
+    let (sync, retention) = (settings.records_sync, settings.records_retention);
+    let (records, keeper) = records::open(records::Settings { place, sync, retention })?;
+    supervisor.service("records", keeper);
+    Ok(Recorder::storing(records, settings.records_when_down, settings.records_capture))
 }

@@ -11,6 +11,7 @@ mod options;
 mod process;
 mod push;
 mod rollout;
+mod runs;
 mod tools;
 mod up;
 mod wait;
@@ -93,6 +94,9 @@ enum Command {
     /// See and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::Rollout),
+    /// See what was asked and what answered: records of requests
+    #[command(subcommand)]
+    Runs(runs::Runs),
     /// Wait for something, for scripts
     #[command(subcommand)]
     Wait(wait::Wait),
@@ -143,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::Models(command) => done(runtime.block_on(tools::models(command))),
         Command::Push(command) => done(runtime.block_on(push::run(command))),
         Command::Rollout(command) => done(runtime.block_on(rollout::run(command))),
+        Command::Runs(command) => done(runtime.block_on(runs::run(command))),
         Command::Wait(command) => runtime.block_on(wait::run(command)),
         Command::Backup(command) => done(runtime.block_on(backup::run(command))),
         Command::Restore(command) => done(runtime.block_on(backup::restore(command))),

@@ -302,7 +302,7 @@ fn print_entries(entries: &[Entry], output: Output, columns: &[Column]) -> Resul
     }
 }
 
-fn print_table(rows: &[Vec<String>]) {
+pub fn print_table(rows: &[Vec<String>]) {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
@@ -312,7 +312,7 @@ fn print_table(rows: &[Vec<String>]) {
     }
 }
 
-fn print_json(value: &impl Serialize) -> Result<(), String> {
+pub fn print_json(value: &impl Serialize) -> Result<(), String> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
     println!("{text}");
     Ok(())

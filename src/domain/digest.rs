@@ -34,6 +34,15 @@ impl Digest {
     }
 }
 
+/// The digest to serve where nodes hold different ones under one name: the one that a pull `resolved`, if a node has it, else
+/// the one that most nodes have; of several, the first in their order as text.
+pub fn served<'a>(held: &[&'a str], resolved: Option<&str>) -> Option<&'a str> {
+    let of_pull = held.iter().find(|digest| Some(**digest) == resolved);
+    let count = |digest: &str| held.iter().filter(|other| **other == digest).count();
+    let of_most = || held.iter().max_by(|a, b| count(a).cmp(&count(b)).then_with(|| b.cmp(a)));
+    of_pull.or_else(of_most).copied()
+}
+
 impl FromStr for Digest {
     type Err = String;
 

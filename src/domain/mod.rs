@@ -24,6 +24,8 @@ pub mod pull;
 pub mod ranges;
 pub mod rollout;
 pub mod routing;
+pub mod run_id;
+pub mod run_record;
 pub mod size;
 pub mod upstream;
 pub mod url;

@@ -1,50 +1,44 @@
-//! What a caller asks for, read from the body; and the body that a node gets for it.
+//! What a caller asks for, in Ollama's own terms; and the body that a node gets for it.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    failure::Api,
     fields::{Fields, json},
-    openai,
+    format::Format,
+    parameters::{Parameters, check_all},
+    prompt::with_system,
+    schema::SchemaCheck,
+    task::{Task, Translated, options},
 };
 use crate::{
     domain::{
         keep_alive::{KeepAlive, Keeper, keeper},
-        params::{self, Source},
+        params::{Source, Window, merge},
     },
+    ports::RunRecord,
     routing_table::{Node, Target},
 };
 
-/// A path of Ollama's own API that answers with a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// `/api/chat`.
-    Chat,
-    /// `/api/generate`.
-    Generate,
-}
+/// So many bytes of a prompt tell conversations apart.
+const OPENING: usize = 512;
 
-impl Task {
-    /// The path on the node.
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::Chat => "/api/chat",
-            Self::Generate => "/api/generate",
-        }
-    }
+/// A body for a node.
+pub struct NodeBody {
+    /// JSON.
+    pub bytes: Bytes,
+    /// Whether the version's system prompt is in it.
+    pub has_system_prompt: bool,
 }
 
 /// A request in Ollama's own terms.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Ask {
-    /// The API that the caller speaks.
-    pub api: Api,
-    /// Whether an OpenAI stream ends with the token counts.
-    pub include_usage: bool,
+    /// How the answer is to be written.
+    pub format: Format,
     /// What is to be done.
     pub task: Task,
     /// The name that the caller asked for.
@@ -53,8 +47,16 @@ pub struct Ask {
     pub stream: bool,
     /// The context window that the caller asked for, in tokens.
     pub num_ctx: Option<u64>,
+    /// What the caller says about who speaks, as JSON: requests with the same go together.
+    pub session: Option<Bytes>,
+    /// Whether the caller says that a prompt which is too long is to be cut, or not.
+    pub truncate: Option<bool>,
+    /// By what its answer is checked before it is sent.
+    pub check: Option<Arc<SchemaCheck>>,
+    /// Whether a wish to think is dropped for models that can't.
+    lenient_thinking: bool,
     keep_alive: Option<(KeepAlive, Bytes)>,
-    options: BTreeMap<String, Value>,
+    options: Fields,
     rest: Fields,
 }
 
@@ -64,130 +66,179 @@ impl Ask {
     /// # Errors
     /// A message for the caller that names the field.
     pub fn ollama(task: Task, mut fields: Fields) -> Result<Self, String> {
-        let model: String = fields.read("model")?.unwrap_or_default();
-        if model.is_empty() {
-            return Err("model is required".into());
-        }
-        let mut options: BTreeMap<String, Value> = fields.read("options")?.unwrap_or_default();
-        options.retain(|_, value| !value.is_null());
-        let num_ctx = match options.remove("num_ctx") {
-            Some(value) => Some(
-                tokens(&value).filter(|n| *n > 0).ok_or("options.num_ctx: write a number of tokens greater than 0")?,
-            ),
-            None => None,
-        };
-        let keep_alive = fields.get("keep_alive").map(read_keep_alive).transpose()?;
-        let stream = fields.read("stream")?.unwrap_or(true);
-        for name in ["model", "options", "keep_alive", "stream"] {
-            fields.remove(name);
-        }
-        let (api, include_usage) = (Api::Ollama, false);
-        Ok(Self { api, include_usage, task, model, stream, num_ctx, keep_alive, options, rest: fields })
+        let options = options(&mut fields)?;
+        check_all("options", &options)?;
+        Self::new(Translated { format: Format::Ollama, task, fields, options, session: None, lenient_thinking: false })
     }
 
-    /// Reads a chat completion request in OpenAI's format.
+    /// Takes over a translated request.
     ///
     /// # Errors
     /// A message for the caller that names the field.
-    pub fn openai(fields: &Fields) -> Result<Self, String> {
-        let translated = openai::request::translate(fields)?;
-        let ask = Self::ollama(Task::Chat, translated.fields)?;
-        Ok(Self { api: Api::OpenAi, include_usage: translated.include_usage, ..ask })
+    pub fn new(translated: Translated) -> Result<Self, String> {
+        let Translated { format, task, mut fields, mut options, session, lenient_thinking } = translated;
+        let model: String = fields.take("model")?.unwrap_or_default();
+        if model.is_empty() {
+            return Err("model is required".into());
+        }
+        let num_ctx = options.remove("num_ctx").and_then(|value| tokens(&value));
+        let keep_alive = fields.remove("keep_alive").map(read_keep_alive).transpose()?;
+        let stream = fields.take("stream")?.unwrap_or(true) && task.streams();
+        let truncate = if task.truncates() { fields.take("truncate")? } else { None };
+        let rest = fields;
+        Ok(Self {
+            format,
+            task,
+            model,
+            stream,
+            num_ctx,
+            session,
+            truncate,
+            check: None,
+            lenient_thinking,
+            keep_alive,
+            options,
+            rest,
+        })
     }
 
-    /// The context window for `target` on `node`; `None` leaves it to the node.
+    /// What tells conversations apart: what the caller says about who speaks, else how the prompt begins, which the turns
+    /// of a conversation share.
+    pub fn session(&self) -> Option<&[u8]> {
+        let prompt = || match self.task {
+            Task::Chat => self.rest.get("messages"),
+            Task::Generate | Task::Embeddings => self.rest.get("prompt"),
+            Task::Embed => self.rest.get("input"),
+        };
+        let said = self.session.as_ref().or_else(prompt);
+        said.map(|said| &said[..said.len().min(OPENING)])
+    }
+
+    /// Writes into the record what is asked for.
+    pub fn describe(&self, record: &mut RunRecord) {
+        #[derive(Deserialize)]
+        struct Tool {
+            function: Named,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
+        }
+        record.requested = self.model.as_str().into();
+        record.stream = self.stream;
+        record.has_format = self.rest.get("format").is_some_and(|format| &format[..] != b"\"\"");
+        let tools = self.rest.get("tools").and_then(|tools| serde_json::from_slice::<Vec<Tool>>(tools).ok());
+        record.tools = tools.into_iter().flatten().map(|tool| tool.function.name).collect();
+    }
+
+    /// Has exactly these parameters take effect, wherever they came from.
+    pub fn pin(&mut self, parameters: impl Iterator<Item = (String, Value)>) {
+        self.options = Fields::default();
+        parameters.for_each(|(name, value)| self.options.set(&name, json(value)));
+        self.num_ctx = self.options.remove("num_ctx").and_then(|value| tokens(&value));
+    }
+
+    /// Has its answer checked by the schema that it brings, if it brings one.
     ///
     /// # Errors
-    /// The node's limit, when that is less than what is asked for or configured.
-    pub fn context(&self, target: &Target, node: &Node) -> Result<Option<u64>, u64> {
-        let limit = node.max_context_length.map(u64::from);
-        let version = target.parameters.get("num_ctx").and_then(tokens);
-        params::context(self.num_ctx, version.or(node.context_length.map(u64::from)), limit)
+    /// That the schema is none.
+    pub fn check_schema(&mut self) -> Result<(), String> {
+        if let Some(format) = self.rest.get("format") {
+            self.check = SchemaCheck::of(format)?.map(Arc::new);
+        }
+        Ok(())
     }
 
-    /// The body for `node`, which knows `target` by the name `target.model`.
-    pub fn body(&self, target: &Target, node: &Node) -> Bytes {
-        let mut first = vec![("model", json(&*target.model)), ("stream", json(self.stream))];
-        let layers = [(Source::Request, &self.options), (Source::Version, &target.parameters)];
-        let mut options = params::merge(&layers);
+    /// The context window for `target` on `node`, where it was called with `running` before; `None` leaves it to the node.
+    ///
+    /// # Errors
+    /// The limit of model and node, when that is less than what is asked for or configured.
+    pub fn context(&self, target: &Target, node: &Node, running: Option<u64>) -> Result<Option<(u64, Source)>, u64> {
+        let window = Window {
+            requested: self.num_ctx,
+            version: target.parameters.get("num_ctx").and_then(|value| whole(value.as_f64()?)),
+            node: node.context_length.map(u64::from),
+            running,
+            model_limit: target.context_length(),
+            node_limit: node.max_context_length.map(u64::from),
+        };
+        window.effective()
+    }
+
+    /// The parameters that take effect for `target` on `node`, where it was called with the window `running` before.
+    pub fn parameters<'a>(&'a self, target: &'a Target, node: &'a Node, running: Option<u64>) -> Parameters<'a> {
+        let own = self.options.iter().map(|(name, value)| (name, value.clone()));
+        let version = target.parameters.iter().map(|(name, value)| (name.as_str(), json(value.clone())));
+        let mut options = merge([(Source::Request, own.collect::<Vec<_>>()), (Source::Version, version.collect())]);
         options.remove("num_ctx");
-        let mut options: serde_json::Map<_, _> = options.into_iter().map(|(name, (value, _))| (name, value)).collect();
-        if let Ok(Some(window)) = self.context(target, node) {
-            options.insert("num_ctx".into(), window.into());
+        if let Ok(Some((window, source))) = self.context(target, node, running) {
+            options.insert("num_ctx", (json(window), source));
         }
-        if !options.is_empty() {
-            first.push(("options", json(options)));
-        }
-        if let Some(keep_alive) = self.keep_alive(node) {
-            first.push(("keep_alive", keep_alive));
-        }
-        let prompt = target.system_prompt.as_deref().and_then(|prompt| self.with_system(prompt));
-        prompt.as_ref().unwrap_or(&self.rest).write(&first)
+        Parameters { options, keep_alive: self.keep_alive(node) }
     }
 
-    fn keep_alive(&self, node: &Node) -> Option<Bytes> {
+    /// The body for a node, which knows `target` by the name `target.model`. A prompt that is too long is cut if
+    /// `truncate` says so, else refused.
+    pub fn body(&self, target: &Target, parameters: &Parameters<'_>, truncate: bool) -> NodeBody {
+        let mut first = vec![("model", json(&*target.model))];
+        if self.task.streams() {
+            first.push(("stream", json(self.stream)));
+        }
+        if self.task.truncates() {
+            first.push(("truncate", json(truncate)));
+        }
+        first.extend(parameters.write().map(|options| ("options", options)));
+        first.extend(parameters.keep_alive.iter().map(|(keep_alive, _)| ("keep_alive", keep_alive.clone())));
+        let prompt = target.system_prompt.as_deref().and_then(|prompt| with_system(self.task, &self.rest, prompt));
+        let rest = prompt.as_ref().unwrap_or(&self.rest);
+        let bytes = match self.thinking(target) {
+            Some(think) => {
+                let mut rest = rest.clone();
+                rest.remove("think");
+                first.extend(think.map(|think| ("think", think)));
+                rest.write(&first)
+            }
+            None => rest.write(&first),
+        };
+        NodeBody { bytes, has_system_prompt: prompt.is_some() }
+    }
+
+    /// What becomes of a lenient wish to think: `None` when it stays as it is.
+    fn thinking(&self, target: &Target) -> Option<Option<Bytes>> {
+        let details = target.details.as_ref().filter(|details| !details.capabilities.is_empty())?;
+        let wish = self.rest.get("think").filter(|_| self.lenient_thinking)?;
+        if !details.capabilities.iter().any(|capability| capability == "thinking") {
+            return Some(None);
+        }
+        // Ollama takes levels for this family alone.
+        let is_level = wish.starts_with(b"\"") && details.family != "gptoss";
+        is_level.then(|| Some(json(true)))
+    }
+
+    fn keep_alive(&self, node: &Node) -> Option<(Bytes, Source)> {
         let own = node.keep_alive.as_deref().and_then(KeepAlive::from_text);
         match keeper(self.keep_alive.as_ref().map(|(keep, _)| *keep), own) {
-            Keeper::Request => self.keep_alive.as_ref().map(|(_, written)| written.clone()),
-            Keeper::Node => node.keep_alive.as_deref().map(json),
+            Keeper::Request => self.keep_alive.as_ref().map(|(_, written)| (written.clone(), Source::Request)),
+            Keeper::Node => node.keep_alive.as_deref().map(|keep| (json(keep), Source::Node)),
             Keeper::Nobody => None,
         }
     }
-
-    /// The fields with this system prompt; `None` when the request brings its own or can't have one.
-    fn with_system(&self, prompt: &str) -> Option<Fields> {
-        let mut fields = self.rest.clone();
-        match self.task {
-            Task::Generate => {
-                // With `raw` the caller has done all templating, and Ollama refuses a system prompt beside it.
-                let raw = fields.read::<bool>("raw").ok().flatten().unwrap_or_default();
-                let own = fields.read::<String>("system").ok().flatten().unwrap_or_default();
-                if raw || !own.is_empty() {
-                    return None;
-                }
-                fields.set("system", json(prompt));
-            }
-            Task::Chat => {
-                let messages = with_system_message(fields.get("messages")?, prompt)?;
-                fields.set("messages", messages);
-            }
-        }
-        Some(fields)
-    }
 }
 
-/// The messages with a system message in front; `None` when there is one, or no message at all (Ollama takes that as
-/// the wish to load the model, not to run it).
-fn with_system_message(messages: &Bytes, prompt: &str) -> Option<Bytes> {
-    #[derive(Deserialize)]
-    struct Message {
-        #[serde(default)]
-        role: String,
-    }
-    let known: Vec<Message> = serde_json::from_slice(messages).ok()?;
-    if known.is_empty() || known.iter().any(|message| message.role.eq_ignore_ascii_case("system")) {
-        return None;
-    }
-    let opening = messages.iter().position(|byte| *byte == b'[')?;
-    let mut out = BytesMut::with_capacity(messages.len() + prompt.len() + 64);
-    out.put(&b"["[..]);
-    out.put(json(serde_json::json!({ "role": "system", "content": prompt })));
-    out.put(&b","[..]);
-    out.put(&messages[opening + 1..]);
-    Some(out.freeze())
+fn tokens(value: &[u8]) -> Option<u64> {
+    whole(serde_json::from_slice(value).ok()?)
 }
 
-fn tokens(value: &Value) -> Option<u64> {
-    let whole = |number: f64| (number.fract() == 0.0 && (0.0..=1e12).contains(&number)).then_some(number as u64);
-    value.as_u64().or_else(|| value.as_f64().and_then(whole))
+fn whole(number: f64) -> Option<u64> {
+    (number.fract() == 0.0 && (0.0..=1e12).contains(&number)).then_some(number as u64)
 }
 
-fn read_keep_alive(written: &Bytes) -> Result<(KeepAlive, Bytes), String> {
-    let keep = match serde_json::from_slice(written) {
+fn read_keep_alive(written: Bytes) -> Result<(KeepAlive, Bytes), String> {
+    let keep = match serde_json::from_slice(&written) {
         Ok(Value::Number(seconds)) => seconds.as_f64().and_then(KeepAlive::from_seconds),
         Ok(Value::String(text)) => KeepAlive::from_text(&text),
         _ => None,
     };
     let keep = keep.ok_or("keep_alive: write a duration such as \"10m\", or a number of seconds")?;
-    Ok((keep, written.clone()))
+    Ok((keep, written))
 }

@@ -4,37 +4,63 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::Response,
 };
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, stream};
 use prometheus_client::metrics::counter as metrics;
 
 use super::{
     Gateway,
     ask::Ask,
     balance::Place,
+    ending::Ending,
     failure::Failure,
-    relay::{Relay, Upstream},
+    lines::Lines,
+    relay::{Opened, Relay, Upstream},
+    run::{Run, header},
+    schema::SchemaCheck,
     tally::Counter,
     voice::Voice,
 };
 use crate::{
+    domain::{params::Truncation, run_record::Outcome},
     ports::{NodeError, NodeRequest, NodeResponse},
-    routing_table::{Node, Target},
+    routing_table::Target,
 };
 
 /// The longest whole answer that is read, in bytes.
 const LONGEST_ANSWER: usize = 256 << 20;
+/// What Ollama says of a prompt that is longer than the context window.
+const TOO_LONG: &str = "exceeds the context length";
 /// The longest error that is read, in bytes.
 const LONGEST_ERROR: usize = 64 << 10;
 
-/// A node's answer: all of it, or its first piece and a relay for the rest.
+/// A node's answer.
 pub struct Answer {
+    /// Why the answer doesn't keep to the schema that it was to be checked by.
+    pub schema_failure: Option<String>,
     content_type: &'static str,
-    first: Bytes,
-    relay: Option<Relay>,
+    content: Content,
+}
+
+enum Content {
+    /// All of it, and what the node says it cost.
+    Whole(Bytes, Ending),
+    /// Its beginning.
+    Stream(Box<Opened>),
+}
+
+/// An answer that can be sent, and what it holds until it is.
+pub struct Ready {
+    /// The answer.
+    pub answer: Answer,
+    /// The place on the node.
+    pub place: Place,
+    /// Where it counts.
+    pub counter: Option<Arc<Counter>>,
+    /// Where answers that a node broke off count.
+    pub broken: metrics::Counter,
 }
 
 /// Why an attempt gave no answer.
@@ -43,6 +69,8 @@ pub enum Missed {
     ByNode(NodeError),
     /// Through the caller's: no node would do better.
     ByCaller(Failure),
+    /// The prompt is longer than the context window.
+    TooLong(Failure),
 }
 
 impl From<NodeError> for Missed {
@@ -51,57 +79,127 @@ impl From<NodeError> for Missed {
     }
 }
 
-/// Asks `node` for `target`, in the run with this id, up to the point from which the answer can be sent.
+/// Asks the node of `place` for `target` in this run, up to the point from which the answer can be sent.
 ///
 /// # Errors
 /// Whose fault it is that there is no answer. Nothing has been sent to the caller then.
-pub async fn attempt(gateway: &Gateway, ask: &Ask, target: &Target, node: &Node, run: &str) -> Result<Answer, Missed> {
+pub async fn attempt(
+    gateway: &Gateway,
+    ask: &Ask,
+    target: &Target,
+    place: &Place,
+    run: &mut Run,
+) -> Result<Answer, Missed> {
+    let mut voice = Voice::new(ask, target, &run.id.to_string());
+    let mut upstream = match send(gateway, ask, target, place, &voice, run, false).await {
+        Err(Missed::TooLong(_)) if may_truncate(gateway, ask) => {
+            run.note(|record| record.truncated = true);
+            send(gateway, ask, target, place, &voice, run, true).await?
+        }
+        sent => sent?,
+    };
+    let content_type = voice.content_type(ask.stream);
+    if ask.stream && ask.check.is_none() {
+        let content = Content::Stream(Box::new(Opened::open(upstream, voice).await?));
+        return Ok(Answer { schema_failure: None, content_type, content });
+    }
+    let whole = read(&mut upstream, LONGEST_ANSWER).await?;
+    let lines = if ask.stream { split(&whole)? } else { vec![whole.clone()] };
+    let fault = |check: &SchemaCheck| check.fault(lines.iter().map(|line| &line[..]));
+    let fault = ask.check.as_deref().map(fault).transpose().map_err(|error| voice.renamer().hide(error))?;
+    let ending = Ending::of_whole(lines.last().unwrap_or(&whole));
+    let written = if ask.stream { voice.lines(lines)? } else { voice.whole(&whole)? };
+    Ok(Answer { schema_failure: fault.flatten(), content_type, content: Content::Whole(written, ending) })
+}
+
+/// The lines of a whole answer.
+fn split(whole: &Bytes) -> Result<Vec<Bytes>, NodeError> {
+    let mut lines = Lines::default();
+    let mut all = lines.push(whole.clone()).map_err(|error| NodeError::Broken(error.to_string()))?;
+    all.extend(lines.rest());
+    Ok(all)
+}
+
+/// A prompt is first sent with the wish not to cut it: by the refusal it is known that it would be cut.
+fn may_truncate(gateway: &Gateway, ask: &Ask) -> bool {
+    ask.task.truncates() && ask.truncate.unwrap_or(gateway.settings().truncation == Truncation::Allow)
+}
+
+async fn send(
+    gateway: &Gateway,
+    ask: &Ask,
+    target: &Target,
+    place: &Place,
+    voice: &Voice,
+    run: &mut Run,
+    truncate: bool,
+) -> Result<Upstream, Missed> {
     let settings = gateway.settings();
+    let node = &*place.holder.node;
+    // What is wrong with the window was told before the node was chosen.
+    let wanted = ask.context(target, node, None).unwrap_or_default();
+    let running = place.widen(wanted.map(|(window, _)| window));
+    let parameters = ask.parameters(target, node, running);
+    let body = ask.body(target, &parameters, truncate);
+    run.note(|record| {
+        record.parameters = parameters.effective();
+        record.system_prompt = body.has_system_prompt.then(|| target.prompt_edition.clone()).flatten();
+    });
     let request = NodeRequest {
         url: node.url.clone(),
         path: ask.task.path(),
-        body: ask.body(target, node),
+        body: Some(body.bytes),
         head_within: settings.head_limit,
     };
     let NodeResponse { status, body } = gateway.inference().send(request).await?;
     let mut upstream = Upstream { body, silence: settings.silence_limit };
-    let voice = Voice::new(ask, target, run);
-    if !(200..300).contains(&status) {
-        return Err(refusal(status, &mut upstream, &voice).await);
-    }
-    let content_type = voice.content_type(ask.stream);
-    if ask.stream {
-        let (first, relay) = Relay::open(upstream, voice).await?;
-        return Ok(Answer { content_type, first, relay: Some(relay) });
-    }
-    let whole = read(&mut upstream, LONGEST_ANSWER).await?;
-    Ok(Answer { content_type, first: voice.whole(&whole)?, relay: None })
+    if (200..300).contains(&status) { Ok(upstream) } else { Err(refusal(status, &mut upstream, voice).await) }
 }
 
-impl Answer {
-    /// The response to the caller. It holds `place` until the node has said all, and then counts for `counter`, and
-    /// for `broken` when the node broke it off.
-    pub fn into_response(self, place: Place, counter: Option<Arc<Counter>>, broken: metrics::Counter) -> Response {
-        let body = match self.relay {
-            Some(relay) => Body::from_stream(stream::iter([Ok(self.first)]).chain(relay.rest(place, counter, broken))),
-            None => {
+impl Ready {
+    /// The response to the caller. It holds its place until the node has said all, and ends when the record of `run` is
+    /// committed.
+    ///
+    /// # Errors
+    /// When the record could not be stored, and that matters.
+    pub async fn into_response(self, mut run: Run) -> Result<Response, Failure> {
+        let Self { answer, place, counter, broken } = self;
+        let mut response = Response::new(Body::empty());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+        run.stamp(response.headers_mut());
+        *response.body_mut() = match answer.content {
+            Content::Stream(opened) => Body::from_stream(Relay::new(*opened, place, counter, broken, run).pieces()),
+            Content::Whole(whole, ending) => {
                 place.note(None);
-                counter.iter().for_each(|counter| counter.succeeded());
-                Body::from(self.first)
+                drop(place);
+                let fault = answer.schema_failure;
+                counter.iter().for_each(|counter| counter.succeeded(fault.is_some()));
+                if let Some(value) = fault.as_deref().and_then(header) {
+                    response.headers_mut().insert(HeaderName::from_static("x-drover-schema-failure"), value);
+                }
+                let outcome = if fault.is_some() { Outcome::SchemaFailure } else { Outcome::Answered };
+                run.ended(ending);
+                run.keep_answer(&whole);
+                run.finish(outcome, StatusCode::OK.as_u16(), fault).await?;
+                Body::from(whole)
             }
         };
-        let mut response = Response::new(body);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        response
+        Ok(response)
     }
 }
 
 /// What an answer with an error status means: another node's turn, or the caller's own mistake.
 async fn refusal(status: u16, upstream: &mut Upstream, voice: &Voice) -> Missed {
     let body = read(upstream, LONGEST_ERROR).await.unwrap_or_default();
-    let error = NodeError::Status { status, message: voice.renamer().error(&body) };
+    let message = voice.renamer().error(&body);
+    if message.contains(TOO_LONG) {
+        let message = format!("{message}: shorten the prompt, ask for a larger num_ctx, or let it be cut");
+        return Missed::TooLong(Failure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message));
+    }
+    let error = NodeError::Status { status, message };
     // A login is between the gateway and the node: none of the caller's business.
-    let by_caller = (400..500).contains(&status) && !error.is_retryable() && !matches!(status, 401 | 403 | 407);
+    let is_refusal = (400..500).contains(&status) || status == 501;
+    let by_caller = is_refusal && !error.is_retryable() && !matches!(status, 401 | 403 | 407);
     match (StatusCode::from_u16(status), error) {
         (Ok(status), NodeError::Status { message, .. }) if by_caller => {
             Missed::ByCaller(Failure::new(status, "invalid_request", message))
@@ -110,7 +208,11 @@ async fn refusal(status: u16, upstream: &mut Upstream, voice: &Voice) -> Missed 
     }
 }
 
-async fn read(upstream: &mut Upstream, longest: usize) -> Result<Bytes, NodeError> {
+/// The whole of what a node sends.
+///
+/// # Errors
+/// That it broke off, or is longer than `longest` bytes.
+pub async fn read(upstream: &mut Upstream, longest: usize) -> Result<Bytes, NodeError> {
     let mut whole = BytesMut::new();
     while let Some(piece) = upstream.next().await? {
         if whole.len() + piece.len() > longest {

@@ -5,32 +5,8 @@ use axum::{
     http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
 
-/// Whose wire format a path speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Api {
-    /// Ollama's own.
-    Ollama,
-    /// OpenAI's.
-    OpenAi,
-}
-
-impl Api {
-    /// By the path that was called.
-    pub fn of(path: &str) -> Self {
-        if path == "/v1" || path.starts_with("/v1/") { Self::OpenAi } else { Self::Ollama }
-    }
-
-    /// An error in this format.
-    pub fn error(self, status: StatusCode, message: &str, code: &str) -> Value {
-        let kind = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
-        match self {
-            Self::Ollama => json!({ "error": message }),
-            Self::OpenAi => json!({ "error": { "message": message, "type": kind, "param": null, "code": code } }),
-        }
-    }
-}
+use super::api::Api;
 
 /// Why a request got no answer. Holds no prompt and no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

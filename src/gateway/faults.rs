@@ -18,6 +18,7 @@ const RETRY_AFTER: u32 = 5;
 pub struct Faults {
     faults: Vec<Fault>,
     was_full: bool,
+    was_crowded: bool,
 }
 
 struct Fault {
@@ -34,9 +35,10 @@ impl Faults {
         self.faults.push(Fault { node: id, name, model, error });
     }
 
-    /// Notes that nodes were left unasked because they had no room.
-    pub fn add_full(&mut self) {
+    /// Notes that nodes were left unasked because they had no room; `crowded`: and because too many waited for it.
+    pub fn add_full(&mut self, crowded: bool) {
         self.was_full = true;
+        self.was_crowded |= crowded;
     }
 
     /// Whether a node is out of the question: it failed with this target, or it can't be reached at all.
@@ -49,7 +51,9 @@ impl Faults {
     /// `hindrance` says what kept nodes from being asked at all.
     pub fn failure(&self, reason: &str, hindrance: Option<String>, waited: Duration) -> Failure {
         let mut told: Vec<_> = self.faults.iter().map(|fault| format!("{}: {}", fault.name, fault.error)).collect();
-        if self.was_full {
+        if self.was_crowded {
+            told.push("every other node is full, and too many requests wait already".into());
+        } else if self.was_full {
             told.push(format!("every other node was full for {waited:?}"));
         }
         told.extend(hindrance.filter(|_| told.is_empty()));

@@ -20,19 +20,41 @@ impl Fields {
     /// # Errors
     /// What is wrong with the JSON.
     pub fn parse(body: &Bytes) -> Result<Self, serde_json::Error> {
+        Self::read_object(body, fold)
+    }
+
+    /// The same with names as they are: Ollama folds only those of its own fields, not those of options.
+    ///
+    /// # Errors
+    /// What is wrong with the JSON.
+    pub fn parse_exact(object: &Bytes) -> Result<Self, serde_json::Error> {
+        Self::read_object(object, str::to_owned)
+    }
+
+    fn read_object(body: &Bytes, spelling: impl Fn(&str) -> String) -> Result<Self, serde_json::Error> {
         let mut json = serde_json::Deserializer::from_slice(body);
         let entries = json.deserialize_map(Entries)?;
         json.end()?;
         let mut fields = Self(Vec::with_capacity(entries.len()));
         for (name, value) in entries {
-            fields.set(&fold(&name), body.slice_ref(value.get().as_bytes()));
+            fields.set(&spelling(&name), body.slice_ref(value.get().as_bytes()));
         }
         Ok(fields)
     }
 
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The fields that are not `null`.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Bytes)> {
+        self.0.iter().filter(|(_, value)| *value != "null").map(|(name, value)| (name.as_str(), value))
+    }
+
     /// The value of a field; one that is `null` counts as absent.
     pub fn get(&self, name: &str) -> Option<&Bytes> {
-        self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value).filter(|value| **value != "null")
+        self.iter().find(|(field, _)| *field == name).map(|(_, value)| value)
     }
 
     /// The value of a field as a `T`.
@@ -41,7 +63,7 @@ impl Fields {
     /// A message that names the field.
     pub fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, String> {
         let value = self.get(name).map(|value| serde_json::from_slice(value)).transpose();
-        value.map_err(|error| format!("{name}: {error}"))
+        value.map_err(|error| format!("{name}: {}", describe(&error)))
     }
 
     /// Gives a field a value, which has to be JSON.
@@ -52,31 +74,55 @@ impl Fields {
         }
     }
 
-    /// Takes a field out.
-    pub fn remove(&mut self, name: &str) {
-        self.0.retain(|(field, _)| field != name);
+    /// Takes a field out and gives its value, unless that is `null`.
+    pub fn remove(&mut self, name: &str) -> Option<Bytes> {
+        let at = self.0.iter().position(|(field, _)| field == name)?;
+        Some(self.0.remove(at).1).filter(|value| *value != "null")
+    }
+
+    /// Takes a field out and gives its value as a `T`.
+    ///
+    /// # Errors
+    /// A message that names the field.
+    pub fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, String> {
+        let value = self.read(name)?;
+        self.remove(name);
+        Ok(value)
     }
 
     /// The object as JSON, these `first` fields in front.
     pub fn write(&self, first: &[(&str, Bytes)]) -> Bytes {
         let own = self.0.iter().map(|(name, value)| (name.as_str(), value));
-        let all = || first.iter().map(|(name, value)| (*name, value)).chain(own.clone());
-        let mut out =
-            BytesMut::with_capacity(2 + all().map(|(name, value)| name.len() + value.len() + 8).sum::<usize>());
-        for (index, (name, value)) in all().enumerate() {
-            out.put_u8(if index == 0 { b'{' } else { b',' });
-            out.put(&json(name)[..]);
-            out.put_u8(b':');
-            out.put(&value[..]);
-        }
-        out.put(if out.is_empty() { &b"{}"[..] } else { b"}" });
-        out.freeze()
+        write_object(first.iter().map(|(name, value)| (*name, value)).chain(own))
     }
+}
+
+/// A JSON object of these fields.
+pub fn write_object<'a>(fields: impl Iterator<Item = (&'a str, &'a Bytes)> + Clone) -> Bytes {
+    let length: usize = fields.clone().map(|(name, value)| name.len() + value.len() + 8).sum();
+    let mut out = BytesMut::with_capacity(2 + length);
+    for (index, (name, value)) in fields.enumerate() {
+        out.put_u8(if index == 0 { b'{' } else { b',' });
+        out.put(&json(name)[..]);
+        out.put_u8(b':');
+        out.put(&value[..]);
+    }
+    out.put(if out.is_empty() { &b"{}"[..] } else { b"}" });
+    out.freeze()
 }
 
 /// A string or value as JSON.
 pub fn json(value: impl Into<serde_json::Value>) -> Bytes {
     value.into().to_string().into()
+}
+
+/// What is wrong with some JSON, without the strings in it: they may be of a prompt.
+pub fn describe(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.find("string \""), text.rfind("\", expected")) {
+        (Some(from), Some(to)) if from < to => format!("{}{}", &text[..from + "string".len()], &text[to + 1..]),
+        _ => text,
+    }
 }
 
 /// How Go's JSON decoder compares names: without regard to case, and two odd letters count as `s` and `k`.

@@ -90,7 +90,8 @@ impl Renamer {
         Ok(())
     }
 
-    fn text(&self, text: &str) -> String {
+    /// A text with the tag in place of the node's name.
+    pub fn text(&self, text: &str) -> String {
         text.replace(&format!("{DEFAULT_HOST}/{}", self.called), &self.tag).replace(&self.called, &self.tag)
     }
 

@@ -1,29 +1,49 @@
-//! The models that people can call, as the two APIs list them: pure.
+//! The models that people can call, as the APIs list them: pure.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::resolve::{Found, callable};
-use crate::routing_table::{Namespace, Target};
+use crate::{
+    domain::node::NodeModel,
+    routing_table::{Namespace, Target},
+};
 
-/// As `/api/tags` lists them. What the table doesn't know (sizes) is left out.
+/// As `/api/tags` lists them. When a tag changed last, the table doesn't know: the zero of Ollama's clock stands there,
+/// which its command line shows as «Never».
 pub fn tags(namespace: &Namespace) -> Value {
     let entries = callable(namespace).map(|(name, target)| {
-        let details =
-            json!({ "format": "gguf", "family": "", "families": [], "parameter_size": "", "quantization_level": "" });
-        json!({ "name": name, "model": name, "digest": digest(target), "details": details })
+        let since = namespace.deployments.get(name).map(|deployment| deployment.since.to_string());
+        let size = target.details.as_ref().map_or(0, |details| details.size_bytes);
+        json!({
+            "name": name, "model": name, "modified_at": since.as_deref().unwrap_or("0001-01-01T00:00:00Z"),
+            "size": size, "digest": digest(target), "details": details(target.details.as_deref()),
+        })
     });
     json!({ "models": entries.collect::<Vec<_>>() })
 }
 
+/// The `details` of a model as Ollama lists them.
+pub fn details(known: Option<&NodeModel>) -> Value {
+    let text = |field: fn(&NodeModel) -> &String| known.map(field).cloned().unwrap_or_default();
+    let family = text(|model| &model.family);
+    let families: Vec<&String> = Some(&family).filter(|family| !family.is_empty()).into_iter().collect();
+    json!({
+        "parent_model": "", "format": "gguf", "family": family, "families": families,
+        "parameter_size": text(|model| &model.parameter_size),
+        "quantization_level": text(|model| &model.quantization),
+    })
+}
+
 /// The digest as Ollama writes it here, without its algorithm. For a tag that differs between nodes, one of them:
 /// `ollama list` can't do without.
-fn digest(target: &Target) -> &str {
+pub fn digest(target: &Target) -> &str {
     let any = target.holders.first().map_or("", |holder| holder.digest.as_str());
     let digest = if target.digest.is_empty() { any } else { &target.digest };
     digest.trim_start_matches("sha256:")
 }
 
-/// As `/v1/models` lists them.
+/// As `/v1/models` lists them to callers of OpenAI's API.
 pub fn models(namespace: &Namespace) -> Value {
     let since = |name: &str| namespace.deployments.get(name).map_or(0, |d| d.since.as_second());
     let entries = callable(namespace).map(|(name, _)| model(name, since(name)));
@@ -33,6 +53,21 @@ pub fn models(namespace: &Namespace) -> Value {
 /// One model as OpenAI describes it; `created` in seconds since 1970.
 pub fn model(name: &str, created: i64) -> Value {
     json!({ "id": name, "object": "model", "created": created, "owned_by": "drover" })
+}
+
+/// As `/v1/models` lists them to callers of Anthropic's API: they send the header `anthropic-version`.
+pub fn anthropic_models(namespace: &Namespace) -> Value {
+    let since = |name: &str| namespace.deployments.get(name).map_or(0, |d| d.since.as_second());
+    let models: Vec<Value> = callable(namespace).map(|(name, _)| anthropic_model(name, since(name))).collect();
+    let id = |model: Option<&Value>| model.map_or(Value::Null, |model| model["id"].clone());
+    let (first, last) = (id(models.first()), id(models.last()));
+    json!({ "data": models, "has_more": false, "first_id": first, "last_id": last })
+}
+
+/// One model as Anthropic describes it.
+pub fn anthropic_model(name: &str, created: i64) -> Value {
+    let created = Timestamp::from_second(created).unwrap_or_default().to_string();
+    json!({ "type": "model", "id": name, "display_name": name, "created_at": created })
 }
 
 /// Since when a name stands for what it does, in seconds since 1970; 0 where nobody knows.

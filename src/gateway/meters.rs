@@ -31,12 +31,41 @@ pub enum Path {
     Chat,
     /// `/api/generate`
     Generate,
+    /// `/api/embed`
+    Embed,
+    /// `/api/embeddings`
+    Embeddings,
     /// `/v1/chat/completions`
     ChatCompletions,
+    /// `/v1/completions`
+    Completions,
+    /// `/v1/embeddings`
+    OpenAiEmbeddings,
+    /// `/v1/responses`
+    Responses,
+    /// `/v1/messages`
+    Messages,
 }
 
-const PATHS: [&str; 3] = ["/api/chat", "/api/generate", "/v1/chat/completions"];
+const PATHS: [&str; 9] = [
+    "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/embeddings",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+impl Path {
+    /// As it is called.
+    pub fn name(self) -> &'static str {
+        PATHS[self as usize]
+    }
+}
 
 /// What became of an attempt on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -47,6 +76,8 @@ pub enum Outcome {
     Failed,
     /// The request was wrong: no node would do better.
     Refused,
+    /// The answer does not keep to the schema that was asked for.
+    SchemaFailure,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,6 +106,7 @@ pub struct Meters {
     answered: Counter,
     failed: Counter,
     refused: Counter,
+    schema_failure: Counter,
     broken: Counter,
     in_flight: Gauge,
 }
@@ -106,6 +138,7 @@ impl Default for Meters {
             answered: attempt(Outcome::Answered),
             failed: attempt(Outcome::Failed),
             refused: attempt(Outcome::Refused),
+            schema_failure: attempt(Outcome::SchemaFailure),
             families: (requests, attempts, first_bytes, wholes),
             paths,
             broken: Counter::default(),
@@ -140,6 +173,7 @@ impl Meters {
             Outcome::Answered => &self.answered,
             Outcome::Failed => &self.failed,
             Outcome::Refused => &self.refused,
+            Outcome::SchemaFailure => &self.schema_failure,
         };
         counter.inc();
     }

@@ -4,35 +4,57 @@
 //! the other until one answers ([`dispatch`]) and is written in the caller's wire format on its way back ([`voice`],
 //! [`relay`]). Nothing here calls the Kubernetes API; nothing is retried after the first byte has gone out.
 
+pub mod anthropic;
+pub mod api;
 pub mod ask;
 pub mod attempt;
 pub mod balance;
 pub mod client;
 pub mod dispatch;
+pub mod ending;
 pub mod failure;
 pub mod faults;
 pub mod fields;
+mod fleet;
+pub mod format;
 pub mod lines;
 mod listing;
+pub mod management;
 pub mod meters;
+mod native;
 pub mod openai;
+pub mod parameters;
 pub mod plan;
+mod prompt;
+pub mod recorder;
 pub mod relay;
 pub mod resolve;
 mod routes;
 pub mod run;
+pub mod said;
+pub mod schema;
+mod server;
+pub mod serving;
+mod sse;
 pub mod tally;
+pub mod task;
 pub mod voice;
+mod wish;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
-use axum::{Router, serve::ListenerExt};
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{balance::Balance, meters::Meters, tally::Tally};
+use self::{balance::Balance, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
 use crate::{
+    domain::params::Truncation,
     ports::{GatewayStats, Inference},
     routing_table::{RoutingTable, SharedTable},
 };
@@ -44,12 +66,20 @@ pub struct Settings {
     pub namespace: String,
     /// How long a request may wait for a place on a node, over all its attempts.
     pub queue_limit: Duration,
+    /// How many requests may wait for places on the nodes of one model.
+    pub queue_length: usize,
     /// How long a node may take until the head of its answer; without a stream that is the whole answer's time.
     pub head_limit: Duration,
     /// How long a node may be silent within an answer.
     pub silence_limit: Duration,
+    /// How long the head of a request may take, and how long a kept-alive connection may wait for the next one.
+    pub idle_limit: Duration,
     /// The longest request body, in bytes.
     pub body_limit: usize,
+    /// What becomes of a prompt that is longer than the context window, unless the request says so itself.
+    pub truncation: Truncation,
+    /// Whether other machines may ask for run records.
+    pub management_open: bool,
 }
 
 impl Default for Settings {
@@ -57,9 +87,13 @@ impl Default for Settings {
         Self {
             namespace: "default".into(),
             queue_limit: Duration::from_secs(60),
+            queue_length: 1000,
             head_limit: Duration::from_secs(300),
             silence_limit: Duration::from_secs(300),
+            idle_limit: Duration::from_secs(75),
             body_limit: 100 << 20,
+            truncation: Truncation::default(),
+            management_open: false,
         }
     }
 }
@@ -71,19 +105,47 @@ pub struct Gateway(Arc<Inner>);
 struct Inner {
     table: SharedTable,
     /// The table that the memories below were last brought in line with.
-    seen: ArcSwap<RoutingTable>,
+    serving: ArcSwap<Serving>,
+    /// Held while they are.
+    renewal: Mutex<()>,
     inference: Arc<dyn Inference>,
     settings: Settings,
     balance: Arc<Balance>,
     tally: Tally,
     meters: Meters,
+    recorder: Arc<Recorder>,
 }
 
 impl Gateway {
     /// A gateway that serves whatever `table` holds at the moment, through `inference`.
     pub fn new(table: SharedTable, inference: Arc<dyn Inference>, settings: Settings) -> Self {
-        let (seen, balance, tally) = (ArcSwap::default(), Arc::default(), Tally::default());
-        Self(Arc::new(Inner { table, seen, inference, settings, balance, tally, meters: Meters::default() }))
+        Self::recording(table, inference, settings, Recorder::default())
+    }
+
+    /// The same, which has `recorder` record its requests.
+    pub fn recording(
+        table: SharedTable,
+        inference: Arc<dyn Inference>,
+        settings: Settings,
+        recorder: Recorder,
+    ) -> Self {
+        let balance = Arc::new(Balance::new(settings.queue_length));
+        Self(Arc::new(Inner {
+            table,
+            serving: ArcSwap::default(),
+            renewal: Mutex::default(),
+            inference,
+            settings,
+            balance,
+            tally: Tally::default(),
+            meters: Meters::default(),
+            recorder: Arc::new(recorder),
+        }))
+    }
+
+    /// What records its requests.
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.0.recorder
     }
 
     /// What it counts.
@@ -96,15 +158,27 @@ impl Gateway {
         GatewayStats { namespace: self.0.settings.namespace.clone(), deployments: self.0.tally.stats(&self.table()) }
     }
 
-    /// The table as it is now, for one request to keep to its end.
+    /// The table as it is now.
     fn table(&self) -> Arc<RoutingTable> {
-        let table = self.0.table.load_full();
-        if !Arc::ptr_eq(&self.0.seen.load(), &table) {
-            self.0.seen.store(table.clone());
-            self.0.balance.keep(&table);
-            self.0.tally.keep(&table);
+        self.serving().table().clone()
+    }
+
+    /// The table as it is now, for one request to keep to its end.
+    fn serving(&self) -> Arc<Serving> {
+        let serving = self.0.serving.load_full();
+        if Arc::ptr_eq(serving.table(), &self.0.table.load()) {
+            return serving;
         }
-        table
+        let _renewal = self.0.renewal.lock().unwrap_or_else(PoisonError::into_inner);
+        let (serving, table) = (self.0.serving.load_full(), self.0.table.load_full());
+        if Arc::ptr_eq(serving.table(), &table) {
+            return serving;
+        }
+        let serving = Arc::new(Serving::new(table));
+        self.0.balance.keep(serving.table());
+        self.0.tally.keep(serving.table());
+        self.0.serving.store(serving.clone());
+        serving
     }
 
     fn settings(&self) -> &Settings {
@@ -132,13 +206,8 @@ pub fn router(gateway: Gateway) -> Router {
 /// Serves until `shutdown`; then takes no new connections, and returns when the requests under way are answered.
 ///
 /// # Errors
-/// Whatever the listener says.
+/// None at present: what is wrong with one connection concerns no other.
 pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: CancellationToken) -> io::Result<()> {
-    let listener = listener.tap_io(|connection| {
-        // Without this, small pieces of a stream wait for the caller's acknowledgement of the one before.
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
-    axum::serve(listener, router(gateway)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let idle_limit = gateway.settings().idle_limit;
+    server::serve(listener, router(gateway), idle_limit, shutdown).await
 }

@@ -1,11 +1,12 @@
 //! Which targets a request may go to, in their order, and why.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use axum::http::HeaderMap;
 
 use super::{
     resolve::Found,
+    serving::Serving,
     tally::{Counter, Tally},
 };
 use crate::{
@@ -20,18 +21,27 @@ pub struct Leg<'a> {
     pub target: &'a Target,
     /// Why, in one line.
     pub reason: String,
+    /// The deployment that it was chosen by, if it was.
+    pub deployment: Option<&'a str>,
     /// Where its attempts count; plain tags have no version to count for.
     pub counter: Option<Arc<Counter>>,
 }
 
 /// The legs for what a name stands for: the next one is used when all nodes of the one before failed.
-pub fn plan<'a>(namespace: &str, found: Found<'a>, headers: &HeaderMap, tally: &Tally) -> Vec<Leg<'a>> {
+pub fn plan<'a>(
+    namespace: &str,
+    found: Found<'a>,
+    headers: &HeaderMap,
+    serving: &Serving,
+    tally: &Tally,
+) -> Vec<Leg<'a>> {
     match found {
         Found::Tag(target) => {
-            vec![Leg { target, reason: format!("model {}: asked for by name", target.tag), counter: None }]
+            let reason = format!("model {}: asked for by name", target.tag);
+            vec![Leg { target, reason, deployment: None, counter: None }]
         }
         Found::Deployment(name, deployment) => {
-            let split = Split { namespace, name, deployment, tally };
+            let split = Split { namespace, name, deployment, serving, tally };
             split.legs(headers)
         }
     }
@@ -41,6 +51,7 @@ struct Split<'a, 't> {
     namespace: &'t str,
     name: &'a str,
     deployment: &'a Deployment,
+    serving: &'t Serving,
     tally: &'t Tally,
 }
 
@@ -66,7 +77,11 @@ impl<'a> Split<'a, '_> {
         let rollout = &self.deployment.rollout_id;
         match session {
             Some(session) => is_canary_session(session_hash(rollout, session), canary.weight),
-            None => is_canary_turn(self.tally.turn(self.namespace, self.name, rollout), canary.weight),
+            None => {
+                let turns = || self.tally.turns(self.namespace, self.name, rollout);
+                let turn = self.serving.turns(&canary.target, turns).fetch_add(1, Ordering::Relaxed);
+                is_canary_turn(turn, canary.weight)
+            }
         }
     }
 
@@ -80,7 +95,8 @@ impl<'a> Split<'a, '_> {
         Leg {
             target,
             reason: format!("deployment {}: {side} {version}{why}", self.name),
-            counter: Some(self.tally.counter(self.namespace, self.name, version)),
+            deployment: Some(self.name),
+            counter: Some(self.serving.counter(target, || self.tally.counter(self.namespace, self.name, version))),
         }
     }
 }

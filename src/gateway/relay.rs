@@ -7,18 +7,40 @@ use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use prometheus_client::metrics::counter as metrics;
 use tokio::time::timeout;
 
-use super::{balance::Place, lines::Lines, tally::Counter, voice::Voice};
-use crate::ports::NodeError;
+use super::{balance::Place, ending::Ending, lines::Lines, run::Run, tally::Counter, voice::Voice};
+use crate::{domain::run_record::Outcome, ports::NodeError};
+
+/// The status of an answer whose first piece was sent.
+const OK: u16 = 200;
 
 /// A stream under way. Dropping it, as happens when the caller hangs up, ends the request on the node and then makes
 /// the place there free; that counts as nothing.
 pub struct Relay {
-    upstream: Upstream,
-    lines: Lines,
-    voice: Voice,
+    source: Source,
+    /// What was read before anything was sent.
+    first: Option<Bytes>,
+    /// Given back when the node has said all.
     place: Option<Place>,
     counter: Option<Arc<Counter>>,
     broken: metrics::Counter,
+    run: Run,
+    /// Whether the node said that this was all.
+    is_whole: bool,
+    is_over: bool,
+}
+
+/// The beginning of a stream, of which nothing was sent.
+pub struct Opened {
+    first: Bytes,
+    source: Source,
+}
+
+struct Source {
+    upstream: Upstream,
+    lines: Lines,
+    voice: Voice,
+    /// The node's last words, until somebody takes them.
+    ending: Option<Ending>,
 }
 
 /// The body of a node's answer.
@@ -42,91 +64,140 @@ impl Upstream {
     }
 }
 
-impl Relay {
-    /// Reads up to the first piece worth sending, which comes back with the relay for the rest.
+impl Opened {
+    /// Reads up to the first piece worth sending.
     ///
     /// # Errors
     /// When the stream broke, ended or told of an error before that: nothing has been sent, another node may be asked.
-    pub async fn open(mut upstream: Upstream, mut voice: Voice) -> Result<(Bytes, Self), NodeError> {
-        let (mut lines, mut out) = (Lines::default(), BytesMut::new());
+    pub async fn open(upstream: Upstream, voice: Voice) -> Result<Self, NodeError> {
+        let mut source = Source { upstream, lines: Lines::default(), voice, ending: None };
+        let mut out = BytesMut::new();
         while out.is_empty() {
-            let piece = upstream.next().await?;
+            let piece = source.upstream.next().await?;
             let last = piece.is_none();
-            write(&mut lines, &mut voice, piece, &mut out)?;
+            source.write(piece, &mut out)?;
             if last && out.is_empty() {
                 return Err(NodeError::Broken("the node sent nothing".into()));
             }
         }
-        let broken = metrics::Counter::default();
-        Ok((out.freeze(), Self { upstream, lines, voice, place: None, counter: None, broken }))
+        Ok(Self { first: out.freeze(), source })
     }
+}
 
-    /// The rest of the answer, which holds its `place` to the end and then counts for `counter`, and for
-    /// `broken` when the node broke it off.
-    pub fn rest(
-        mut self,
-        place: Place,
-        counter: Option<Arc<Counter>>,
-        broken: metrics::Counter,
-    ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
-        (self.place, self.counter, self.broken) = (Some(place), counter, broken);
-        stream::unfold(self, |mut relay| async move { relay.next().await.map(|piece| (Ok(piece), relay)) })
-    }
-
-    /// The next piece for the caller; `None` when all has been sent.
-    async fn next(&mut self) -> Option<Bytes> {
-        let node = self.place.as_ref()?.holder.node.clone();
-        let mut out = BytesMut::new();
-        while out.is_empty() {
-            match self.advance(&mut out).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.finish(None);
-                    break;
-                }
-                Err(error) => {
-                    self.voice.broke(&node.name, &error, &mut out);
-                    self.finish(Some(&error));
-                    break;
-                }
-            }
-        }
-        (!out.is_empty()).then(|| out.freeze())
-    }
-
+impl Source {
     /// Writes the next piece; whether more may come.
     async fn advance(&mut self, out: &mut BytesMut) -> Result<bool, NodeError> {
         let piece = self.upstream.next().await?;
         let more = piece.is_some();
-        write(&mut self.lines, &mut self.voice, piece, out)?;
+        self.write(piece, out)?;
         if !more {
             self.voice.end(out)?;
         }
         Ok(more)
     }
 
-    fn finish(&mut self, error: Option<&NodeError>) {
-        self.upstream.body = stream::empty().boxed();
-        if error.is_some() {
-            self.broken.inc();
+    /// Writes the lines that a piece completes; at the end (`None`) what was left over.
+    fn write(&mut self, piece: Option<Bytes>, out: &mut BytesMut) -> Result<(), NodeError> {
+        let whole = match piece {
+            Some(piece) => self.lines.push(piece).map_err(|error| NodeError::Broken(error.to_string()))?,
+            None => self.lines.rest().into_iter().collect(),
+        };
+        for line in whole {
+            let ending = Ending::of_line(&line);
+            self.voice.line(line, out)?;
+            self.ending = ending.or(self.ending.take());
         }
-        if let Some(place) = self.place.take() {
-            place.note(error);
-        }
-        if let Some(counter) = &self.counter {
-            if error.is_none() { counter.succeeded() } else { counter.failed() }
-        }
+        Ok(())
     }
 }
 
-/// Writes the lines that a piece completes; at the end (`None`) what was left over.
-fn write(lines: &mut Lines, voice: &mut Voice, piece: Option<Bytes>, out: &mut BytesMut) -> Result<(), NodeError> {
-    let whole = match piece {
-        Some(piece) => lines.push(piece).map_err(|error| NodeError::Broken(error.to_string()))?,
-        None => lines.rest().into_iter().collect(),
-    };
-    for line in whole {
-        voice.line(line, out)?;
+impl Relay {
+    /// What was opened, for the caller of `run`. It holds its `place` to the end and then counts for `counter`, and for
+    /// `broken` when the node broke it off.
+    pub fn new(
+        opened: Opened,
+        place: Place,
+        counter: Option<Arc<Counter>>,
+        broken: metrics::Counter,
+        run: Run,
+    ) -> Self {
+        let Opened { first, source } = opened;
+        let (first, place) = (Some(first), Some(place));
+        Self { source, first, place, counter, broken, run, is_whole: false, is_over: false }
     }
-    Ok(())
+
+    /// The pieces for the caller. The last one of a whole answer comes when its record is committed.
+    pub fn pieces(self) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+        stream::unfold(self, |mut relay| async move { relay.next().await.map(|piece| (Ok(piece), relay)) })
+    }
+
+    /// The next piece for the caller; `None` when all has been sent.
+    async fn next(&mut self) -> Option<Bytes> {
+        let piece = match self.first.take() {
+            Some(first) => first,
+            None => self.read().await?,
+        };
+        self.run.keep_answer(&piece);
+        let Some(ending) = self.source.ending.take() else { return Some(piece) };
+        self.is_whole = true;
+        self.count(None);
+        self.run.ended(ending);
+        match self.run.finish(Outcome::Answered, OK, None).await {
+            Ok(()) => Some(piece),
+            Err(failure) => {
+                self.is_over = true;
+                let mut out = BytesMut::new();
+                self.source.voice.fail(&failure, &mut out);
+                Some(out.freeze())
+            }
+        }
+    }
+
+    /// What the node says next; `None` at the end.
+    async fn read(&mut self) -> Option<Bytes> {
+        let mut out = BytesMut::new();
+        while out.is_empty() && !self.is_over {
+            match self.source.advance(&mut out).await {
+                Ok(more) => self.is_over = !more,
+                Err(error) => {
+                    self.is_over = true;
+                    self.broke(&error, &mut out).await;
+                }
+            }
+        }
+        if self.is_over {
+            self.source.upstream.body = stream::empty().boxed();
+            self.place = None;
+        }
+        (!out.is_empty()).then(|| out.freeze())
+    }
+
+    /// Ends an answer after an error. One that is whole already needs no more than its end.
+    async fn broke(&mut self, error: &NodeError, out: &mut BytesMut) {
+        if self.is_whole {
+            // It says itself that it is whole.
+            let _ = self.source.voice.end(out);
+            return;
+        }
+        let node = self.place.as_ref().map_or("", |place| &place.holder.node.name);
+        self.source.voice.broke(node, error, out);
+        self.source.ending = None;
+        self.count(Some(error));
+        self.run.attempted(Outcome::Broken, Some(error.to_string()));
+        self.run.keep_answer(out);
+        // The caller is told of the worse already.
+        let _ = self.run.finish(Outcome::Broken, OK, Some(error.to_string())).await;
+    }
+
+    fn count(&self, error: Option<&NodeError>) {
+        if error.is_some() {
+            self.broken.inc();
+        }
+        if let Some(place) = &self.place {
+            place.note(error);
+        }
+        if let Some(counter) = &self.counter {
+            if error.is_none() { counter.succeeded(false) } else { counter.failed() }
+        }
+    }
 }

@@ -22,6 +22,21 @@ pub enum Found<'a> {
     Tag(&'a Target),
 }
 
+impl Found<'_> {
+    /// Whether answers are checked by the schemas of their requests, where those don't say.
+    pub fn checks_schema(&self) -> bool {
+        matches!(self, Found::Deployment(_, deployment) if deployment.schema_check)
+    }
+
+    /// The request header that names a session, where a deployment says so.
+    pub fn sticky_header(&self) -> Option<&str> {
+        match self {
+            Self::Deployment(_, deployment) => deployment.sticky_header.as_deref(),
+            Self::Tag(_) => None,
+        }
+    }
+}
+
 /// Finds `deployment/NAME`; or a bare name, first among deployments, then among the nodes' models. As many clients add
 /// `:latest` to a bare name, a deployment is found by that, too, unless a model has the name.
 ///

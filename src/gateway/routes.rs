@@ -4,44 +4,93 @@ use axum::{
     Json, Router,
     body::to_bytes,
     extract::{Path, Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header::CONTENT_LENGTH},
+    http::{
+        HeaderMap, HeaderValue, Method, StatusCode, Uri,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use bytes::Bytes;
 use serde_json::json;
 
 use super::{
-    Gateway,
-    ask::{Ask, Task},
+    Gateway, anthropic,
+    api::Api,
+    ask::Ask,
+    attempt::Ready,
     dispatch::Dispatch,
-    failure::{Api, Failure},
+    failure::Failure,
     fields::Fields,
-    listing, meters, plan,
+    fleet, listing, management, meters,
+    openai::{chat, completions, embeddings, responses},
+    plan,
     resolve::resolve,
     run::Run,
+    task::Task,
+    wish::wish,
 };
+use crate::domain::run_record::Outcome;
 
 /// The version of Ollama whose API this is: clients refuse to talk to what they take for an older one.
 const OLLAMA_VERSION: &str = "0.17.4";
 
+/// Reads a request in the format of its path.
+type Read = fn(Fields) -> Result<Ask, String>;
+
+/// A path that is answered by a model.
+#[derive(Clone, Copy)]
+pub(super) struct Route {
+    pub path: meters::Path,
+    pub api: Api,
+    pub read: Read,
+}
+
+const ROUTES: [Route; 9] = [
+    ollama(meters::Path::Chat, |fields| Ask::ollama(Task::Chat, fields)),
+    ollama(meters::Path::Generate, |fields| Ask::ollama(Task::Generate, fields)),
+    ollama(meters::Path::Embed, |fields| Ask::ollama(Task::Embed, fields)),
+    ollama(meters::Path::Embeddings, |fields| Ask::ollama(Task::Embeddings, fields)),
+    openai(meters::Path::ChatCompletions, |fields| Ask::new(chat::request::translate(fields)?)),
+    openai(meters::Path::Completions, |fields| Ask::new(completions::translate(fields)?)),
+    openai(meters::Path::OpenAiEmbeddings, |fields| Ask::new(embeddings::translate(fields)?)),
+    openai(meters::Path::Responses, |fields| Ask::new(responses::request::translate(fields)?)),
+    Route {
+        path: meters::Path::Messages,
+        api: Api::Anthropic,
+        read: |fields| Ask::new(anthropic::request::translate(fields)?),
+    },
+];
+
+const fn ollama(path: meters::Path, read: Read) -> Route {
+    Route { path, api: Api::Ollama, read }
+}
+
+const fn openai(path: meters::Path, read: Read) -> Route {
+    Route { path, api: Api::OpenAi, read }
+}
+
+/// The path of this name, if a model answers it.
+pub(super) fn route(name: &str) -> Option<Route> {
+    ROUTES.into_iter().find(|route| route.path.name() == name)
+}
+
 pub(super) fn router(gateway: Gateway) -> Router {
-    let ollama = |path, task| {
-        post(move |State(gateway): State<Gateway>, request: Request| async move {
-            answer(&gateway, path, Api::Ollama, request, |fields| Ask::ollama(task, fields)).await
-        })
-    };
-    let openai = post(|State(gateway): State<Gateway>, request: Request| async move {
-        answer(&gateway, meters::Path::ChatCompletions, Api::OpenAi, request, |fields| Ask::openai(&fields)).await
+    let answered = ROUTES.into_iter().fold(Router::new(), |router, route| {
+        let handler = move |State(gateway): State<Gateway>, request: Request| async move {
+            answer(&gateway, route, request).await
+        };
+        router.route(route.path.name(), post(handler))
     });
-    Router::new()
+    answered
+        .merge(management::router())
         .route("/", get(|| async { "Ollama is running" }))
         .route("/api/version", get(|| async { Json(json!({ "version": OLLAMA_VERSION })) }))
         .route("/api/tags", get(tags))
-        .route("/api/chat", ollama(meters::Path::Chat, Task::Chat))
-        .route("/api/generate", ollama(meters::Path::Generate, Task::Generate))
+        .route("/api/show", post(show))
+        .route("/api/ps", get(ps))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
-        .route("/v1/chat/completions", openai)
         .route("/drover/v1/stats", get(|State(gateway): State<Gateway>| async move { Json(gateway.stats()) }))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -49,40 +98,58 @@ pub(super) fn router(gateway: Gateway) -> Router {
 }
 
 /// Answers a request for a model; the headers tell about every outcome.
-async fn answer(
-    gateway: &Gateway,
-    path: meters::Path,
-    api: Api,
-    request: Request,
-    read: impl Fn(Fields) -> Result<Ask, String> + Send,
-) -> Response {
+async fn answer(gateway: &Gateway, Route { path, api, read }: Route, request: Request) -> Response {
     let under_way = gateway.meters().begin(path);
-    let mut run = Run::start();
-    let outcome = try_answer(gateway, request, read, &mut run).await;
-    let mut response = outcome.unwrap_or_else(|failure| failure.render(api));
+    let mut run = Run::start(gateway.recorder(), path.name(), &gateway.settings().namespace);
+    let ready = try_answer(gateway, request, read, &mut run).await;
+    under_way.answered(respond(ready, run, api).await)
+}
+
+/// What the caller gets, once the record of `run` is committed or will be.
+pub(super) async fn respond(ready: Result<Ready, Failure>, run: Run, api: Api) -> Response {
+    match ready {
+        Ok(ready) => ready.into_response(run).await.unwrap_or_else(|failure| failure.render(api)),
+        Err(failure) => refuse(run, &failure, api).await,
+    }
+}
+
+async fn refuse(mut run: Run, failure: &Failure, api: Api) -> Response {
+    let mut response = failure.render(api);
     run.stamp(response.headers_mut());
-    let (status, attempts) = (response.status().as_u16(), run.attempts);
-    tracing::debug!(run = run.id, model = run.model, node = run.node, attempts, status, "request");
-    under_way.answered(response)
+    let outcome = if failure.status.is_server_error() { Outcome::Failed } else { Outcome::Refused };
+    // A refusal that could not be recorded is one all the same.
+    let _ = run.finish(outcome, failure.status.as_u16(), Some(failure.message.clone())).await;
+    response
 }
 
-async fn try_answer(
-    gateway: &Gateway,
-    request: Request,
-    read: impl Fn(Fields) -> Result<Ask, String> + Send,
-    run: &mut Run,
-) -> Result<Response, Failure> {
+async fn try_answer(gateway: &Gateway, request: Request, read: Read, run: &mut Run) -> Result<Ready, Failure> {
     let (parts, body) = request.into_parts();
-    let fields = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
-    let ask = read(fields).map_err(Failure::bad_request)?;
-    let table = gateway.table();
+    let body = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
+    let mut ask = read(parse(&body)?).map_err(Failure::bad_request)?;
+    run.asked(&ask, &body);
+    gateway.recorder().check()?;
+    let serving = gateway.serving();
     let name = &gateway.settings().namespace;
-    let found = resolve(table.namespace(name), &ask.model)?;
-    let legs = plan::plan(name, found, &parts.headers, gateway.tally());
-    Dispatch::new(gateway, &ask, run).run(&legs).await
+    let found = resolve(serving.table().namespace(name), &ask.model)?;
+    if wants_check(&parts.headers)?.unwrap_or(found.checks_schema()) {
+        ask.check_schema().map_err(Failure::bad_request)?;
+    }
+    let wish = wish(&parts.headers, found.sticky_header(), &ask);
+    let legs = plan::plan(name, found, &parts.headers, &serving, gateway.tally());
+    Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await
 }
 
-async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) -> Result<Fields, Failure> {
+/// Whether the request says that its answer is to be checked by the schema that it brings, or not.
+fn wants_check(headers: &HeaderMap) -> Result<Option<bool>, Failure> {
+    match headers.get("x-drover-schema-check").map(HeaderValue::as_bytes) {
+        None => Ok(None),
+        Some(b"true") => Ok(Some(true)),
+        Some(b"false") => Ok(Some(false)),
+        Some(_) => Err(Failure::bad_request("x-drover-schema-check: write true or false")),
+    }
+}
+
+pub(super) async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Failure> {
     let too_long = || {
         let message = format!("the request is longer than {limit} bytes");
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
@@ -91,12 +158,15 @@ async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) ->
     if length.is_some_and(|length| length > limit) {
         return Err(too_long());
     }
-    let body = to_bytes(body, limit).await.map_err(|error| match length {
+    to_bytes(body, limit).await.map_err(|error| match length {
         // A caller that gave no length can fail by it alone; with one, the body just didn't come whole.
         None => too_long(),
         Some(_) => Failure::bad_request(format!("the request could not be read: {error}")),
-    })?;
-    Fields::parse(&body).map_err(|error| Failure::bad_request(format!("the request must be a JSON object: {error}")))
+    })
+}
+
+pub(super) fn parse(body: &Bytes) -> Result<Fields, Failure> {
+    Fields::parse(body).map_err(|error| Failure::bad_request(format!("the request must be a JSON object: {error}")))
 }
 
 async fn tags(State(gateway): State<Gateway>) -> Response {
@@ -104,16 +174,42 @@ async fn tags(State(gateway): State<Gateway>) -> Response {
     Json(listing::tags(table.namespace(&gateway.settings().namespace))).into_response()
 }
 
-async fn models(State(gateway): State<Gateway>) -> Response {
-    let table = gateway.table();
-    Json(listing::models(table.namespace(&gateway.settings().namespace))).into_response()
+async fn show(State(gateway): State<Gateway>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let shown = async {
+        let body = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
+        fleet::show(&gateway, parse(&body)?).await
+    };
+    match shown.await {
+        Ok(shown) => ([(CONTENT_TYPE, "application/json; charset=utf-8")], shown).into_response(),
+        Err(failure) => failure.render(Api::Ollama),
+    }
 }
 
-async fn model(State(gateway): State<Gateway>, Path(name): Path<String>) -> Response {
+async fn ps(State(gateway): State<Gateway>) -> Response {
+    Json(fleet::ps(&gateway).await).into_response()
+}
+
+/// The API of a caller who asks for models: both have the same path.
+fn api_of(headers: &HeaderMap) -> Api {
+    if headers.contains_key("anthropic-version") { Api::Anthropic } else { Api::OpenAi }
+}
+
+async fn models(State(gateway): State<Gateway>, headers: HeaderMap) -> Response {
     let table = gateway.table();
-    match resolve(table.namespace(&gateway.settings().namespace), &name) {
-        Ok(found) => Json(listing::model(&name, listing::created(found))).into_response(),
-        Err(failure) => failure.render(Api::OpenAi),
+    let namespace = table.namespace(&gateway.settings().namespace);
+    match api_of(&headers) {
+        Api::Anthropic => Json(listing::anthropic_models(namespace)).into_response(),
+        _ => Json(listing::models(namespace)).into_response(),
+    }
+}
+
+async fn model(State(gateway): State<Gateway>, headers: HeaderMap, Path(name): Path<String>) -> Response {
+    let (table, api) = (gateway.table(), api_of(&headers));
+    match (resolve(table.namespace(&gateway.settings().namespace), &name), api) {
+        (Ok(found), Api::Anthropic) => Json(listing::anthropic_model(&name, listing::created(found))).into_response(),
+        (Ok(found), _) => Json(listing::model(&name, listing::created(found))).into_response(),
+        (Err(failure), api) => failure.render(api),
     }
 }
 

@@ -1,71 +1,211 @@
-//! What is told about one request in the headers of its answer.
+//! One request under way: what is told about it in the headers of its answer, and the record that it leaves.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::time::Instant;
 
-use crate::routing_table::{Holder, Target};
+use super::{ask::Ask, ending::Ending, failure::Failure, plan::Leg, recorder::Recorder};
+use crate::{
+    domain::{
+        run_id::RunId,
+        run_record::{Attempt, Capture, Outcome, Resolved, Timings, Tokens},
+    },
+    ports::RunRecord,
+    routing_table::Holder,
+};
 
-/// One request, and what became of it.
-#[derive(Clone, Debug, Default)]
+/// The longest request and the longest answer that are kept, in bytes.
+const LONGEST_CAPTURE: usize = 1 << 20;
+
+/// One request. Dropped before it was finished, its caller hung up, which is recorded.
 pub struct Run {
-    /// Unique: 32 hex digits.
-    pub id: String,
-    /// The tag that answered, or was to.
-    pub model: String,
-    /// Its digest on the node.
-    pub digest: String,
-    /// The version, if it is one.
-    pub version: String,
-    /// The node tried last.
-    pub node: String,
-    /// How many nodes were tried.
-    pub attempts: u32,
-    /// Why this model.
-    pub reason: String,
+    /// Its id.
+    pub id: RunId,
+    recorder: Arc<Recorder>,
+    began: Instant,
+    attempt_began: Instant,
+    /// What is known so far; nothing once it is finished.
+    record: Option<Box<RunRecord>>,
 }
 
 impl Run {
-    /// A run of which nothing is known but a new id.
-    pub fn start() -> Self {
-        Self { id: format!("{:032x}", rand::random::<u128>()), ..Self::default() }
+    /// A request that just came in to this path, for the names of this namespace.
+    pub fn start(recorder: &Arc<Recorder>, path: &'static str, namespace: &str) -> Self {
+        let (began, started_at) = (Instant::now(), Timestamp::now());
+        let id = RunId::new(started_at, rand::random());
+        let record = RunRecord {
+            id,
+            started_at,
+            namespace: namespace.into(),
+            caller: None,
+            path: Cow::Borrowed(path),
+            requested: "".into(),
+            resolved: None,
+            parameters: BTreeMap::new(),
+            system_prompt: None,
+            tools: Vec::new(),
+            has_format: false,
+            stream: false,
+            outcome: Outcome::Cancelled,
+            status: 0,
+            error: None,
+            finish_reason: None,
+            truncated: false,
+            tokens: Tokens::default(),
+            timings: Timings::default(),
+            attempts: Vec::new(),
+            capture: None,
+            replay_of: None,
+            feedback: None,
+        };
+        let (recorder, record) = (recorder.clone(), Some(Box::new(record)));
+        Self { id, recorder, began, attempt_began: began, record }
+    }
+
+    /// Changes what is known.
+    pub fn note(&mut self, change: impl FnOnce(&mut RunRecord)) {
+        if let Some(record) = &mut self.record {
+            change(record);
+        }
+    }
+
+    /// Notes what is asked for, and keeps the request where that is wanted.
+    pub fn asked(&mut self, ask: &Ask, body: &Bytes) {
+        self.note(|record| ask.describe(record));
+        if self.recorder.captures() {
+            let request = (body.len() <= LONGEST_CAPTURE).then(|| String::from_utf8_lossy(body).into_owned());
+            self.note(|record| record.capture = Some(Capture { request, answer: Some(String::new()) }));
+        }
+    }
+
+    /// Keeps a piece of the answer, where that is wanted.
+    pub fn keep_answer(&mut self, piece: &[u8]) {
+        let Some(Capture { answer, .. }) = self.record.as_mut().and_then(|record| record.capture.as_mut()) else {
+            return;
+        };
+        match answer {
+            Some(answer) if answer.len() + piece.len() <= LONGEST_CAPTURE => *answer += &String::from_utf8_lossy(piece),
+            _ => *answer = None,
+        }
     }
 
     /// Notes what shall answer, and why.
-    pub fn aim(&mut self, target: &Target, reason: &str) {
-        self.model.clone_from(&target.tag);
-        self.digest.clone_from(&target.digest);
-        self.version = target.version.clone().unwrap_or_default();
-        self.reason = reason.into();
-        self.node.clear();
+    pub fn aim(&mut self, leg: &Leg<'_>) {
+        let target = leg.target;
+        self.note(|record| {
+            record.resolved = Some(Resolved {
+                model: target.tag.as_str().into(),
+                digest: target.digest.as_str().into(),
+                version: target.version.as_deref().map(Into::into),
+                deployment: leg.deployment.map(Into::into),
+                node: None,
+                reason: leg.reason.as_str().into(),
+            });
+        });
     }
 
-    /// Notes an attempt on a node.
+    /// Notes how long it waited for a place.
+    pub fn waited(&mut self, waited: Duration) {
+        self.note(|record| record.timings.queue_ms += milliseconds(waited));
+    }
+
+    /// Notes that a node is asked.
     pub fn attempt(&mut self, holder: &Holder) {
-        self.attempts += 1;
-        self.node.clone_from(&holder.node.name);
-        self.digest.clone_from(&holder.digest);
+        self.attempt_began = Instant::now();
+        self.note(|record| {
+            let Some(resolved) = &mut record.resolved else { return };
+            let node: Arc<str> = holder.node.name.as_str().into();
+            resolved.node = Some(node.clone());
+            if *resolved.digest != *holder.digest {
+                resolved.digest = holder.digest.as_str().into();
+            }
+            let target = resolved.version.clone().unwrap_or_else(|| resolved.model.clone());
+            record.attempts.push(Attempt { node, target, outcome: Outcome::Cancelled, reason: None, ms: 0.0 });
+        });
+    }
+
+    /// Notes what became of that.
+    pub fn attempted(&mut self, outcome: Outcome, reason: Option<String>) {
+        let ms = milliseconds(self.attempt_began.elapsed());
+        self.note(|record| {
+            if let Some(attempt) = record.attempts.last_mut() {
+                (attempt.outcome, attempt.reason) = (outcome, reason);
+                attempt.ms = if attempt.ms > 0.0 { attempt.ms } else { ms };
+            }
+        });
+    }
+
+    /// Notes that the first piece of the answer is there.
+    pub fn answers(&mut self) {
+        let ms = milliseconds(self.began.elapsed());
+        self.attempted(Outcome::Answered, None);
+        self.note(|record| record.timings.first_token_ms = Some(ms));
+    }
+
+    /// Notes what the node says at the end.
+    pub fn ended(&mut self, ending: Ending) {
+        let ms = |nanoseconds: Option<u64>| nanoseconds.map(|ns| milliseconds(Duration::from_nanos(ns)));
+        self.note(|record| {
+            record.tokens = Tokens { prompt: ending.prompt_eval_count, completion: ending.eval_count };
+            record.timings.load_ms = ms(ending.load_duration);
+            record.timings.prompt_ms = ms(ending.prompt_eval_duration);
+            record.timings.completion_ms = ms(ending.eval_duration);
+            record.finish_reason = ending.done_reason;
+        });
+    }
+
+    /// Ends the run, and returns when its record is committed. A request that names no model leaves none.
+    ///
+    /// # Errors
+    /// What the caller is told instead of the end of its answer.
+    pub async fn finish(&mut self, outcome: Outcome, status: u16, error: Option<String>) -> Result<(), Failure> {
+        let total_ms = milliseconds(self.began.elapsed());
+        let Some(mut record) = self.record.take().filter(|record| !record.requested.is_empty()) else { return Ok(()) };
+        (record.outcome, record.status, record.error) = (outcome, status, error);
+        record.timings.total_ms = total_ms;
+        self.recorder.commit(*record).await
     }
 
     /// Writes what is known into the headers of an answer.
     pub fn stamp(&self, headers: &mut HeaderMap) {
-        let facts = [
-            ("x-drover-run-id", &self.id),
-            ("x-drover-model", &self.model),
-            ("x-drover-digest", &self.digest),
-            ("x-drover-version", &self.version),
-            ("x-drover-node", &self.node),
-            ("x-drover-reason", &self.reason),
-        ];
-        for (name, text) in facts {
+        let mut put = |name: &'static str, text: &str| {
             if let Some(value) = header(text) {
                 headers.insert(HeaderName::from_static(name), value);
             }
+        };
+        put("x-drover-run-id", str::from_utf8(&self.id.digits()).unwrap_or_default());
+        let Some(record) = &self.record else { return };
+        if let Some(resolved) = &record.resolved {
+            put("x-drover-model", &resolved.model);
+            put("x-drover-digest", &resolved.digest);
+            put("x-drover-version", resolved.version.as_deref().unwrap_or_default());
+            put("x-drover-node", resolved.node.as_deref().unwrap_or_default());
+            put("x-drover-reason", &resolved.reason);
         }
-        headers.insert(HeaderName::from_static("x-drover-attempts"), HeaderValue::from(self.attempts));
+        headers.insert(HeaderName::from_static("x-drover-attempts"), HeaderValue::from(record.attempts.len()));
+        if record.truncated {
+            headers.insert(HeaderName::from_static("x-drover-truncated"), HeaderValue::from_static("true"));
+        }
     }
 }
 
+impl Drop for Run {
+    fn drop(&mut self) {
+        let Some(mut record) = self.record.take().filter(|record| !record.requested.is_empty()) else { return };
+        record.timings.total_ms = milliseconds(self.began.elapsed());
+        self.recorder.commit_unattended(*record);
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
 /// A header's value; what a header can't hold becomes a question mark.
-fn header(text: &str) -> Option<HeaderValue> {
+pub fn header(text: &str) -> Option<HeaderValue> {
     let plain = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
     let text: String = text.chars().map(plain).collect();
     if text.is_empty() { None } else { HeaderValue::try_from(text).ok() }

@@ -21,11 +21,13 @@ type Key = (String, String);
 pub struct Counter {
     attempts: AtomicU64,
     failures: AtomicU64,
+    schema_failures: AtomicU64,
 }
 
 impl Counter {
-    /// An attempt that the node answered.
-    pub fn succeeded(&self) {
+    /// An attempt that the node answered, with or without keeping to the schema that was asked for.
+    pub fn succeeded(&self, is_schema_failure: bool) {
+        self.schema_failures.fetch_add(is_schema_failure.into(), Ordering::Relaxed);
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -36,15 +38,17 @@ impl Counter {
     }
 
     fn read(&self) -> VersionStats {
-        let failures = self.failures.load(Ordering::Relaxed);
-        VersionStats { attempts: self.attempts.load(Ordering::Relaxed), failures }
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        // The parts before the whole: a count that is under way makes no share over 1.
+        let (failures, schema_failures) = (read(&self.failures), read(&self.schema_failures));
+        VersionStats { attempts: read(&self.attempts), failures, schema_failures }
     }
 }
 
 #[derive(Debug, Default)]
 struct Deployment {
     /// By rollout.
-    turns: HashMap<String, u64>,
+    turns: HashMap<String, Arc<AtomicU64>>,
     /// By version.
     counters: BTreeMap<String, Arc<Counter>>,
 }
@@ -54,13 +58,11 @@ struct Deployment {
 pub struct Tally(Mutex<HashMap<Key, Deployment>>);
 
 impl Tally {
-    /// The number of this request among those of a rollout that no session decides, from 0.
-    pub fn turn(&self, namespace: &str, deployment: &str, rollout_id: &str) -> u64 {
+    /// Where those requests of a rollout are counted that no session decides.
+    pub fn turns(&self, namespace: &str, deployment: &str, rollout_id: &str) -> Arc<AtomicU64> {
         let mut counts = self.lock();
         let turns = &mut counts.entry((namespace.into(), deployment.into())).or_default().turns;
-        let turn = turns.entry(rollout_id.into()).or_default();
-        *turn += 1;
-        *turn - 1
+        turns.entry(rollout_id.into()).or_default().clone()
     }
 
     /// Where a version's attempts are counted.

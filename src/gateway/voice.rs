@@ -6,10 +6,12 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
+    api::Api,
     ask::Ask,
-    failure::Api,
+    failure::Failure,
+    format::{Head, Translator},
     lines::Renamer,
-    openai::answer::{Chunks, Head, completion},
+    said::Said,
 };
 use crate::{ports::NodeError, routing_table::Target};
 
@@ -19,6 +21,7 @@ const FINGERPRINT: usize = 12;
 /// Writes an answer for the caller.
 pub struct Voice {
     renamer: Renamer,
+    api: Api,
     form: Form,
 }
 
@@ -27,7 +30,7 @@ enum Form {
         /// The line written last.
         last: Bytes,
     },
-    OpenAi(Chunks),
+    Translated(Box<dyn Translator>),
 }
 
 /// The part of an answer that says whether it is whole.
@@ -40,20 +43,17 @@ struct End {
 impl Voice {
     /// For the answer to `ask` by `target`, in the run with this id.
     pub fn new(ask: &Ask, target: &Target, run: &str) -> Self {
-        let form = match ask.api {
-            Api::Ollama => Form::Ollama { last: Bytes::new() },
-            Api::OpenAi => {
-                let digest = target.digest.trim_start_matches("sha256:");
-                let head = Head {
-                    id: format!("chatcmpl-{run}"),
-                    created: Timestamp::now().as_second(),
-                    model: target.tag.clone(),
-                    system_fingerprint: format!("fp_{}", digest.get(..FINGERPRINT).unwrap_or(digest)),
-                };
-                Form::OpenAi(Chunks::new(head, ask.include_usage))
+        let head = || {
+            let digest = target.digest.trim_start_matches("sha256:");
+            Head {
+                run: run.into(),
+                created: Timestamp::now().as_second(),
+                model: target.tag.clone(),
+                fingerprint: format!("fp_{}", digest.get(..FINGERPRINT).unwrap_or(digest)),
             }
         };
-        Self { renamer: Renamer::new(&target.model, &target.tag), form }
+        let form = ask.format.translator(head).map_or(Form::Ollama { last: Bytes::new() }, Form::Translated);
+        Self { renamer: Renamer::new(&target.model, &target.tag), api: ask.format.api(), form }
     }
 
     /// How the node's name is kept from the caller.
@@ -66,7 +66,7 @@ impl Voice {
         match (&self.form, stream) {
             (_, false) => "application/json; charset=utf-8",
             (Form::Ollama { .. }, true) => "application/x-ndjson",
-            (Form::OpenAi(_), true) => "text/event-stream",
+            (Form::Translated(_), true) => "text/event-stream",
         }
     }
 
@@ -82,7 +82,10 @@ impl Voice {
                 *last = line;
                 Ok(())
             }
-            Form::OpenAi(chunks) => chunks.line(&line, out).map_err(|error| self.renamer.hide(error)),
+            Form::Translated(translator) => {
+                let written = Said::read(&line).and_then(|said| translator.line(&said, out));
+                written.map_err(|error| self.renamer.hide(error))
+            }
         }
     }
 
@@ -91,23 +94,39 @@ impl Voice {
     /// # Errors
     /// When the lines so far are not a whole answer.
     pub fn end(&mut self, out: &mut BytesMut) -> Result<(), NodeError> {
-        let whole = match &self.form {
+        let whole = match &mut self.form {
             Form::Ollama { last } => serde_json::from_slice::<End>(last).is_ok_and(|end| end.done),
-            Form::OpenAi(chunks) => chunks.end(out),
+            Form::Translated(translator) => translator.end(out),
         };
         if whole { Ok(()) } else { Err(NodeError::Broken("the node ended its answer early".into())) }
     }
 
+    /// Writes an answer that is all there.
+    ///
+    /// # Errors
+    /// As for a line, and when the lines are not a whole answer.
+    pub fn lines(&mut self, lines: Vec<Bytes>) -> Result<Bytes, NodeError> {
+        let mut out = BytesMut::new();
+        lines.into_iter().try_for_each(|line| self.line(line, &mut out))?;
+        self.end(&mut out)?;
+        Ok(out.freeze())
+    }
+
     /// Ends an answer that broke off: inside the stream, as its status has been sent.
-    pub fn broke(&self, node: &str, error: &NodeError, out: &mut BytesMut) {
+    pub fn broke(&mut self, node: &str, error: &NodeError, out: &mut BytesMut) {
         let message = match error {
             NodeError::Status { message, .. } => format!("node {node}: {message}"),
             other => format!("node {node} broke off in the middle of the answer: {other}; send the request again"),
         };
-        let json = |api: Api| api.error(StatusCode::BAD_GATEWAY, &message, "upstream_failed");
-        match self.form {
-            Form::Ollama { .. } => out.put(format!("{}\n", json(Api::Ollama)).as_bytes()),
-            Form::OpenAi(_) => out.put(format!("data: {}\n\n", json(Api::OpenAi)).as_bytes()),
+        self.fail(&Failure::new(StatusCode::BAD_GATEWAY, "upstream_failed", message), out);
+    }
+
+    /// Ends an answer with a failure inside the stream.
+    pub fn fail(&mut self, failure: &Failure, out: &mut BytesMut) {
+        let error = self.api.error(failure.status, &failure.message, failure.code);
+        match &mut self.form {
+            Form::Ollama { .. } => out.put(format!("{error}\n").as_bytes()),
+            Form::Translated(translator) => translator.fail(&error, out),
         }
     }
 
@@ -125,7 +144,7 @@ impl Voice {
                 self.renamer.object(answer, &mut out)?;
                 Ok(out.freeze())
             }
-            Form::OpenAi(chunks) => completion(chunks.head(), answer).map_err(|error| self.renamer.hide(error)),
+            Form::Translated(translator) => translator.whole(answer).map_err(|error| self.renamer.hide(error)),
         }
     }
 }

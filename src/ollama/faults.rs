@@ -40,8 +40,14 @@ pub fn of_call(error: &reqwest::Error, limit: Duration) -> NodeError {
 }
 
 /// The innermost cause: it says most, and never has the URL or the body in it.
-pub fn words(error: &reqwest::Error) -> String {
-    causes(error).last().map_or_else(|| "unknown".into(), ToString::to_string)
+fn words(error: &reqwest::Error) -> String {
+    error.source().map_or_else(|| "unknown".into(), innermost)
+}
+
+/// The last of an error's causes, or itself.
+pub fn innermost(error: &(dyn Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |cause| (*cause).source());
+    chain.last().map_or_else(String::new, ToString::to_string)
 }
 
 fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -2,15 +2,17 @@
 
 mod faults;
 pub mod lines;
+mod transport;
 mod wire;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
 use lines::lines;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use transport::Transport;
 
 use crate::{
     domain::{
@@ -24,11 +26,15 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const PROBE_WITHIN: Duration = Duration::from_secs(4);
 const CALL_WITHIN: Duration = Duration::from_secs(30);
 const LOAD_WITHIN: Duration = Duration::from_secs(600);
+const USER_AGENT: &str = concat!("drover/", env!("CARGO_PKG_VERSION"));
 
 /// A client to any number of nodes; cheap to clone, connections are kept and shared.
 #[derive(Clone)]
 pub struct Ollama {
+    /// For what the controller asks.
     http: Client,
+    /// For the requests of callers.
+    transport: Arc<Transport>,
 }
 
 impl Ollama {
@@ -36,15 +42,15 @@ impl Ollama {
     ///
     /// # Errors
     /// When the TLS library can't be set up.
-    pub fn new() -> Result<Self, reqwest::Error> {
+    pub fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let http = Client::builder()
-            .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_WITHIN)
             .no_proxy()
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { http })
+        Ok(Self { http, transport: Arc::new(Transport::new()?) })
     }
 
     fn request(&self, method: Method, base: &str, path: &str) -> RequestBuilder {
@@ -142,21 +148,6 @@ impl NodeApi for Ollama {
 
 impl Inference for Ollama {
     fn send(&self, request: NodeRequest) -> BoxFuture<'_, Result<NodeResponse, NodeError>> {
-        let NodeRequest { url, path, body, head_within } = request;
-        let request = self
-            .request(Method::POST, &url, path)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(body)
-            .send();
-        async move {
-            let answer = tokio::time::timeout(head_within, request)
-                .await
-                .map_err(|_| NodeError::TimedOut(head_within))?
-                .map_err(|error| faults::of_call(&error, CONNECT_WITHIN))?;
-            let status = answer.status().as_u16();
-            let body = answer.bytes_stream().map_err(|error| NodeError::Broken(faults::words(&error))).boxed();
-            Ok(NodeResponse { status, body })
-        }
-        .boxed()
+        self.transport.send(request).boxed()
     }
 }

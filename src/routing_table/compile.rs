@@ -4,11 +4,19 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use sha2::{Digest as _, Sha256};
 
 use super::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, Target};
 use crate::{
-    api::{ModelDeployment, ModelVersion, OllamaNode},
-    domain::{labels::NodeSelector, model_name::ModelName, rollout::Release},
+    api::{self, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    domain::{
+        digest::{Digest, served},
+        labels::NodeSelector,
+        model_name::ModelName,
+        node::NodeModel,
+        rollout::Release,
+        run_record::SystemPrompt,
+    },
 };
 
 /// The objects a table is made of.
@@ -20,6 +28,8 @@ pub struct Objects {
     pub versions: Vec<Arc<ModelVersion>>,
     /// Deployments.
     pub deployments: Vec<Arc<ModelDeployment>>,
+    /// Pulls: what they resolved is what their tags stand for.
+    pub pulls: Vec<Arc<ModelPull>>,
 }
 
 /// The table for these objects, as served from `now` on.
@@ -35,7 +45,7 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
         let namespace = namespaces.entry(space(*object)).or_default();
         namespace.nodes.insert(node.name.clone(), node.clone());
         for model in object.status.iter().flat_map(|status| &status.models) {
-            add_tag(namespace, object, node, &model.name, &model.digest);
+            add_tag(namespace, object, node, model);
         }
     }
     for deployment in &objects.deployments {
@@ -46,7 +56,35 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
             namespaces.entry(space).or_default().deployments.insert(deployment.name_any(), compiled);
         }
     }
-    RoutingTable { namespaces }
+    let warnings = agree(&mut namespaces, &objects.pulls);
+    RoutingTable { namespaces, warnings }
+}
+
+/// Has each tag stand for one digest only, and says which nodes hold another one.
+fn agree(namespaces: &mut BTreeMap<String, Namespace>, pulls: &[Arc<ModelPull>]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (space_name, namespace) in namespaces {
+        for (full, target) in namespace.tags.iter_mut().filter(|(_, target)| target.digest.is_empty()) {
+            let of_tag = pulls.iter().filter(|pull| space(&***pull) == *space_name && stands_for(pull, full));
+            let resolved = of_tag.filter_map(|pull| pull.status.as_ref()?.resolved.as_ref()).next();
+            let held: Vec<&str> = target.holders.iter().map(|holder| &*holder.digest).collect();
+            let Some(digest) = served(&held, resolved.map(|resolved| &*resolved.digest)) else { continue };
+            let digest = digest.to_owned();
+            let (kept, behind): (Vec<_>, Vec<_>) = target.holders.drain(..).partition(|holder| holder.digest == digest);
+            let names: Vec<_> = behind.iter().map(|holder| &*holder.node.name).collect();
+            let (tag, names) = (&target.tag, names.join(", "));
+            warnings.push(format!(
+                "{tag}: another digest than {digest} is on {names}, and no request goes there for it; pull it there again"
+            ));
+            (target.digest, target.holders) = (digest, kept);
+        }
+    }
+    warnings
+}
+
+fn stands_for(pull: &ModelPull, full: &str) -> bool {
+    let name = pull.spec.model.parse::<ModelName>();
+    name.is_ok_and(|name| name.to_string().eq_ignore_ascii_case(full))
 }
 
 fn space<K: ResourceExt>(object: &K) -> String {
@@ -66,19 +104,21 @@ fn entry(node: &OllamaNode) -> Node {
     }
 }
 
-fn add_tag(namespace: &mut Namespace, object: &OllamaNode, node: &Arc<Node>, name: &str, digest: &str) {
+fn add_tag(namespace: &mut Namespace, object: &OllamaNode, node: &Arc<Node>, model: &NodeModel) {
+    let (name, digest) = (&model.name, &model.digest);
     let Ok(full) = name.parse::<ModelName>() else { return };
     let target = namespace.tags.entry(full.to_string().to_ascii_lowercase()).or_insert_with(|| Target {
-        tag: name.into(),
-        digest: digest.into(),
-        model: name.into(),
+        tag: name.clone(),
+        digest: digest.clone(),
+        model: name.clone(),
+        details: Some(Arc::new(model.clone())),
         ..Target::default()
     });
-    if target.digest != digest {
+    if target.digest != *digest {
         target.digest.clear();
     }
     let loaded = object.status.as_ref().is_some_and(|status| status.loaded.iter().any(|loaded| loaded == name));
-    target.holders.push(Holder { node: node.clone(), loaded, digest: digest.into() });
+    target.holders.push(Holder { node: node.clone(), loaded, digest: digest.clone() });
 }
 
 fn compile_deployment(
@@ -109,6 +149,7 @@ fn compile_deployment(
         rollout_id: state.rollout_id.clone(),
         stable,
         canary,
+        schema_check: deployment.spec.schema_check,
         sticky_header: strategy.and_then(|s| s.sticky.as_ref()).map(|sticky| sticky.header.to_ascii_lowercase()),
     })
 }
@@ -121,6 +162,11 @@ fn nowhere(release: &Release) -> Target {
         digest: release.digest.clone(),
         ..Target::default()
     }
+}
+
+fn edition(prompt: &api::SystemPrompt) -> SystemPrompt {
+    let digest = Digest::from_sha256(&Sha256::digest(&prompt.text));
+    SystemPrompt { version: prompt.version.as_str().into(), digest }
 }
 
 /// A version as served by the nodes that the selector picks and that hold its alias with the digest that went live.
@@ -136,13 +182,17 @@ fn compile_version(
         let held = object.serves(selector, alias, digest)?;
         Some(Holder { node: node.clone(), loaded: held.loaded, digest: digest.clone() })
     });
+    let models = nodes.iter().flat_map(|(object, _)| object.status.iter().flat_map(|status| &status.models));
+    let details = models.into_iter().find(|model| model.digest == *digest).cloned().map(Arc::new);
     Some(Target {
+        details,
         tag: version.spec.source.ollama.tag.clone(),
         version: Some(version.spec.version.clone()),
         digest: digest.clone(),
         model: alias.clone(),
         parameters: version.spec.parameters.clone(),
         system_prompt: version.spec.system_prompt.as_ref().map(|prompt| prompt.text.clone()),
+        prompt_edition: version.spec.system_prompt.as_ref().map(edition),
         holders: holders.collect(),
     })
 }

@@ -17,7 +17,7 @@ use super::{
     store,
 };
 use crate::{
-    api::{ModelDeployment, ModelVersion, OllamaNode},
+    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
     cluster::{self, Client, Watched},
     supervisor::Supervisor,
     telemetry::Readiness,
@@ -54,10 +54,17 @@ pub fn restore(target: &Target) {
     }
 }
 
-/// Hands the watches of one namespace, whose nodes are watched already, and the compiler to the supervisor.
-pub fn start(supervisor: &mut Supervisor, client: Client, namespace: &str, nodes: Watched<OllamaNode>, target: Target) {
+/// Hands the watches of one namespace, whose nodes and pulls are watched already, and the compiler to the supervisor.
+pub fn start(
+    supervisor: &mut Supervisor,
+    client: Client,
+    namespace: &str,
+    (nodes, pulls): (Watched<OllamaNode>, Watched<ModelPull>),
+    target: Target,
+) {
     let feed = Feed {
         nodes,
+        pulls,
         versions: cluster::watch(supervisor, &client, Some(namespace)),
         deployments: cluster::watch(supervisor, &client, Some(namespace)),
         client,
@@ -70,6 +77,7 @@ pub fn start(supervisor: &mut Supervisor, client: Client, namespace: &str, nodes
 struct Feed {
     client: Client,
     nodes: Watched<OllamaNode>,
+    pulls: Watched<ModelPull>,
     versions: Watched<ModelVersion>,
     deployments: Watched<ModelDeployment>,
     target: Target,
@@ -79,6 +87,7 @@ impl Feed {
     async fn run(self, stop: CancellationToken) -> Result<(), String> {
         let mut changes = stream::select_all([
             self.nodes.changes().map(drop).boxed(),
+            self.pulls.changes().map(drop).boxed(),
             self.versions.changes().map(drop).boxed(),
             self.deployments.changes().map(drop).boxed(),
         ]);
@@ -114,16 +123,23 @@ impl Feed {
     }
 
     fn is_complete(&self) -> bool {
-        self.nodes.is_ready() && self.versions.is_ready() && self.deployments.is_ready()
+        self.nodes.is_ready() && self.pulls.is_ready() && self.versions.is_ready() && self.deployments.is_ready()
     }
 
     fn publish(&self) {
-        let objects =
-            Objects { nodes: self.nodes.all(), versions: self.versions.all(), deployments: self.deployments.all() };
+        let objects = Objects {
+            nodes: self.nodes.all(),
+            versions: self.versions.all(),
+            deployments: self.deployments.all(),
+            pulls: self.pulls.all(),
+        };
         let earlier = self.target.table.load();
         let table = compile(&objects, Timestamp::now()).keep_times(&earlier);
         self.target.readiness.set(true);
         if table != **earlier {
+            for warning in table.warnings.iter().filter(|warning| !earlier.warnings.contains(warning)) {
+                warn!("{warning}");
+            }
             self.replace(table);
         }
     }

@@ -16,6 +16,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::{node::NodeModel, run_record::SystemPrompt};
+
 /// The table as the gateway holds it: loaded by each request, replaced as a whole by the feed.
 pub type SharedTable = Arc<ArcSwap<RoutingTable>>;
 
@@ -24,6 +26,9 @@ pub type SharedTable = Arc<ArcSwap<RoutingTable>>;
 pub struct RoutingTable {
     /// By namespace.
     pub namespaces: BTreeMap<String, Namespace>,
+    /// What people should know about it, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// What one namespace offers. References never leave it.
@@ -73,6 +78,9 @@ pub struct Deployment {
     pub canary: Option<Canary>,
     /// The request header that names a session.
     pub sticky_header: Option<String>,
+    /// Whether answers are checked by the JSON schemas of their requests.
+    #[serde(default)]
+    pub schema_check: bool,
 }
 
 /// The version on trial.
@@ -91,7 +99,7 @@ pub struct Target {
     pub tag: String,
     /// The version; `None` for a plain tag.
     pub version: Option<String>,
-    /// The digest, verified on each holder. Empty for a plain tag that differs between nodes.
+    /// The digest, the same on each holder.
     pub digest: String,
     /// The name it is called by on the nodes.
     pub model: String,
@@ -99,6 +107,12 @@ pub struct Target {
     pub parameters: BTreeMap<String, Value>,
     /// The version's system prompt.
     pub system_prompt: Option<String>,
+    /// What a node says about it; `None` where no node lists the digest under a name of its own.
+    #[serde(default)]
+    pub details: Option<Arc<NodeModel>>,
+    /// Which one that is.
+    #[serde(default)]
+    pub prompt_edition: Option<SystemPrompt>,
     /// Ready nodes that hold it.
     pub holders: Vec<Holder>,
 }
@@ -112,6 +126,13 @@ pub struct Holder {
     pub loaded: bool,
     /// The digest there.
     pub digest: String,
+}
+
+impl Target {
+    /// The longest context that it was made for, in tokens.
+    pub fn context_length(&self) -> Option<u64> {
+        self.details.as_ref()?.context_length?.try_into().ok().filter(|length| *length > 0)
+    }
 }
 
 impl RoutingTable {

@@ -162,6 +162,51 @@ pub const SETTINGS: &[Setting] = &[
         help: "How long a request may wait for a node with room",
         default: "60s",
     },
+    Setting {
+        scope: GATEWAY,
+        name: "truncation",
+        help: "What becomes of a prompt that is longer than the context window: `allow` cuts it and says so in the \
+               header x-drover-truncated, `refuse` answers 400",
+        default: "allow",
+    },
+    Setting {
+        scope: GATEWAY,
+        name: "records",
+        help: "URL of the PostgreSQL database for run records, which several gateways may share; empty: a file in \
+               data-dir, and without that no records",
+        default: "",
+    },
+    Setting {
+        scope: GATEWAY,
+        name: "records-sync",
+        help: "What a committed run record survives: `normal`: the gateway's death; `full`: also the machine's",
+        default: "normal",
+    },
+    Setting { scope: GATEWAY, name: "records-max-age", help: "How long run records are kept", default: "720h" },
+    Setting {
+        scope: GATEWAY,
+        name: "records-max-size",
+        help: "How much room run records may take; the oldest go first",
+        default: "1GiB",
+    },
+    Setting {
+        scope: GATEWAY,
+        name: "records-when-down",
+        help: "What becomes of requests while run records can't be stored: `refuse` or `serve`",
+        default: "refuse",
+    },
+    Setting {
+        scope: GATEWAY,
+        name: "records-capture",
+        help: "Whether run records keep prompts and answers, for replays",
+        default: "false",
+    },
+    Setting {
+        scope: GATEWAY,
+        name: "management-open",
+        help: "Whether run records may be asked for from other machines",
+        default: "false",
+    },
     Setting { scope: UP, name: "listen", help: "Address that all servers listen on", default: "127.0.0.1" },
     Setting { scope: UP, name: "api-port", help: "Port of the Kubernetes API; 0: any that is free", default: "16443" },
     Setting {

@@ -1,9 +1,15 @@
 //! What must hold for any bytes that come from outside. The fuzzer calls these for minutes, the property tests briefly.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use drover::domain::gguf::{Fault, Head};
 use drover::domain::manifest::Manifest;
 use drover::domain::modelfile::{Modelfile, decode};
+use drover::gateway::anthropic;
+use drover::gateway::fields::Fields;
+use drover::gateway::format::{self, Format};
+use drover::gateway::lines::Lines;
+use drover::gateway::openai::{chat, completions, embeddings, responses};
+use drover::gateway::said::Said;
 use drover::ollama::lines::lines;
 use drover::standalone::patch::apply::{Apply, apply};
 use drover::standalone::patch::fields::Set;
@@ -77,6 +83,66 @@ pub fn ndjson(bytes: &[u8]) {
     let lines = read(usize::from(*size));
     assert!(lines.len() <= bytes.len());
     assert_eq!(lines, read(bytes.len()));
+}
+
+/// A request in another API's format becomes one in Ollama's, or is refused with a reason. The first byte says which.
+pub fn request(bytes: &[u8]) {
+    let Some((which, body)) = bytes.split_first() else { return };
+    let Ok(fields) = Fields::parse(&Bytes::copy_from_slice(body)) else { return };
+    let translated = match which % 5 {
+        0 => chat::request::translate(fields),
+        1 => completions::translate(fields),
+        2 => embeddings::translate(fields),
+        3 => responses::request::translate(fields),
+        _ => anthropic::request::translate(fields),
+    };
+    match translated {
+        Ok(request) => {
+            let written = request.fields.write(&[("options", request.options.write(&[]))]);
+            let read: serde_json::Value = serde_json::from_slice(&written).expect("a node gets JSON");
+            assert!(read.is_object());
+        }
+        Err(why) => assert!(!why.is_empty()),
+    }
+}
+
+/// What a node says becomes events that are whole and JSON, whatever the pieces that it comes in. The first byte says
+/// in which format, the second how big the pieces are.
+pub fn events(bytes: &[u8]) {
+    let [which, size, body @ ..] = bytes else { return };
+    let format = match which % 4 {
+        0 => Format::ChatCompletion { include_usage: true },
+        1 => Format::Completion { include_usage: true },
+        2 => Format::Response(responses::echo::Echo::of(&Fields::default()).expect("nothing to repeat").into()),
+        _ => Format::Message,
+    };
+    let head = || format::Head { run: "0a".into(), created: 0, model: "m\"".into(), fingerprint: "fp".into() };
+    let write = |size: usize| {
+        let (mut lines, mut all) = (Lines::default(), Vec::new());
+        for piece in body.chunks(size.max(1)) {
+            all.extend(lines.push(Bytes::copy_from_slice(piece)).expect("no line is that long"));
+        }
+        all.extend(lines.rest());
+        let (mut translator, mut out) = (format.translator(head).expect("not Ollama's own"), BytesMut::new());
+        let written = all.iter().try_for_each(|line| translator.line(&Said::read(line)?, &mut out));
+        match written {
+            Ok(()) => drop(translator.end(&mut out)),
+            Err(_) => translator.fail(&serde_json::json!({ "error": { "message": "broken" } }), &mut out),
+        }
+        out
+    };
+    let out = write(usize::from(*size));
+    assert_eq!(out, write(body.len()));
+    let out = std::str::from_utf8(&out).expect("events are text");
+    assert!(out.is_empty() || out.ends_with("\n\n"));
+    for event in out.split_terminator("\n\n") {
+        let data = event.split_once("data: ").expect("every event has data").1;
+        assert!(data == "[DONE]" || serde_json::from_str::<serde_json::Value>(data).is_ok(), "{data}");
+        assert!(!event.contains('\r') && event.matches('\n').count() <= 1, "{event:?}");
+    }
+    if let Ok(whole) = format.translator(head).expect("not Ollama's own").whole(body) {
+        serde_json::from_slice::<serde_json::Value>(&whole).expect("a whole answer is JSON");
+    }
 }
 
 /// A selector that can be read says the same when it is written and read again, whatever the labels are.

@@ -159,13 +159,19 @@ async fn wrong_requests_are_refused_in_the_callers_format() {
         let error = if path.starts_with("/v1") { &body["error"]["message"] } else { &body["error"] };
         assert!(error.as_str().is_some_and(|error| error.contains(words)), "{error} has no {words:?}");
     };
-    for path in ["/api/chat", "/api/generate", "/v1/chat/completions"] {
+    for path in ["/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/v1/chat/completions"] {
         check(path, "", 400, "must be a JSON object").await;
         check(path, "[1]", 400, "must be a JSON object").await;
         check(path, r#"{"model":"support-bot"} x"#, 400, "must be a JSON object").await;
         check(path, r#"{"messages":[]}"#, 400, "model is required").await;
         check(path, r#"{"model":7,"messages":[]}"#, 400, "model: invalid type").await;
-        check(path, r#"{"model":"support-bot","messages":[],"stream":"yes"}"#, 400, "stream: invalid type").await;
+        check(
+            path,
+            r#"{"model":"support-bot","messages":[],"stream":"secret"}"#,
+            400,
+            "stream: invalid type: string, expected",
+        )
+        .await;
     }
     for (options, words) in [
         (r#""options":[]"#, "options: invalid type"),
@@ -209,7 +215,10 @@ async fn every_spelling_of_a_field_that_ollama_would_take_is_the_gateways() {
     let body = r#"{"model":"beta","MODEL":"alpha","\u212aeep_alive":0,"Stream":false,"OPTIONS":{"seed":1}}"#;
     let answer = world.http.post(format!("{}/api/generate", world.url)).body(body).send().await.unwrap();
     assert_eq!(answer.headers()["x-drover-model"], "alpha:latest");
-    assert_eq!(node.only_body(), json!({ "model": "alpha:latest", "stream": false, "options": { "seed": 1 } }));
+    assert_eq!(
+        node.only_body(),
+        json!({ "model": "alpha:latest", "stream": false, "truncate": false, "options": { "seed": 1 } })
+    );
 }
 
 #[tokio::test]

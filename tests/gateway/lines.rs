@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 use drover::{
     gateway::{
         fields::Fields,
+        format::{Format, Head, Translator},
         lines::{Lines, Renamer},
-        openai::answer::{Chunks, Head},
+        said::Said,
     },
     ports::NodeError,
 };
@@ -37,6 +38,12 @@ fn rename(lines: &[Bytes]) -> Result<Vec<u8>, NodeError> {
         out.extend_from_slice(b"\n");
     }
     Ok(out.to_vec())
+}
+
+/// Who writes a stream of chat completions.
+fn events() -> Box<dyn Translator> {
+    let head = || Head { run: "1".into(), created: 0, model: TAG.into(), fingerprint: String::new() };
+    Format::ChatCompletion { include_usage: false }.translator(head).unwrap()
 }
 
 /// One line as Ollama, or something like it, writes it.
@@ -76,21 +83,20 @@ proptest! {
     fn any_bytes_are_lines_or_errors(chunks in vec(vec(any::<u8>(), 0..40), 0..8)) {
         let lines = lines(chunks.iter().cloned().map(Bytes::from).collect());
         let _ = rename(&lines);
-        let head = Head { id: "chatcmpl-1".into(), created: 0, model: TAG.into(), system_fingerprint: String::new() };
-        let mut events = Chunks::new(head, true);
-        let _ = lines.iter().try_for_each(|line| events.line(line, &mut BytesMut::new()));
+        let mut events = events();
+        let _ = lines.iter().try_for_each(|line| events.line(&Said::read(line)?, &mut BytesMut::new()));
     }
 
     #[test]
     fn a_streams_pieces_make_the_whole_content(contents in vec("\\PC{0,20}", 0..6)) {
-        let head = Head { id: "chatcmpl-1".into(), created: 0, model: TAG.into(), system_fingerprint: String::new() };
-        let (mut events, mut out) = (Chunks::new(head, false), BytesMut::new());
+        let (mut events, mut out) = (events(), BytesMut::new());
         for content in &contents {
             let line = json!({ "model": CALLED, "message": { "content": content }, "done": false });
-            events.line(line.to_string().as_bytes(), &mut out).unwrap();
+            events.line(&Said::read(line.to_string().as_bytes()).unwrap(), &mut out).unwrap();
         }
         prop_assert!(!events.end(&mut BytesMut::new()), "not done yet");
-        events.line(br#"{"message":{"content":""},"done":true}"#, &mut out).unwrap();
+        let last = Said::read(br#"{"message":{"content":""},"done":true}"#).unwrap();
+        events.line(&last, &mut out).unwrap();
         prop_assert!(events.end(&mut out));
         let text = String::from_utf8(out.to_vec()).unwrap();
         let parts = text.split("\n\n").filter_map(|event| serde_json::from_str::<Value>(event.strip_prefix("data: ")?).ok());

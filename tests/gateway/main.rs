@@ -1,6 +1,9 @@
 //! The data path, through HTTP, over fake nodes.
 
+mod abuse;
 mod answers;
+mod anthropic;
+mod clients;
 mod lines;
 mod openai;
 mod parameters;
@@ -8,7 +11,10 @@ mod parameters;
 mod parts;
 mod places;
 mod real;
+mod records;
+mod responses;
 mod retries;
+mod schema;
 mod split;
 mod support;
 mod tables;

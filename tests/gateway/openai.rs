@@ -172,7 +172,7 @@ async fn what_ollama_can_not_do_is_refused_by_name() {
     let image = |url: &str| user(json!([{ "type": "image_url", "image_url": { "url": url } }]));
     let rows = [
         (json!({ "n": 2 }), "n:"),
-        (json!({ "logprobs": true }), "logprobs:"),
+        (json!({ "top_p": 1.5 }), "top_p: 1.5 is not a number from 0 to 1"),
         (json!({ "logit_bias": { "1": 2 } }), "logit_bias:"),
         (json!({ "functions": [{ "name": "f" }] }), "functions:"),
         (json!({ "modalities": ["audio"] }), "modalities:"),
@@ -181,6 +181,8 @@ async fn what_ollama_can_not_do_is_refused_by_name() {
         (json!({ "temperature": "hot" }), "temperature:"),
         (json!({ "seed": 1.5 }), "seed:"),
         (json!({ "max_tokens": "many" }), "max_tokens:"),
+        (json!({ "num_ctx": 0 }), "num_ctx: 0 is not a whole number from 1 to"),
+        (json!({ "options": { "min_p": 2 } }), "options.min_p: 2 is not a number from 0 to 1"),
         (json!({ "stop": 7 }), "stop:"),
         (json!({ "reasoning_effort": "huge" }), "reasoning_effort:"),
         (json!({ "response_format": { "type": "xml" } }), "response_format.type:"),

@@ -1,32 +1,14 @@
 //! The same through a real Ollama server: what the fake ones imitate.
 
-use drover::{ollama, ports::NodeApi, routing_table::Node};
 use serde_json::{Value, json};
 
 use crate::{
-    parts::{Scratch, gguf::TinyLlama, ollama::Ollama},
-    support::{World, alias, deployment, table, version},
+    parts::{Scratch, ollama::Ollama},
+    support::{
+        World,
+        real::{SENTENCE, real},
+    },
 };
-
-const SENTENCE: &str = "Hello from a real node.";
-
-/// A version of `support-bot` on a real node.
-async fn real(dir: &Scratch) -> (Ollama, World) {
-    let node = Ollama::start("n1", dir.path()).await;
-    let gguf = dir.join("model.gguf");
-    TinyLlama::new(1).says(SENTENCE).write(&gguf).unwrap();
-    node.create("bot:1", &gguf).await;
-    let world = World::start(table(None, &[])).await;
-    ollama::Ollama::new().unwrap().copy(&node.url(), "bot:1", &alias("v1.0.0")).await.unwrap();
-    let fake = crate::support::FakeNode::start("n1").await;
-    let mut target = version("v1.0.0", &[&fake]);
-    target.tag = "bot:1".into();
-    target.parameters = [("num_ctx".to_owned(), json!(1024)), ("temperature".to_owned(), json!(0))].into();
-    let entry = Node { url: node.url(), keep_alive: Some("10m".into()), ..(*target.holders[0].node).clone() };
-    target.holders[0].node = entry.into();
-    world.table.store(table(Some(deployment(target, None)), &[]).into());
-    (node, world)
-}
 
 async fn loaded(world: &World, node: &Ollama) -> Value {
     let answer = world.http.get(node.url() + "/api/ps").send().await.unwrap().text().await.unwrap();
@@ -82,4 +64,25 @@ async fn check_schema_and_refusal(world: &World, mut asked: Value) {
         let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
         assert_eq!((refused.status, message.as_str()), (400, "bot:1 does not support tools"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_with_different_windows_who_alternate_cause_no_reload() {
+    let dir = Scratch::new();
+    let (mut node, world) = real(&dir).await;
+    let ask = async |window: Option<u64>| {
+        let options = window.map_or(json!({}), |window| json!({ "num_ctx": window }));
+        let asked = json!({ "model": "support-bot", "prompt": "Who are you?", "stream": false, "options": options });
+        assert_eq!(world.post("/api/generate", &asked).await.status, 200);
+    };
+    ask(None).await;
+    ask(Some(2048)).await;
+    let starts = |node: &mut Ollama| node.process().log().matches("starting runner").count();
+    let before = starts(&mut node);
+    assert!(before >= 1, "the node's log says when a runner starts");
+    for window in [None, Some(512), Some(2048), Some(1024), None, Some(2048)] {
+        ask(window).await;
+    }
+    assert_eq!(starts(&mut node), before);
+    assert_eq!(loaded(&world, &node).await[0]["context_length"], 2048);
 }

@@ -7,15 +7,27 @@ use proptest::{collection::vec, option, prelude::*, sample::Index};
 
 use crate::fuzz;
 
-const SEEDS: [&[u8]; 6] = [
-    include_bytes!("../fuzz/seeds/modelfile/all"),
-    include_bytes!("../fuzz/seeds/gguf/small"),
-    include_bytes!("../fuzz/seeds/manifest/own"),
-    include_bytes!("../fuzz/seeds/ndjson/pull"),
-    include_bytes!("../fuzz/seeds/selector/all"),
-    include_bytes!("../fuzz/seeds/patch/steps"),
+/// Something that takes bytes, and bytes that it takes.
+type Sound = (fn(&[u8]), &'static [u8]);
+
+const SOUND: [Sound; 16] = [
+    (fuzz::modelfile, include_bytes!("../fuzz/seeds/modelfile/all")),
+    (fuzz::gguf, include_bytes!("../fuzz/seeds/gguf/small")),
+    (fuzz::manifest, include_bytes!("../fuzz/seeds/manifest/own")),
+    (fuzz::ndjson, include_bytes!("../fuzz/seeds/ndjson/pull")),
+    (fuzz::selector, include_bytes!("../fuzz/seeds/selector/all")),
+    (fuzz::patch, include_bytes!("../fuzz/seeds/patch/steps")),
+    (fuzz::request, include_bytes!("../fuzz/seeds/request/chat")),
+    (fuzz::request, include_bytes!("../fuzz/seeds/request/completion")),
+    (fuzz::request, include_bytes!("../fuzz/seeds/request/embedding")),
+    (fuzz::request, include_bytes!("../fuzz/seeds/request/response")),
+    (fuzz::request, include_bytes!("../fuzz/seeds/request/message")),
+    (fuzz::events, include_bytes!("../fuzz/seeds/events/stream-0")),
+    (fuzz::events, include_bytes!("../fuzz/seeds/events/stream-1")),
+    (fuzz::events, include_bytes!("../fuzz/seeds/events/stream-2")),
+    (fuzz::events, include_bytes!("../fuzz/seeds/events/stream-3")),
+    (fuzz::events, include_bytes!("../fuzz/seeds/events/generate")),
 ];
-const BODIES: [fn(&[u8]); 6] = [fuzz::modelfile, fuzz::gguf, fuzz::manifest, fuzz::ndjson, fuzz::selector, fuzz::patch];
 
 /// A sound input with a few bytes changed, cut out or put in.
 fn spoilt(seed: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
@@ -54,12 +66,12 @@ fn modelfiles() -> impl Strategy<Value = Modelfile> {
 proptest! {
     #[test]
     fn any_bytes_are_taken_or_refused(bytes in vec(any::<u8>(), 0..400)) {
-        BODIES.iter().for_each(|body| body(&bytes));
+        SOUND.iter().for_each(|(body, _)| body(&bytes));
     }
 
     #[test]
-    fn spoilt_inputs_are_taken_or_refused(inputs in Vec::from(SEEDS.map(spoilt))) {
-        BODIES.iter().zip(&inputs).for_each(|(body, input)| body(input));
+    fn spoilt_inputs_are_taken_or_refused(inputs in Vec::from(SOUND.map(|(_, seed)| spoilt(seed)))) {
+        SOUND.iter().zip(&inputs).for_each(|((body, _), input)| body(input));
     }
 
     #[test]

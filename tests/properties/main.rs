@@ -22,6 +22,7 @@ mod ranges;
 mod rollout;
 mod routing;
 mod routing_table;
+mod run_ids;
 mod settings;
 mod size;
 mod storage;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, sync::Arc};
 
 use drover::{
-    api::{ModelDeployment, ModelVersion, OllamaNode},
+    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
     routing_table::{
         RoutingTable, Target,
         compile::{Objects, compile},
@@ -156,6 +156,7 @@ fn objects(world: &World) -> Objects {
         nodes: world.nodes.iter().enumerate().map(|(index, seen)| node(index, seen)).collect(),
         versions: versions.collect(),
         deployments: vec![deployment],
+        pulls: Vec::new(),
     }
 }
 
@@ -219,12 +220,40 @@ proptest! {
             let expected: BTreeSet<String> = world.nodes.iter().enumerate().filter_map(fine).collect();
             prop_assert_eq!(space.nodes.keys().cloned().collect::<BTreeSet<_>>(), expected.clone());
             let tag = space.tags.get("registry.ollama.ai/library/tiny:latest");
-            prop_assert_eq!(tag.map(|tag| holders(tag).into_iter().collect::<BTreeSet<_>>()).unwrap_or_default(), expected);
-            let Some(tag) = tag else { continue };
-            let same = tag.holders.iter().all(|holder| holder.digest == tag.holders[0].digest);
-            prop_assert_eq!(tag.digest.is_empty(), !same, "a digest only where all nodes agree");
+            let held = tag.map(|tag| holders(tag).into_iter().collect::<BTreeSet<_>>()).unwrap_or_default();
+            prop_assert!(held.is_subset(&expected));
+            prop_assert_eq!(held.is_empty(), expected.is_empty());
         }
         prop_assert_eq!(&table.namespace("nobody").nodes.len(), &0);
+    }
+
+    #[test]
+    fn a_tag_is_one_digest_that_of_its_pull_or_of_most_nodes_and_a_warning_names_the_others(
+        world in world(), pulled in prop::option::of(0..3usize),
+    ) {
+        let mut objects = objects(&world);
+        objects.pulls.extend(pulled.map(|version| {
+            let resolved = json!({"tag": "tiny", "digest": digest(version), "sizeBytes": 1});
+            let metadata = json!({"name": "tiny", "namespace": "models"});
+            object::<ModelPull>("ModelPull", metadata, json!({"model": "tiny"}), json!({"resolved": resolved}))
+        }));
+        let table = compile(&objects, at(7));
+        let fine: Vec<_> = world.nodes.iter().enumerate().filter(|(_, seen)| is_usable(seen) && seen.namespace).collect();
+        let having = |loaded: bool| fine.iter().filter(move |(_, seen)| seen.loaded == loaded).map(|(n, _)| format!("node-{n}"));
+        let of_pull = pulled.filter(|version| *version < 2 && having(*version == 1).next().is_some());
+        let served = of_pull.map_or(having(true).count() > having(false).count(), |version| version == 1);
+        match table.namespace("models").tags.get("registry.ollama.ai/library/tiny:latest") {
+            None => prop_assert!(fine.is_empty()),
+            Some(tag) => {
+                prop_assert_eq!(&tag.digest, &digest(usize::from(served)));
+                prop_assert!(tag.holders.iter().all(|holder| holder.digest == tag.digest));
+                prop_assert_eq!(holders(tag), having(served).collect::<Vec<_>>());
+                let warnings: Vec<_> = table.warnings.iter().filter(|warning| warning.contains(&tag.digest)).collect();
+                let behind: Vec<_> = having(!served).collect();
+                let named = warnings.iter().any(|warning| warning.contains(&format!(" {},", behind.join(", "))));
+                prop_assert_eq!(named, !behind.is_empty(), "{:?}", warnings);
+            }
+        }
     }
 
     #[test]

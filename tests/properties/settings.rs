@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 
 const NOTHING: Layer = Layer::new();
 /// Settings that not every text is good enough for, each with a bad value.
-const BAD: [(&str, &str); 24] = [
+const BAD: [(&str, &str); 31] = [
     ("log-format", "xml"),
     ("health-listen", "localhost"),
     ("drain-timeout", "soon"),
@@ -16,6 +16,7 @@ const BAD: [(&str, &str); 24] = [
     ("probe-interval", "1ms"),
     ("mirror-offer", "a/b/c/d"),
     ("queue-timeout", "5"),
+    ("truncation", "sometimes"),
     ("max-pulls", "0"),
     ("mirror-url", "mirror:11437"),
     ("mirror-advertise", "http://mirror:11437/v2"),
@@ -24,6 +25,12 @@ const BAD: [(&str, &str); 24] = [
     ("mirror-bandwidth", "1 MB/s"),
     ("mirror-open", "yes"),
     ("upstream", "team=registry.example"),
+    ("records-sync", "always"),
+    ("records-max-age", "30 days"),
+    ("records-max-size", "big"),
+    ("records-when-down", "wait"),
+    ("records-capture", "yes"),
+    ("management-open", "1"),
     ("listen", "localhost"),
     ("api-port", "65536"),
     ("gateway-port", "-1"),
@@ -76,7 +83,7 @@ proptest! {
     }
 
     #[test]
-    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 24]>()) {
+    fn every_fault_is_named_at_once_with_where_it_was_given(chosen in any::<[u8; 31]>()) {
         let mut layers = [Layer::new(), Layer::new(), Layer::new()];
         let mut expected = Vec::new();
         for ((name, value), choice) in BAD.iter().zip(chosen) {
@@ -148,6 +155,19 @@ fn the_defaults_are_good_and_each_setting_has_its_help() {
     let names: BTreeMap<_, _> = SETTINGS.iter().map(|setting| (setting.name, setting.help)).collect();
     assert_eq!(names.len(), SETTINGS.len(), "two settings with one name");
     assert!(names.values().all(|help| !help.is_empty()));
+}
+
+#[test]
+fn the_password_of_a_database_is_never_repeated() {
+    let layer = |url: &str| Layer::from([("records".to_owned(), url.to_owned())]);
+    let read = |url: &str| Settings::new(&layered(&NOTHING, &NOTHING, &layer(url)));
+    let settings = read("postgres://drover:secret@db.example:5432/runs").expect("a good URL");
+    assert!(settings.records.is_some() && !format!("{settings:?}").contains("secret"), "{settings:?}");
+    for bad in ["mysql://drover:secret@db.example/runs", "postgres://drover:secret@db.example:port/runs"] {
+        let Err(Faults(faults)) = read(bad) else { panic!("{bad} was taken") };
+        assert!(faults.len() == 1 && faults[0].starts_with("records (flag): write postgres://"), "{faults:?}");
+        assert!(!faults[0].contains("secret"), "{faults:?}");
+    }
 }
 
 #[test]

@@ -37,12 +37,16 @@ provide() {
 missing=()
 want_file() { [ -e "$1" ] || command -v "$1" >/dev/null || missing+=("$2"); }
 
+# Debian keeps each version's programs in a folder of its own.
+postgres_bin() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1; }
+
 want_packages() {
   want_file docker-registry docker-registry
   want_file curl curl # for the tour
   if [ "$further" != demo ]; then
     want_file openssl openssl
     want_file ip iproute2 # nodes on machines of their own
+    [ -n "$(postgres_bin)" ] || missing+=(postgresql)
     [ -x "$python/python" ] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   fi
   [[ " $further " != *" nginx "* ]] || want_file nginx nginx-light
@@ -58,7 +62,9 @@ want_packages() {
 }
 apt_install() {
   apt-get update
-  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+  # PostgreSQL's package would start a server of its own.
+  [ -e /etc/postgresql-common/createcluster.conf ] || install -D <(echo 'create_main_cluster = false') /etc/postgresql-common/createcluster.conf
+  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-confold "$@"
 }
 
 # --- Kubernetes: etcd, kube-apiserver, kubectl and helm in one binary ---------------------------------------------
@@ -186,7 +192,9 @@ link_parts env \
   kubectl-1.32 "$kubectl_132" \
   kubectl-1.34 "$kubectl_134" \
   helm "${HELM_BIN:-$kube/helm}" \
-  python "$python/python" \
   ollama "${OLLAMA_BIN:-$ollama}" \
+  python "$python/python" \
   docker-registry "$(command -v docker-registry)" \
+  postgres "$(postgres_bin)/postgres" \
+  initdb "$(postgres_bin)/initdb" \
   cargo-deny "$cargo_deny"

@@ -13,6 +13,7 @@ pub mod kube_api;
 pub mod models;
 pub mod network;
 pub mod ollama;
+pub mod postgres;
 pub mod process;
 pub mod registry;
 pub mod stack;

@@ -101,13 +101,19 @@ impl Ollama {
 
     /// Makes a model of a GGUF file.
     pub async fn create(&self, model: &str, gguf: &Path) {
+        self.create_with(model, gguf, json!({})).await;
+    }
+
+    /// The same with more fields for the request, such as a template.
+    pub async fn create_with(&self, model: &str, gguf: &Path, more: Value) {
         let weights = fs::read(gguf).unwrap_or_else(|error| panic!("{}: {error}", gguf.display()));
         let hex = Sha256::digest(&weights).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         let digest = format!("sha256:{hex}");
         let upload = self.http.post(format!("{}/api/blobs/{digest}", self.url())).body(weights);
         upload.send().await.and_then(reqwest::Response::error_for_status).expect("ollama takes the weights");
         // Several threads wait for each other at every layer, which is slow where processors are shared.
-        let body = json!({"model": model, "files": {"model.gguf": digest}, "parameters": {"num_thread": 1}});
+        let mut body = json!({"model": model, "files": {"model.gguf": digest}, "parameters": {"num_thread": 1}});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         self.lines("/api/create", body).await.expect("ollama makes the model");
     }
 

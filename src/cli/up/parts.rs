@@ -92,7 +92,8 @@ impl Parts {
         let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone())?;
         let namespace = gateway::namespace(&settings);
         let nodes = cluster::watch(&mut process.supervisor, &client, Some(&namespace));
-        feed::start(&mut process.supervisor, client.clone(), &namespace, nodes, target);
+        let pulls = cluster::watch(&mut process.supervisor, &client, Some(&namespace));
+        feed::start(&mut process.supervisor, client.clone(), &namespace, (nodes, pulls), target);
         let nearby = Some(ready.mirror.clone());
         let context =
             controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, nearby).await?;

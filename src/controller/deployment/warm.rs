@@ -108,6 +108,6 @@ fn cold_holders<'a>(
 fn serving_options(version: &ModelVersion, node: &OllamaNode) -> BTreeMap<String, Value> {
     let own: BTreeMap<String, Value> =
         node.spec.context_length.map(|length| ("num_ctx".to_owned(), length.into())).into_iter().collect();
-    let merged = params::merge(&[(Source::Version, &version.spec.parameters), (Source::Node, &own)]);
-    merged.into_iter().map(|(name, (value, _))| (name, value)).collect()
+    let merged = params::merge([(Source::Version, &version.spec.parameters), (Source::Node, &own)]);
+    merged.into_iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
 }

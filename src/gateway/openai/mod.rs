@@ -1,6 +1,8 @@
-//! OpenAI's chat completions in terms of Ollama's own chat, in both directions: pure.
+//! OpenAI's API in terms of Ollama's own, in both directions: pure.
 
-pub mod answer;
-pub mod messages;
-pub mod request;
-mod said;
+pub mod chat;
+pub mod completions;
+pub mod embeddings;
+mod events;
+pub mod responses;
+mod wishes;

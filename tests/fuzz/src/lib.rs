@@ -7,7 +7,8 @@ extern crate self as drover;
 pub mod bodies;
 #[path = "../../../src/domain/mod.rs"]
 pub mod domain;
+pub mod gateway;
 pub mod ollama;
-#[path = "../../../src/ports.rs"]
+#[path = "../../../src/ports/mod.rs"]
 pub mod ports;
 pub mod standalone;

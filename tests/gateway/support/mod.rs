@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each module uses a part of it
 
 pub mod node;
+pub mod real;
 pub mod world;
 
 use std::{fmt::Debug, future::Future, panic::Location, time::Duration};

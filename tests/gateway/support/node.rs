@@ -298,6 +298,10 @@ fn whole(path: &str, lines: &[String]) -> String {
         whole["response"] = join("/response").into();
     } else {
         whole["message"]["content"] = join("/message/content").into();
+        let thinking = join("/message/thinking");
+        if !thinking.is_empty() {
+            whole["message"]["thinking"] = thinking.into();
+        }
         let calls = parsed.iter().filter_map(|line| line["message"]["tool_calls"].as_array()).flatten();
         let calls: Vec<_> = calls.cloned().collect();
         if !calls.is_empty() {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use drover::{
-    gateway::{self, Gateway, Settings},
+    gateway::{self, Gateway, Settings, recorder::Recorder},
     ollama::Ollama,
     ports::{GatewayStats, VersionStats},
     routing_table::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, SharedTable, Target},
@@ -69,6 +69,7 @@ pub fn deployment(stable: Target, canary: Option<Canary>) -> Deployment {
         stable,
         canary,
         sticky_header: None,
+        schema_check: false,
     }
 }
 
@@ -87,7 +88,7 @@ pub fn table(deployment: Option<Deployment>, tags: &[Target]) -> RoutingTable {
         deployments: deployment.map(|deployment| ("support-bot".into(), deployment)).into_iter().collect(),
         tags: tags.iter().map(|target| (full(&target.tag), target.clone())).collect(),
     };
-    RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]) }
+    RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() }
 }
 
 /// A gateway on a port of its own.
@@ -113,10 +114,14 @@ impl World {
     }
 
     pub async fn start_with(table: RoutingTable, settings: Settings) -> Self {
+        Self::start_recording(table, settings, Recorder::default()).await
+    }
+
+    pub async fn start_recording(table: RoutingTable, settings: Settings, recorder: Recorder) -> Self {
         // A second test in this process finds it installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let table: SharedTable = Arc::new(ArcSwap::from_pointee(table));
-        let gateway = Gateway::new(table.clone(), Arc::new(Ollama::new().unwrap()), settings);
+        let gateway = Gateway::recording(table.clone(), Arc::new(Ollama::new().unwrap()), settings, recorder);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
@@ -133,6 +138,10 @@ impl World {
         Answer::read(self.request(path, body).send().await.unwrap()).await
     }
 
+    pub async fn post_nothing(&self, path: &str) -> Answer {
+        Answer::read(self.http.post(format!("{}{path}", self.url)).send().await.unwrap()).await
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         Answer::read(self.http.get(format!("{}{path}", self.url)).send().await.unwrap()).await
     }
@@ -145,7 +154,7 @@ impl World {
     pub async fn counts(&self, version: &str) -> (u64, u64) {
         let stats = self.stats().await;
         let stats = stats.deployments.iter().find(|deployment| deployment.name == "support-bot").unwrap();
-        let VersionStats { attempts, failures } = stats.versions.get(version).copied().unwrap_or_default();
+        let VersionStats { attempts, failures, .. } = stats.versions.get(version).copied().unwrap_or_default();
         (attempts, failures)
     }
 }

@@ -1,5 +1,9 @@
 //! The seams between decisions and the world: what the rest of the code asks of a node or a gateway.
 
+mod records;
+
+pub use records::{Page, Records, RecordsError, RunRecord};
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
@@ -41,7 +45,8 @@ impl NodeError {
         match self {
             Self::Connect(_) | Self::TimedOut(_) | Self::Broken(_) => true,
             // 404: this node lost the model. 408, 429, 503: it has too much to do.
-            Self::Status { status, .. } => *status >= 500 || matches!(status, 404 | 408 | 429),
+            // 501: it can't be done with this model.
+            Self::Status { status, .. } => (*status >= 500 && *status != 501) || matches!(status, 404 | 408 | 429),
         }
     }
 }
@@ -89,8 +94,8 @@ pub struct NodeRequest {
     pub url: String,
     /// Path of Ollama's own API, for example `/api/chat`.
     pub path: &'static str,
-    /// JSON body.
-    pub body: Bytes,
+    /// JSON body, which is posted; without one it is asked for what is there.
+    pub body: Option<Bytes>,
     /// How long the node may take until the head of its answer.
     pub head_within: Duration,
 }
@@ -139,11 +144,15 @@ pub struct DeploymentStats {
 
 /// What became of one version's attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct VersionStats {
     /// Attempts that ended: with an answer, or through the node's fault. What a caller got wrong or broke off is none.
     pub attempts: u64,
     /// Attempts that failed through the node's fault.
     pub failures: u64,
+    /// Answers that didn't keep to the JSON schema of their request, of those that were checked.
+    #[serde(default)]
+    pub schema_failures: u64,
 }
 
 /// Why a gateway could not be asked.

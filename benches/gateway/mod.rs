@@ -1,0 +1,212 @@
+//! The gateway next to nginx, before a stub that answers at once: what is measured is the gateway's own work.
+//!
+//! Each figure of a target is taken right after the same one of the stub without a target ("added" is the difference), the
+//! targets take turns, and a ratio is taken within its round.
+
+mod answer;
+mod choosing;
+mod load;
+mod pinned;
+mod stub;
+mod targets;
+
+use std::time::Duration;
+
+use self::targets::{Api, Measured, Phase, Target};
+use crate::{
+    machine,
+    support::{Scratch, free_port},
+    table::{Table, median, spread},
+};
+
+/// The name by which nodes hold the model.
+const MODEL: &str = "drover-0a1b2c3d/stub:v1.0.0";
+/// Chunks of a stream.
+const CHUNKS: usize = 50;
+/// How long the chunks of a paced stream are apart.
+const PACE: Duration = Duration::from_millis(10);
+/// Seconds of one measurement, unless `BENCH_SECONDS` says otherwise.
+const SECONDS: f64 = 1.5;
+
+const STUB: &str = "gateway-stub";
+const LOAD: &str = "gateway-load";
+
+/// The stub and the load are this program, started once more; true if that is what this process was.
+pub fn is_helper() -> bool {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some(STUB) => stub::main(&arguments[1..]),
+        Some(LOAD) => load::main(&arguments[1]),
+        _ => return false,
+    }
+    true
+}
+
+pub async fn run(table: &mut Table) {
+    let scratch = Scratch::new();
+    let ports: Vec<u16> = (0..16).map(|_| free_port()).collect();
+    let bench = Bench {
+        stub: Target::stub(scratch.path(), &ports).await,
+        nginx: Target::nginx(scratch.path(), ports[0]).await,
+        gateways: vec![
+            ("1 node", Target::gateway(scratch.path(), &ports[..1]).await),
+            ("16 nodes", Target::gateway(scratch.path(), &ports).await),
+        ],
+        seconds: std::env::var("BENCH_SECONDS").map_or(SECONDS, |text| text.parse().expect("a number of seconds")),
+    };
+    table.note("load of the machine", machine::load());
+    let idle: Vec<f64> = bench.gateways.iter().map(|(_, gateway)| gateway.memory()).collect();
+    bench.warm_up();
+    for api in Api::ALL {
+        bench.saturated(table, api, &idle);
+        bench.latency(table, api, "one at a time", Phase { connections: 1, ..WHOLE }, 5);
+        bench.latency(table, api, "at 1,000/s", Phase { rate: Some(1000.0), ..WHOLE }, 3);
+        bench.stub.set_delay(PACE).await;
+        bench.paced(table, api);
+        bench.stub.set_delay(Duration::ZERO).await;
+        bench.flat_out(table, api);
+    }
+    drop(bench);
+    choosing::run(table);
+}
+
+const WHOLE: Phase = Phase { connections: 32, rate: None, stream: false };
+const STREAM: Phase = Phase { connections: 16, rate: None, stream: true };
+
+struct Bench {
+    stub: Target,
+    nginx: Target,
+    gateways: Vec<(&'static str, Target)>,
+    seconds: f64,
+}
+
+/// One round: the stub alone, nginx, and each gateway.
+struct Round {
+    direct: Measured,
+    nginx: Measured,
+    gateways: Vec<Measured>,
+}
+
+impl Bench {
+    /// Fills pools and caches.
+    fn warm_up(&self) {
+        for target in self.gateways.iter().map(|(_, gateway)| gateway).chain([&self.nginx]) {
+            target.measure(Api::Ollama, WHOLE, 0.5);
+        }
+    }
+
+    fn rounds(&self, api: Api, phase: Phase, count: usize) -> Vec<Round> {
+        let round = |_| Round {
+            direct: self.stub.measure(api, phase, self.seconds / 2.0),
+            nginx: self.nginx.measure(api, phase, self.seconds),
+            gateways: self.gateways.iter().map(|(_, gateway)| gateway.measure(api, phase, self.seconds)).collect(),
+        };
+        (0..count).map(round).collect()
+    }
+
+    fn saturated(&self, table: &mut Table, api: Api, idle: &[f64]) {
+        let rounds = self.rounds(api, WHOLE, 3);
+        let (rate, cpu) = match api {
+            Api::Ollama => ((0.45, 0.6), (2.2, 1.6)),
+            Api::OpenAi => ((0.35, 0.5), (2.8, 2.0)),
+        };
+        for (index, (fleet, _)) in self.gateways.iter().enumerate() {
+            let name = format!("{}, {fleet}", api.name());
+            let of = |figure: fn(&Measured) -> f64| Compared::new(&rounds, index, figure);
+            let compared = of(|measured| measured.figures.rate);
+            table.goal(
+                format!("requests/s, {name}: ≥ {} × nginx (reach {})", rate.0, rate.1),
+                compared.tell("/s"),
+                compared.ratio() >= rate.0,
+            );
+            let compared = of(|measured| measured.cpu);
+            table.goal(
+                format!("CPU per request, {name}: ≤ {} × nginx (reach {})", cpu.0, cpu.1),
+                compared.tell(" µs"),
+                compared.ratio() <= cpu.0,
+            );
+            let loaded = rounds.iter().map(|round| round.gateways[index].memory).fold(0.0, f64::max);
+            table.goal(
+                format!("memory idle / loaded, {name}: ≤ 25 / 40 MB (reach 15 / 25)"),
+                format!("{:.1} / {loaded:.1} MB", idle[index]),
+                idle[index] <= 25.0 && loaded <= 40.0,
+            );
+        }
+    }
+
+    fn latency(&self, table: &mut Table, api: Api, how: &str, phase: Phase, count: usize) {
+        let rounds = self.rounds(api, phase, count);
+        for (index, (fleet, _)) in self.gateways.iter().enumerate() {
+            let name = format!("{how}, {}, {fleet}", api.name());
+            let p50 = Compared::added(&rounds, index, |measured| measured.figures.whole.p50);
+            table.goal(format!("added p50, {name}: ≤ 1.35 × nginx (reach 1.2)"), p50.tell(" µs"), p50.ratio() <= 1.35);
+            let p99 = Compared::added(&rounds, index, |measured| measured.figures.whole.p99);
+            if phase.connections == 1 {
+                let goal = format!("added p99, {name}: ≤ 1.75 × nginx (reach 1.3)");
+                table.goal(goal, p99.tell(" µs"), p99.ratio() <= 1.75);
+            } else {
+                table.note(format!("added p99, {name}"), p99.tell(" µs"));
+            }
+        }
+    }
+
+    fn paced(&self, table: &mut Table, api: Api) {
+        let rounds = self.rounds(api, STREAM, 3);
+        for (index, (fleet, _)) in self.gateways.iter().enumerate() {
+            let first = Compared::added(&rounds, index, |measured| measured.figures.first.p50);
+            let more = median(&first.ours) - median(&first.nginx);
+            table.goal(
+                format!("first chunk of a paced stream, {}, {fleet}: ≤ nginx + 120 µs (reach + 50)", api.name()),
+                format!("nginx {more:+.0} µs: {}", first.tell(" µs added")),
+                more <= 120.0,
+            );
+        }
+    }
+
+    fn flat_out(&self, table: &mut Table, api: Api) {
+        let rounds = self.rounds(api, STREAM, 3);
+        let (must, reach) = if api == Api::Ollama { (0.9, 1.0) } else { (0.5, 0.7) };
+        for (index, (fleet, _)) in self.gateways.iter().enumerate() {
+            let chunks = Compared::new(&rounds, index, |measured| measured.figures.events);
+            table.goal(
+                format!("chunks/s flat out, {}, {fleet}: ≥ {must} × nginx (reach {reach})", api.name()),
+                chunks.tell("/s"),
+                chunks.ratio() >= must,
+            );
+        }
+    }
+}
+
+/// A figure of a gateway and of nginx, by round.
+struct Compared {
+    ours: Vec<f64>,
+    nginx: Vec<f64>,
+}
+
+impl Compared {
+    fn new(rounds: &[Round], gateway: usize, figure: impl Fn(&Measured) -> f64) -> Self {
+        let ours = rounds.iter().map(|round| figure(&round.gateways[gateway])).collect();
+        Self { ours, nginx: rounds.iter().map(|round| figure(&round.nginx)).collect() }
+    }
+
+    /// What is more than without a proxy.
+    fn added(rounds: &[Round], gateway: usize, figure: impl Fn(&Measured) -> f64) -> Self {
+        let added = |measured: &dyn Fn(&Round) -> f64| -> Vec<f64> {
+            rounds.iter().map(|round| measured(round) - figure(&round.direct)).collect()
+        };
+        Self { ours: added(&|round| figure(&round.gateways[gateway])), nginx: added(&|round| figure(&round.nginx)) }
+    }
+
+    fn ratios(&self) -> Vec<f64> {
+        self.ours.iter().zip(&self.nginx).map(|(ours, nginx)| ours / nginx).collect()
+    }
+
+    fn ratio(&self) -> f64 {
+        median(&self.ratios())
+    }
+
+    fn tell(&self, unit: &str) -> String {
+        let (ours, nginx) = (median(&self.ours), median(&self.nginx));
+        format!("{} ×: {ours:.0}{unit}, nginx {nginx:.0}{unit}", spread(&self.ratios()))
+    }
+}

@@ -1,0 +1,11 @@
+//! Which side of a rollout a request goes to, and which node answers it.
+
+mod affinity;
+mod choice;
+mod health;
+mod split;
+
+pub use affinity::{SHORTLIST, Seat, hash, settle, shortlist};
+pub use choice::{Candidate, FEW, Groups, choose};
+pub use health::{Ending, Health, Standing};
+pub use split::{is_canary_session, is_canary_turn, session_hash};

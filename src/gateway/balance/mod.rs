@@ -1,0 +1,262 @@
+//! How many requests this gateway has under way on each node, who gets the next place, and who waits for one.
+//!
+//! A request that finds room takes it without waiting for any other. One that finds every place taken gets in line; a place
+//! that becomes free goes to the next in line that can use it.
+
+mod node;
+mod pool;
+mod queue;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+
+pub use self::pool::Pool;
+use self::{
+    node::NodeState,
+    pool::Seat,
+    queue::{Queue, Waiter},
+};
+use crate::{
+    domain::routing::{Ending, hash},
+    ports::NodeError,
+    routing_table::{Holder, RoutingTable},
+};
+
+/// The requests under way on every node.
+pub struct Balance {
+    /// By node id.
+    nodes: Mutex<HashMap<String, Arc<NodeState>>>,
+    queue: Mutex<Queue>,
+    /// How many are in the queue, or about to be.
+    waiting: AtomicUsize,
+    /// How many may wait for one model.
+    longest_queue: usize,
+    began: Instant,
+}
+
+/// What a request brings to the choice of its node.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'a> {
+    /// What a session is known by, which is best kept on one node.
+    pub session: Option<&'a [u8]>,
+    /// What the caller is known by: callers who wait take turns.
+    pub caller: Option<&'a [u8]>,
+}
+
+/// Why a request has no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPlace {
+    /// There is no node that it could use.
+    Nobody,
+    /// All stayed full as long as it could wait.
+    Full,
+    /// Too many wait already.
+    Crowded,
+}
+
+/// What a request that found no room at first has.
+enum Turn {
+    Now(Place),
+    Later(oneshot::Receiver<Place>),
+}
+
+/// One request's place on a node; dropping it makes the place free.
+pub struct Place {
+    balance: Arc<Balance>,
+    node: Arc<NodeState>,
+    window: Arc<AtomicU64>,
+    is_trial: bool,
+    /// The node, and how it holds the model.
+    pub holder: Arc<Holder>,
+}
+
+impl Place {
+    /// Has the model's runner called with a context window of at least this, from now on; the widest that it was called
+    /// with, this one included. Ollama loads a model anew whenever its window changes.
+    pub fn widen(&self, wanted: Option<u64>) -> Option<u64> {
+        let wanted = wanted.unwrap_or_default();
+        let widest = match self.window.load(Ordering::Relaxed) {
+            running if running >= wanted => running,
+            _ => self.window.fetch_max(wanted, Ordering::Relaxed).max(wanted),
+        };
+        (widest > 0).then_some(widest)
+    }
+
+    /// Notes how the request ended: a node to which the connection failed goes behind the others for a while, and so does
+    /// one that keeps failing.
+    pub fn note(&self, error: Option<&NodeError>) {
+        let ending = match error {
+            None => Ending::Answered,
+            Some(NodeError::Status { .. }) => Ending::Failed,
+            Some(_) => Ending::Lost,
+        };
+        self.node.note(ending, || self.balance.now());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.node.leave(self.is_trial);
+        self.balance.hand_out(&self.node);
+    }
+}
+
+impl Balance {
+    /// Nothing under way; so many requests may wait for one model.
+    pub fn new(longest_queue: usize) -> Self {
+        let (nodes, queue, waiting) = (Mutex::default(), Mutex::default(), AtomicUsize::new(0));
+        Self { nodes, queue, waiting, longest_queue, began: Instant::now() }
+    }
+
+    /// These holders of a model, which has this name on them, prepared for choices among them.
+    pub fn pool(&self, model: &str, holders: &[Holder]) -> Arc<Pool> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let seat = |holder: &Holder| {
+            let node = nodes.entry(holder.node.id.clone()).or_insert_with(|| {
+                let node = NodeState::default();
+                node.set_limit(holder.node.max_concurrent_requests);
+                node.into()
+            });
+            let window = node.window(model, holder.loaded);
+            Seat { holder: Arc::new(holder.clone()), node: node.clone(), window }
+        };
+        Arc::new(Pool::new(holders.iter().map(seat).collect()))
+    }
+
+    /// A place on a good node of those that are `usable`, waiting for it at most `patience`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn place(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        wish: Wish<'_>,
+        usable: impl Fn(&Holder) -> bool,
+        patience: Duration,
+    ) -> Result<Place, NoPlace> {
+        let usable = |index: usize| usable(&pool.seats()[index].holder);
+        if self.waiting.load(Ordering::SeqCst) == 0
+            && let Some(place) = self.take(pool, wish, usable)
+        {
+            return Ok(place);
+        }
+        let excluded: Vec<usize> = (0..pool.seats().len()).filter(|index| !usable(*index)).collect();
+        if excluded.len() == pool.seats().len() {
+            return Err(NoPlace::Nobody);
+        }
+        match self.line_up(pool, wish, usable, excluded, patience)? {
+            Turn::Now(place) => Ok(place),
+            Turn::Later(place) => match timeout(patience, place).await {
+                Ok(Ok(place)) => Ok(place),
+                _ => Err(NoPlace::Full),
+            },
+        }
+    }
+
+    /// Gets in line, unless there is room after all.
+    fn line_up(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        wish: Wish<'_>,
+        usable: impl Fn(usize) -> bool,
+        excluded: Vec<usize>,
+        patience: Duration,
+    ) -> Result<Turn, NoPlace> {
+        let mut queue = self.lock();
+        // Before the last look for room: who makes room after it sees that somebody waits.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let turn = match self.take(pool, wish, usable) {
+            Some(place) => Ok(Turn::Now(place)),
+            None if patience.is_zero() => Err(NoPlace::Full),
+            None => {
+                let (place, later) = oneshot::channel();
+                let (is_added, gone) = queue.push(
+                    pool,
+                    Waiter { excluded, place, caller: wish.caller.map_or(0, digest) },
+                    self.longest_queue,
+                );
+                self.waiting.fetch_sub(gone, Ordering::SeqCst);
+                if is_added { Ok(Turn::Later(later)) } else { Err(NoPlace::Crowded) }
+            }
+        };
+        if !matches!(turn, Ok(Turn::Later(_))) {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+        turn
+    }
+
+    /// Takes over the limits of a new table and forgets idle nodes that it no longer has.
+    pub fn keep(self: &Arc<Self>, table: &RoutingTable) {
+        let mut changed = Vec::new();
+        {
+            let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+            nodes.retain(|_, state| Arc::strong_count(state) > 1);
+            for node in table.namespaces.values().flat_map(|namespace| namespace.nodes.values()) {
+                let state = nodes.entry(node.id.clone()).or_default();
+                state.set_limit(node.max_concurrent_requests);
+                changed.push(state.clone());
+            }
+        }
+        changed.iter().for_each(|node| self.hand_out(node));
+    }
+
+    fn take(self: &Arc<Self>, pool: &Pool, wish: Wish<'_>, usable: impl Fn(usize) -> bool) -> Option<Place> {
+        let session = wish.session.filter(|_| pool.has_choice()).map(digest);
+        let (index, is_trial) = pool.enter(session, usable, || self.now())?;
+        Some(self.hold(pool, index, is_trial))
+    }
+
+    /// Gives the free places of a node to those who wait, in their order.
+    fn hand_out(self: &Arc<Self>, node: &Arc<NodeState>) {
+        while self.waiting.load(Ordering::SeqCst) > 0 {
+            let (served, is_trial) = {
+                let mut queue = self.lock();
+                let Some(is_trial) = node.enter(|| self.now()) else { return };
+                let (served, left) = queue.serve(node);
+                self.waiting.fetch_sub(left, Ordering::SeqCst);
+                if served.is_none() {
+                    // Under the lock: who gets in line meanwhile must see the room.
+                    node.leave(is_trial);
+                }
+                (served, is_trial)
+            };
+            let Some((waiter, pool, index)) = served else { return };
+            // Not under the lock: a place whose waiter just left is dropped here, which takes the lock.
+            drop(waiter.place.send(self.hold(&pool, index, is_trial)));
+        }
+    }
+
+    fn hold(self: &Arc<Self>, pool: &Pool, index: usize, is_trial: bool) -> Place {
+        let Seat { holder, node, window } = &pool.seats()[index];
+        let (node, window, holder) = (node.clone(), window.clone(), holder.clone());
+        Place { balance: self.clone(), node, window, is_trial, holder }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn digest(known_by: &[u8]) -> u64 {
+    hash(known_by.iter().copied())
+}
+
+/// Whether it was not the node's answer that failed but the way to it.
+pub fn is_about_connection(error: &NodeError) -> bool {
+    !matches!(error, NodeError::Status { .. })
+}

@@ -1,0 +1,91 @@
+//! What this gateway knows of one node at this moment. Requests read and change it without waiting for each other.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::domain::routing::{Ending, Health};
+
+/// One node's requests under way and its health. It belongs to the node, not to a table, so it survives a new table.
+#[derive(Debug, Default)]
+pub struct NodeState {
+    in_flight: AtomicU32,
+    /// As the newest table has it.
+    limit: AtomicU32,
+    /// Milliseconds since the gateway started until which the node is put aside; 0 while it is sound.
+    aside_until: AtomicU64,
+    /// Whether a request is finding out how a node does that was put aside.
+    on_trial: AtomicBool,
+    /// Whether `health` says anything.
+    is_troubled: AtomicBool,
+    health: Mutex<Health>,
+    /// By the name that a model has there: the widest context window that it was called with; 0: none so far.
+    windows: Mutex<HashMap<String, Arc<AtomicU64>>>,
+}
+
+impl NodeState {
+    /// Requests under way, and how many there may be.
+    pub fn load(&self) -> (u32, u32) {
+        (self.in_flight.load(Ordering::Relaxed), self.limit.load(Ordering::Relaxed))
+    }
+
+    /// Where the window of a model's runner is kept; one that isn't `loaded` has none.
+    pub fn window(&self, model: &str, loaded: bool) -> Arc<AtomicU64> {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = windows.entry(model.to_owned()).or_default().clone();
+        if !loaded {
+            window.store(0, Ordering::Relaxed);
+        }
+        window
+    }
+
+    /// Allows so many requests at once.
+    pub fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Counts one more request, if there is room; says whether it is the one that tries a node put aside.
+    pub fn enter(&self, now: impl FnOnce() -> Duration) -> Option<bool> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let more = |in_flight: u32| (in_flight < limit).then(|| in_flight + 1);
+        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::Relaxed, more).ok()?;
+        let until = self.aside_until.load(Ordering::Relaxed);
+        Some(until != 0 && millis(now()) >= until && !self.on_trial.swap(true, Ordering::Relaxed))
+    }
+
+    /// Counts one request less; whoever waits may come in after that.
+    pub fn leave(&self, was_trial: bool) {
+        if was_trial {
+            self.on_trial.store(false, Ordering::Relaxed);
+        }
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether other nodes go first: it is put aside, or being tried by another request.
+    pub fn is_suspect(&self, now: impl FnOnce() -> Duration) -> bool {
+        match self.aside_until.load(Ordering::Relaxed) {
+            0 => false,
+            until => millis(now()) < until || self.on_trial.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Notes how a request ended.
+    pub fn note(&self, ending: Ending, now: impl FnOnce() -> Duration) {
+        if ending == Ending::Answered && !self.is_troubled.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        *health = health.after(ending, now());
+        self.is_troubled.store(*health != Health::default(), Ordering::Relaxed);
+        self.aside_until.store(health.aside_until().map_or(0, |until| millis(until).max(1)), Ordering::Relaxed);
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,90 @@
+//! Asks a gateway for run records.
+
+use std::time::Duration;
+
+use reqwest::{Client, Response, Url};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{
+    domain::{run_id::RunId, run_record::Feedback},
+    ports::{Page, RunRecord},
+};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// A client to one gateway.
+pub struct RunsClient {
+    http: Client,
+    base: Url,
+}
+
+impl RunsClient {
+    /// For the gateway at this URL.
+    ///
+    /// # Errors
+    /// When the URL can't be used.
+    pub fn new(gateway: &str) -> Result<Self, String> {
+        let base = Url::parse(gateway).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let base = base.ok_or_else(|| format!("{gateway}: write a URL such as http://127.0.0.1:11435"))?;
+        let http = Client::builder().connect_timeout(CONNECT_WITHIN).no_proxy().build();
+        Ok(Self { http: http.map_err(|error| error.to_string())?, base })
+    }
+
+    /// A page of records.
+    ///
+    /// # Errors
+    /// The gateway's words, or that it can't be reached.
+    pub async fn list(&self, query: &[(&str, String)]) -> Result<Page, String> {
+        let mut url = self.url("")?;
+        url.query_pairs_mut().extend_pairs(query);
+        read(self.http.get(url)).await
+    }
+
+    /// One record.
+    ///
+    /// # Errors
+    /// As for `list`.
+    pub async fn get(&self, id: RunId) -> Result<RunRecord, String> {
+        read(self.http.get(self.url(&format!("/{id}"))?)).await
+    }
+
+    /// Has a run repeated, with this request if it wasn't kept; the answer comes as the gateway sends it.
+    ///
+    /// # Errors
+    /// As for `list`.
+    pub async fn replay(&self, id: RunId, request: Option<Vec<u8>>) -> Result<Response, String> {
+        send(self.http.post(self.url(&format!("/{id}/replay"))?).body(request.unwrap_or_default())).await
+    }
+
+    /// Notes what somebody thinks of an answer.
+    ///
+    /// # Errors
+    /// As for `list`.
+    pub async fn feedback(&self, id: RunId, feedback: &Feedback) -> Result<(), String> {
+        send(self.http.post(self.url(&format!("/{id}/feedback"))?).json(feedback)).await.map(drop)
+    }
+
+    fn url(&self, end: &str) -> Result<Url, String> {
+        self.base.join(&format!("/drover/v1/runs{end}")).map_err(|error| error.to_string())
+    }
+}
+
+async fn read<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, String> {
+    send(request).await?.json().await.map_err(|error| format!("the gateway's answer can't be read: {error}"))
+}
+
+async fn send(request: reqwest::RequestBuilder) -> Result<Response, String> {
+    let answer = request
+        .send()
+        .await
+        .map_err(|error| format!("the gateway can't be reached: {error}; say with --gateway where it is"))?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let error: Value = answer.json().await.unwrap_or_default();
+    let error = &error["error"];
+    let message = error["message"].as_str().or(error.as_str()).unwrap_or("no reason given");
+    Err(format!("the gateway answered {status}: {message}"))
+}

@@ -1,0 +1,80 @@
+//! A table as this gateway serves it: beside each target, what requests for it need again and again.
+
+use std::{
+    collections::HashMap,
+    ptr,
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+};
+
+use super::{
+    balance::{Balance, Pool},
+    tally::Counter,
+};
+use crate::routing_table::{RoutingTable, Target};
+
+/// One table, and what was worked out for it so far. A request keeps one to its end.
+#[derive(Default)]
+pub struct Serving {
+    table: Arc<RoutingTable>,
+    /// By the address of the target, which doesn't move while the table is there.
+    targets: HashMap<usize, Served>,
+}
+
+/// Found when it is first needed: most targets of a big table aren't, before the next table comes.
+#[derive(Default)]
+struct Served {
+    pool: OnceLock<Arc<Pool>>,
+    counter: OnceLock<Arc<Counter>>,
+    turns: OnceLock<Arc<AtomicU64>>,
+}
+
+impl Serving {
+    /// Nothing is worked out yet.
+    pub fn new(table: Arc<RoutingTable>) -> Self {
+        let targets = table.namespaces.values().flat_map(|namespace| {
+            let deployments = namespace.deployments.values();
+            let sides = deployments.flat_map(|deployment| {
+                std::iter::once(&deployment.stable).chain(deployment.canary.iter().map(|canary| &canary.target))
+            });
+            sides.chain(namespace.tags.values())
+        });
+        let targets = targets.map(|target| (address(target), Served::default())).collect();
+        Self { table, targets }
+    }
+
+    /// The table.
+    pub fn table(&self) -> &Arc<RoutingTable> {
+        &self.table
+    }
+
+    /// The nodes that hold a target, prepared for choices among them.
+    pub fn pool(&self, target: &Target, balance: &Balance) -> Arc<Pool> {
+        self.known(target, |served| &served.pool, || balance.pool(&target.model, &target.holders))
+    }
+
+    /// Where a version's attempts are counted.
+    pub fn counter(&self, target: &Target, find: impl FnOnce() -> Arc<Counter>) -> Arc<Counter> {
+        self.known(target, |served| &served.counter, find)
+    }
+
+    /// Where the requests are counted that a canary gets its share of.
+    pub fn turns(&self, canary: &Target, find: impl FnOnce() -> Arc<AtomicU64>) -> Arc<AtomicU64> {
+        self.known(canary, |served| &served.turns, find)
+    }
+
+    fn known<T>(
+        &self,
+        target: &Target,
+        cell: impl FnOnce(&Served) -> &OnceLock<Arc<T>>,
+        find: impl FnOnce() -> Arc<T>,
+    ) -> Arc<T> {
+        match self.targets.get(&address(target)) {
+            Some(served) => cell(served).get_or_init(find).clone(),
+            None => find(),
+        }
+    }
+}
+
+fn address(target: &Target) -> usize {
+    ptr::from_ref(target).addr()
+}

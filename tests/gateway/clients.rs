@@ -1,0 +1,138 @@
+//! Official clients over a real node, unchanged but for the base URL, and Ollama's own answers byte by byte.
+
+use std::{path::Path, process::Stdio};
+
+use regex::Regex;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::{
+    parts::{Scratch, ollama::Ollama, stack::program},
+    support::{
+        World, alias,
+        real::{SENTENCE, real, with_more_models},
+    },
+};
+
+/// Runs a program to its end; what it printed.
+async fn run(mut command: Command) -> String {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+    out.into_owned()
+}
+
+async fn python(script: &str, url: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/clients").join(script);
+    let mut command = Command::new(program("python"));
+    // Nothing but loopback, and no trace of the run in the sources.
+    command.arg("-B").arg(script).arg(url).env("NO_PROXY", "*").env("LANGSMITH_TRACING", "false");
+    run(command).await;
+}
+
+/// Ollama's own command line, with the gateway for a server.
+async fn ollama(dir: &Scratch, url: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new(program("ollama"));
+    command.args(arguments).env("OLLAMA_HOST", url).env("HOME", dir.path()).env("NO_PROXY", "*");
+    run(command).await
+}
+
+async fn command_line(dir: &Scratch, url: &str) {
+    assert_eq!(ollama(dir, url, &["run", "support-bot", "Who are you?"]).await.trim(), SENTENCE);
+    let listed = ollama(dir, url, &["ls"]).await;
+    assert!(listed.contains("support-bot") && listed.contains("tools:latest"), "{listed}");
+    assert!(listed.contains(" KB") && !listed.contains("drover-"), "{listed}");
+    let shown = ollama(dir, url, &["show", "support-bot"]).await;
+    assert!(shown.contains("llama") && shown.contains("completion"), "{shown}");
+    let modelfile = ollama(dir, url, &["show", "--modelfile", "support-bot"]).await;
+    assert!(modelfile.contains("bot:1") && !modelfile.contains("drover-"), "{modelfile}");
+    let running = ollama(dir, url, &["ps"]).await;
+    assert!(running.contains("support-bot:v1.0.0") && running.contains("100% CPU"), "{running}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn official_clients_and_ollamas_command_line_work_unchanged() {
+    let dir = Scratch::new();
+    let (_node, world) = with_more_models(&dir).await;
+    tokio::join!(
+        python("openai_client.py", &world.url),
+        python("anthropic_client.py", &world.url),
+        python("ollama_client.py", &world.url),
+        command_line(&dir, &world.url),
+    );
+}
+
+/// An answer without what differs from run to run.
+async fn answer(world: &World, base: &str, path: &str, body: &Value) -> (u16, String, String) {
+    let request = world.http.post(format!("{base}{path}")).body(body.to_string());
+    let response = request.header("content-type", "application/json").send().await.unwrap();
+    let (status, kind) = (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap());
+    let kind = kind.split(';').next().unwrap().to_owned();
+    let times = Regex::new(r#""created_at":"[^"]*"|"(total|load|prompt_eval|eval)_duration":\d+"#).unwrap();
+    (status, kind, times.replace_all(&response.text().await.unwrap(), "T").into_owned())
+}
+
+async fn compare(node: &Ollama, world: &World, path: &str, mut asked: Value) {
+    let tag = "bot:1";
+    asked["model"] = alias("v1.0.0").into();
+    let direct = answer(world, &node.url(), path, &asked).await;
+    asked["model"] = "support-bot".into();
+    let (status, kind, text) = answer(world, &world.url, path, &asked).await;
+    assert_eq!((status, kind), (direct.0, direct.1), "{path} {asked}: {text}");
+    // Some errors have the full name.
+    let direct = direct.2.replace(&format!("registry.ollama.ai/{}", alias("v1.0.0")), tag);
+    assert_eq!(text, direct.replace(&alias("v1.0.0"), tag), "{path} {asked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ollamas_answers_are_the_same_bytes_through_the_gateway() {
+    let dir = Scratch::new();
+    let (node, world) = real(&dir).await;
+    let options = json!({ "num_ctx": 1024, "temperature": 0, "seed": 7 });
+    let messages = json!([{ "role": "user", "content": "Who <are> you? \u{fc}" }]);
+    let schema = json!({ "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"] });
+    let tool = json!({ "type": "function", "function": { "name": "f", "description": "", "parameters": { "type": "object", "properties": {} } } });
+    for stream in [true, false] {
+        let chat = |more: Value| {
+            let mut asked = json!({ "stream": stream, "messages": messages, "options": options, "keep_alive": "10m" });
+            asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            asked
+        };
+        compare(&node, &world, "/api/chat", chat(json!({}))).await;
+        compare(&node, &world, "/api/chat", chat(json!({ "logprobs": true, "top_logprobs": 2 }))).await;
+        compare(&node, &world, "/api/chat", chat(json!({ "format": schema }))).await;
+        compare(&node, &world, "/api/chat", chat(json!({ "tools": [tool] }))).await;
+        compare(&node, &world, "/api/chat", chat(json!({ "think": true }))).await;
+        compare(&node, &world, "/api/chat", chat(json!({ "messages": [] }))).await;
+        compare(&node, &world, "/api/chat", chat(json!({ "top_logprobs": 99 }))).await;
+        let image = json!([{ "role": "user", "content": "What?", "images": ["iVBORw0KGgo="] }]);
+        compare(&node, &world, "/api/chat", chat(json!({ "messages": image }))).await;
+        let prompt = json!({ "stream": stream, "prompt": "Who?", "options": options, "keep_alive": "10m" });
+        compare(&node, &world, "/api/generate", prompt).await;
+    }
+    let input = json!({ "input": ["a", "b"], "options": { "num_ctx": 1024 }, "keep_alive": "10m" });
+    compare(&node, &world, "/api/embed", input).await;
+    let prompt = json!({ "prompt": "a", "options": { "num_ctx": 1024 }, "keep_alive": "10m" });
+    compare(&node, &world, "/api/embeddings", prompt).await;
+    cut_prompts(&world).await;
+}
+
+/// A prompt that doesn't fit into the window: it is cut as Ollama cuts it, and the header says so.
+async fn cut_prompts(world: &World) {
+    let long = "x".repeat(3000);
+    let two = json!([{ "role": "user", "content": long }, { "role": "user", "content": "Who are you?" }]);
+    for (path, mut asked) in [
+        ("/api/generate", json!({ "prompt": long })),
+        ("/api/chat", json!({ "messages": two })),
+        ("/api/embed", json!({ "input": long })),
+        ("/v1/chat/completions", json!({ "messages": two })),
+    ] {
+        asked["model"] = "support-bot".into();
+        let answer = world.post(path, &asked).await;
+        assert_eq!((answer.status, answer.header("x-drover-truncated")), (200, "true"), "{path}: {}", answer.text);
+        asked["truncate"] = false.into();
+        let answer = world.post(path, &asked).await;
+        assert_eq!((answer.status, answer.header("x-drover-truncated")), (400, ""), "{path}: {}", answer.text);
+        assert!(answer.text.contains("exceeds the context length"), "{path}: {}", answer.text);
+    }
+}
