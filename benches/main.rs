@@ -13,11 +13,15 @@ mod load;
 mod machine;
 mod mirror;
 mod scale;
+mod standalone;
 mod table;
 
 use table::Table;
 
 fn main() {
+    if standalone::serve() {
+        return;
+    }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -30,6 +34,9 @@ fn main() {
     }
     if wants("health") {
         runtime.block_on(health::run(&mut table));
+    }
+    if wants("standalone") {
+        runtime.block_on(standalone::run(&mut table));
     }
     print!("{table}");
 }

@@ -24,4 +24,5 @@ mod routing;
 mod routing_table;
 mod settings;
 mod size;
+mod storage;
 mod upstream;
