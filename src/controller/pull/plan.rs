@@ -147,14 +147,16 @@ fn is_over(pull: &ModelPull, seen: &Seen, decision: &Decision, listed: Option<&s
     let Some(attempt) = &seen.attempt else { return false };
     let follows = pull.spec.update_policy == UpdatePolicy::Always;
     let failed_before = matches!(attempt.stage, Stage::Failed) && decision.phase == NodePhase::Ready && !follows;
-    (attempt.is_listed(listed) && is_told(pull, seen, attempt)) || failed_before
+    (attempt.is_listed(listed) && is_told(pull, seen, attempt, listed)) || failed_before
 }
 
-/// Whether the status says that the mirror was passed by, if it was and the status has room for that.
-fn is_told(pull: &ModelPull, seen: &Seen, attempt: &Attempt) -> bool {
+/// Whether the status says of what the node holds that it came past the mirror, if it did and the status has room for
+/// that. Said while it was coming is not enough: nobody would say it again.
+fn is_told(pull: &ModelPull, seen: &Seen, attempt: &Attempt, listed: Option<&str>) -> bool {
     let Some(bypass) = &attempt.bypass else { return true };
     let lists_all = pull.status.as_ref().is_none_or(|status| status.desired_nodes <= pull::MAX_LISTED_NODES as i64);
-    !lists_all || earlier(pull, &seen.node.name_any()).is_some_and(|earlier| earlier.message == *bypass)
+    let says = |earlier: &NodePull| earlier.message == *bypass && Some(earlier.digest.as_str()) == listed;
+    !lists_all || earlier(pull, &seen.node.name_any()).is_some_and(says)
 }
 
 fn decide(pull: &ModelPull, seen: &Seen, source: Source<'_>, now: Timestamp) -> (Decision, NodePull) {

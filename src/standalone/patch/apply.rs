@@ -57,7 +57,8 @@ pub fn apply(
     let time = managers.0.iter().find(|owned| owned.manager == *manager).and_then(|owned| owned.time.clone());
     managers.set(manager, meant, time);
     let mut object = merged;
-    if let Some(last) = last {
+    // Who applies the same fields again gives up none.
+    if let Some(last) = last.filter(|last| managers.fields_of(manager) != Some(last)) {
         // The name is in everything that is applied, though nobody is noted as its owner.
         let named = Set::of(&json!({ "metadata": { "name": "" } }), schema);
         let kept = managers.0.iter().fold(named, |kept, owned| kept.union(owned.fields.clone()));
