@@ -98,7 +98,7 @@ impl Fleet {
             let session = turn.to_le_bytes();
             let wish = Wish { session: with_session.then_some(&session[..]), caller: None };
             let place = self.balance.place(&pool, wish, |_| true, Duration::ZERO).now_or_never();
-            under_way.push_back(black_box(place).expect("it needn't wait").ok().expect("there is room"));
+            under_way.push_back(black_box(place).expect("it needn't wait").expect("there is room"));
             if under_way.len() > UNDER_WAY {
                 under_way.pop_front();
             }

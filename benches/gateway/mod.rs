@@ -112,7 +112,7 @@ impl Bench {
         };
         for (index, (fleet, _)) in self.gateways.iter().enumerate() {
             let name = format!("{}, {fleet}", api.name());
-            let of = |figure: fn(&Measured) -> f64| Compared::new(&rounds, index, |round| figure(round));
+            let of = |figure: fn(&Measured) -> f64| Compared::new(&rounds, index, figure);
             let compared = of(|measured| measured.figures.rate);
             table.goal(
                 format!("requests/s, {name}: ≥ {} × nginx (reach {})", rate.0, rate.1),

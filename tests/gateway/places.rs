@@ -1,6 +1,6 @@
 //! How many requests a node gets at once, who waits, and what a caller's hang-up frees.
 
-use std::{slice, sync::Arc, time::Duration};
+use std::{slice::from_ref, sync::Arc, time::Duration};
 
 use drover::{
     gateway::{
@@ -160,12 +160,12 @@ async fn idle(name: &str, limit: u32) -> Holder {
 async fn places_are_given_in_the_order_of_waiting_to_those_who_can_use_them() {
     let balance = Arc::new(Balance::new(MANY));
     let (a, b) = (idle("a", 1).await, idle("b", 1).await);
-    let on_a = place(&balance, slice::from_ref(&a), LONG).await.unwrap();
-    let on_b = place(&balance, slice::from_ref(&b), LONG).await.unwrap();
+    let on_a = place(&balance, from_ref(&a), LONG).await.unwrap();
+    let on_b = place(&balance, from_ref(&b), LONG).await.unwrap();
     assert!(place(&balance, &[a.clone(), b.clone()], Duration::ZERO).await.err() == Some(NoPlace::Full));
-    let mut first = Box::pin(place(&balance, slice::from_ref(&a), LONG));
+    let mut first = Box::pin(place(&balance, from_ref(&a), LONG));
     let mut second = Box::pin(place(&balance, &[a.clone(), b.clone()], LONG));
-    let mut third = Box::pin(place(&balance, slice::from_ref(&b), LONG));
+    let mut third = Box::pin(place(&balance, from_ref(&b), LONG));
     for waiting in [&mut first, &mut second, &mut third] {
         assert!(waiting.now_or_never().is_none());
     }
@@ -183,10 +183,10 @@ async fn places_are_given_in_the_order_of_waiting_to_those_who_can_use_them() {
 async fn who_left_the_queue_or_did_not_take_the_place_holds_nothing() {
     let balance = Arc::new(Balance::new(MANY));
     let node = idle("a", 1).await;
-    let taken = place(&balance, slice::from_ref(&node), LONG).await.unwrap();
-    let mut gone = Box::pin(place(&balance, slice::from_ref(&node), LONG));
-    let mut served = Box::pin(place(&balance, slice::from_ref(&node), LONG));
-    let mut last = Box::pin(place(&balance, slice::from_ref(&node), LONG));
+    let taken = place(&balance, from_ref(&node), LONG).await.unwrap();
+    let mut gone = Box::pin(place(&balance, from_ref(&node), LONG));
+    let mut served = Box::pin(place(&balance, from_ref(&node), LONG));
+    let mut last = Box::pin(place(&balance, from_ref(&node), LONG));
     for waiting in [&mut gone, &mut served, &mut last] {
         assert!(waiting.now_or_never().is_none());
     }
@@ -227,7 +227,7 @@ async fn a_node_to_which_the_connection_failed_goes_behind_the_others_for_some_s
     assert_eq!(chosen().await.holder.node.name, "a", "an answer, if a bad one");
     first.note(Some(&NodeError::Connect("refused".into())));
     assert_eq!(chosen().await.holder.node.name, "b");
-    let only_a = place(&balance, slice::from_ref(&a), LONG).await.unwrap();
+    let only_a = place(&balance, from_ref(&a), LONG).await.unwrap();
     assert_eq!(only_a.holder.node.name, "a", "better than none");
     tokio::time::advance(Duration::from_secs(6)).await;
     assert_eq!(chosen().await.holder.node.name, "a");
