@@ -3,7 +3,7 @@
 # make test    everything that must hold before a change is taken
 # make fuzz    feeds nonsense to whatever reads bytes from outside, for FUZZ_SECONDS (60) each
 # make soak    what make test does briefly, for long: 1000 kills while the embedded API is written to, thousands of connections
-# make bench   how Drover keeps to its goals of speed, in one table (10 min); BENCH="scale mirror" runs these parts only
+# make bench   how Drover keeps to its goals of speed, in one table (25 min); BENCH="scale mirror" runs these parts only
 # make bench-gateway  the gateway next to nginx (6 min on a quiet machine); BENCH_SECONDS (1.5) is the time of each measurement
 # make demo    a tour of `drover up` with real nodes, no Kubernetes needed; DEMO_EXIT=1 ends it instead of leaving it running
 # make demo-cluster   the same tour on a Kubernetes API server

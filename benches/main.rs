@@ -16,12 +16,13 @@ mod mirror;
 mod nginx;
 mod records;
 mod scale;
+mod standalone;
 mod table;
 
 use table::Table;
 
 fn main() {
-    if gateway::is_helper() {
+    if standalone::serve() || gateway::is_helper() {
         return;
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
@@ -36,6 +37,9 @@ fn main() {
     }
     if wants("health") {
         runtime.block_on(health::run(&mut table));
+    }
+    if wants("standalone") {
+        runtime.block_on(standalone::run(&mut table));
     }
     if wants("gateway") {
         runtime.block_on(gateway::run(&mut table));

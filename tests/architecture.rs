@@ -214,7 +214,6 @@ const PURE: &[&str] = &[
     "standalone/schema",
     "health/facts",
     "manifests/documents",
-    "manifests/plan",
     "cli/up/words",
     "export",
 ];
@@ -357,8 +356,8 @@ fn the_embedded_api_stands_alone() {
 }
 
 #[test]
-fn manifests_know_no_kind_and_no_part() {
-    let modules = ["crate::cluster", "crate::supervisor", "crate::telemetry", "crate::manifests"];
+fn manifests_are_applied_through_cluster_alone() {
+    let modules = ["crate::api", "crate::cluster", "crate::supervisor", "crate::telemetry", "crate::manifests"];
     let crates = dependencies();
     let allowed: Vec<&str> = modules.into_iter().chain(crates.iter().map(String::as_str)).collect();
     must_be_empty("manifests may use cluster", check_uses(&sources(), &["manifests"], &allowed));

@@ -28,6 +28,10 @@ pub const ANNOTATION_UNDO: &str = "drover.dev/undo";
 /// Annotation: try a rejected version again; value `ROLLOUT`.
 pub const ANNOTATION_RETRY: &str = "drover.dev/retry";
 
+/// Label: what applied an object and deletes it when it is wanted no longer: `up` (the nodes that flags name) or
+/// `manifests` (a folder).
+pub const LABEL_APPLIED_BY: &str = "drover.dev/applied-by";
+
 /// Every CustomResourceDefinition, in the order of the design.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![OllamaNode::crd(), ModelPull::crd(), ModelVersion::crd(), ModelDeployment::crd()];

@@ -20,6 +20,7 @@ pub use folder::{Contents, Look, look, read};
 pub use settling::{LOOK_EVERY, Settling};
 
 use crate::{
+    api::LABEL_APPLIED_BY,
     cluster::{Applier, Client, Events},
     supervisor::{Supervisor, blocking},
     telemetry::{Metrics, Readiness},
@@ -28,7 +29,7 @@ use pass::Outcome;
 
 const MANAGER: &str = "drover-manifests";
 /// On every object that came from the folder.
-const LABEL: (&str, &str) = ("drover.dev/applied-by", "manifests");
+const LABEL: (&str, &str) = (LABEL_APPLIED_BY, "manifests");
 
 /// Keeps the objects of the API as the folder has them, for as long as the process runs. Those that name no namespace
 /// are in `namespace`. What it gives is set once the folder was applied, or can't be.

@@ -71,7 +71,7 @@ async fn rewrite(connection: &mut SqliteConnection, base: u64) -> Result<Content
     let query =
         "SELECT c.resource, c.path, c.written, c.body FROM objects o JOIN changes c USING (revision) ORDER BY revision";
     let rows = sqlx::query(query).fetch_all(&mut *transaction).await?;
-    sqlx::raw_sql("DELETE FROM objects; DELETE FROM changes;").execute(&mut *transaction).await?;
+    sqlx::raw_sql("DELETE FROM changes;").execute(&mut *transaction).await?;
     let mut revision = base;
     for row in &rows {
         revision += 1;

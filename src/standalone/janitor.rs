@@ -56,11 +56,11 @@ impl Core {
             self.tidy_one(entry).await;
             return;
         }
-        for owned in self.store.owned_by(&entry.uid) {
+        for owned in self.store.owned_by(&entry.about.uid) {
             self.release(&owned).await;
         }
-        for owner in &entry.owners {
-            for owner in self.store.all(|candidate| candidate.uid == *owner) {
+        for owner in &entry.about.owners {
+            for owner in self.store.all(|candidate| candidate.about.uid == *owner) {
                 self.tidy_one(&owner).await;
             }
         }
@@ -81,29 +81,29 @@ impl Core {
     async fn tidy_one(&self, entry: &Entry) {
         // What is stored now counts, not what it was when it was noticed.
         let Some(entry) = self.store.get(&entry.resource, &entry.path) else { return };
-        if !entry.owners.is_empty() {
+        if !entry.about.owners.is_empty() {
             self.release(&entry).await;
         }
-        let object = entry.value();
-        if !object["metadata"]["deletionTimestamp"].is_string() {
+        if !entry.about.deleting {
             return;
         }
+        let object = entry.value();
         let waits_for = |name: &str| {
             object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| finalizers.iter().any(|f| f == name))
         };
         if &*entry.resource == NAMESPACES {
             self.empty_namespace(&entry, &object).await;
         } else if waits_for("orphan") {
-            for owned in self.store.owned_by(&entry.uid) {
-                self.disown(&owned, &|uid| uid == entry.uid).await;
+            for owned in self.store.owned_by(&entry.about.uid) {
+                self.disown(&owned, &|uid| *uid == *entry.about.uid).await;
             }
             self.drop_finalizer(&entry, object, "orphan").await;
         } else if waits_for("foregroundDeletion") {
-            let owned = self.store.owned_by(&entry.uid);
+            let owned = self.store.owned_by(&entry.about.uid);
             for owned in &owned {
                 self.remove_quietly(owned, Some("foregroundDeletion")).await;
             }
-            if self.store.owned_by(&entry.uid).is_empty() {
+            if self.store.owned_by(&entry.about.uid).is_empty() {
                 self.drop_finalizer(&entry, object, "foregroundDeletion").await;
             }
         }
@@ -168,7 +168,7 @@ impl Core {
 
     async fn remove_quietly(&self, entry: &Entry, finalizer: Option<&'static str>) {
         let Some(kind) = self.kinds.stored_as(&entry.resource) else { return };
-        let removal = Removal { uid: Some(entry.uid.clone()), finalizer, ..Removal::default() };
+        let removal = Removal { uid: Some(entry.about.uid.to_string()), finalizer, ..Removal::default() };
         match self.remove(kind, &entry.path, &removal).await {
             Ok(_) => {}
             Err(failure) if matches!(failure.code, 404 | 409) => {}

@@ -2,15 +2,37 @@
 
 use serde_json::Value;
 
+/// A path, taken apart.
+pub struct Path(Vec<Step>);
+
+impl Path {
+    /// Reads a path; what can't be read ends it.
+    pub fn new(path: &str) -> Self {
+        let mut rest = path.trim().trim_start_matches('{').trim_end_matches('}').trim_start_matches('$');
+        let steps = std::iter::from_fn(|| {
+            let (step, after) = next_step(rest)?;
+            rest = after;
+            Some(step)
+        });
+        Self(steps.collect())
+    }
+
+    /// Every value there.
+    pub fn find<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
+        let step = |found: Vec<&'a Value>, step| found.into_iter().flat_map(|value| apply(value, step)).collect();
+        self.0.iter().fold(vec![value], step)
+    }
+
+    /// The fields that it begins with.
+    pub fn fields(&self) -> Vec<String> {
+        let field = |step: &Step| if let Step::Field(name) = step { Some(name.clone()) } else { None };
+        self.0.iter().map_while(field).collect()
+    }
+}
+
 /// Every value at a path.
 pub fn find<'a>(value: &'a Value, path: &str) -> Vec<&'a Value> {
-    let path = path.trim().trim_start_matches('{').trim_end_matches('}').trim_start_matches('$');
-    let (mut found, mut rest) = (vec![value], path);
-    while let Some((step, after)) = next_step(rest) {
-        found = found.into_iter().flat_map(|value| apply(value, &step)).collect();
-        rest = after;
-    }
-    found
+    Path::new(path).find(value)
 }
 
 enum Step {

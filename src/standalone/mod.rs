@@ -10,6 +10,7 @@ mod jsonpath;
 mod kinds;
 mod openapi;
 mod options;
+pub mod partial;
 pub mod patch;
 pub mod patience;
 mod protobuf;
@@ -19,7 +20,7 @@ pub mod schema;
 pub mod selector;
 mod server;
 mod status;
-mod storage;
+pub mod storage;
 mod table;
 mod watch;
 
@@ -66,7 +67,7 @@ impl Api {
         dir: &Path,
         crds: &[CustomResourceDefinition],
         durability: Durability,
-    ) -> Result<(Self, impl Future<Output = Result<(), String>> + Send + 'static), String> {
+    ) -> Result<(Self, impl Future<Output = Result<(), String>> + Send + use<>), String> {
         let kinds = kinds::Kinds::new(crds)?;
         let (store, mut writer) = storage::Store::open(&dir.join(STATE_FILE), durability).await?;
         let core = Arc::new(Core { store, kinds, documents: openapi::Documents::default() });

@@ -1,10 +1,10 @@
 //! Label and field selectors.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use serde_json::Value;
 
-use super::{kinds::Kind, status::Failure};
+use super::{kinds::Kind, status::Failure, storage::Labels};
 
 /// Which objects are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,8 +92,8 @@ impl Selector {
     }
 
     /// Whether an object with these labels is meant; `object` is read only when fields matter.
-    pub fn allows(&self, labels: &BTreeMap<String, String>, object: impl FnOnce() -> Value) -> bool {
-        if !self.labels.allows(|key| labels.get(key).map(String::as_str)) {
+    pub fn allows(&self, labels: &Labels, object: impl FnOnce() -> Value) -> bool {
+        if !self.labels.allows(|key| labels.get(key)) {
             return false;
         }
         if self.fields.is_empty() {

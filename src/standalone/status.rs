@@ -311,7 +311,12 @@ fn label(kind: &str, group: &str) -> String {
 
 /// An answer with a JSON body.
 pub fn json_response(code: u16, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.to_string()));
+    json_text(code, Body::from(body.to_string()))
+}
+
+/// An answer with a body that is JSON already.
+pub fn json_text(code: u16, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

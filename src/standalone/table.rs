@@ -1,41 +1,77 @@
 //! Objects as rows, as `kubectl get` shows them.
 
+use std::ops::Deref;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    jsonpath,
+    jsonpath::{self, Path},
     kinds::{Column, Kind},
+    partial::Fields,
 };
 
-/// The table of some objects. `include` says what stands behind each row: `Object`, `None`, or else its metadata.
-pub fn table(kind: &Kind, objects: &[Value], metadata: Value, include: &str) -> Value {
-    let now = Timestamp::now().as_second();
-    let columns = columns(kind);
-    let heads = columns.iter().map(|column| {
-        json!({
-            "name": column.name,
-            "type": column.kind,
-            "format": if column.name == "Name" { "name" } else { "" },
-            "description": description(kind, column),
-            "priority": column.priority,
-        })
-    });
-    let heads: Vec<_> = heads.collect();
-    let rows: Vec<_> = objects
-        .iter()
-        .map(|object| {
-            let cells: Vec<_> = columns.iter().map(|column| cell(kind, column, object, now)).collect();
-            match include {
-                "Object" => json!({ "cells": cells, "object": object }),
-                "None" => json!({ "cells": cells }),
-                _ => json!({ "cells": cells, "object": super::resources::metadata_only(object) }),
-            }
-        })
-        .collect();
-    json!({
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": heads, "rows": rows
-    })
+/// What the rows of a table have in common.
+pub struct Table<K> {
+    kind: K,
+    columns: Vec<(Column, Path)>,
+    now: i64,
+}
+
+impl<K: Deref<Target = Kind>> Table<K> {
+    /// The table of a kind as of now.
+    pub fn new(kind: K) -> Self {
+        let columns = columns(&kind).into_iter().map(|column| {
+            let path = Path::new(&column.path);
+            (column, path)
+        });
+        Self { kind, columns: columns.collect(), now: Timestamp::now().as_second() }
+    }
+
+    /// All but the rows.
+    pub fn head(&self, metadata: &Value) -> Value {
+        let heads = self.columns.iter().map(|(column, _)| {
+            json!({
+                "name": column.name,
+                "type": column.kind,
+                "format": if column.name == "Name" { "name" } else { "" },
+                "description": description(&self.kind, column),
+                "priority": column.priority,
+            })
+        });
+        let heads: Vec<_> = heads.collect();
+        json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": heads })
+    }
+
+    /// The fields that the cells are made from.
+    pub fn fields(&self) -> Fields {
+        // Cells of Kubernetes' own kinds are computed from whatever they need.
+        if !self.kind.custom {
+            return Fields::all();
+        }
+        let mut fields = Fields::default();
+        self.columns.iter().for_each(|(_, path)| fields.add(&path.fields()));
+        fields
+    }
+
+    /// The cells of one object.
+    pub fn cells(&self, object: &Value) -> Vec<Value> {
+        self.columns.iter().map(|(column, path)| cell(&self.kind, column, path, object, self.now)).collect()
+    }
+}
+
+/// The table of one object. `include` says what stands behind the row: `Object`, `None`, or else its metadata.
+pub fn of_one(kind: &Kind, object: &Value, include: &str) -> Value {
+    let table = Table::new(kind);
+    let shown = match include {
+        "Object" => object.clone(),
+        "None" => Value::Null,
+        _ => super::resources::metadata_only(object),
+    };
+    let row = json!({ "cells": table.cells(object), "object": shown });
+    let mut whole = table.head(&json!({ "resourceVersion": object["metadata"]["resourceVersion"] }));
+    whole["rows"] = json!([row]);
+    whole
 }
 
 fn description(kind: &Kind, column: &Column) -> Value {
@@ -107,7 +143,7 @@ fn columns(kind: &Kind) -> Vec<Column> {
     name.into_iter().chain(own.iter().map(text)).chain(defined).chain(none.then(|| text(&AGE))).collect()
 }
 
-fn cell(kind: &Kind, column: &Column, object: &Value, now: i64) -> Value {
+fn cell(kind: &Kind, column: &Column, path: &Path, object: &Value, now: i64) -> Value {
     if let Some(computed) = column.path.strip_prefix('=') {
         let text = computed_cell(computed, object, now);
         return text
@@ -116,7 +152,7 @@ fn cell(kind: &Kind, column: &Column, object: &Value, now: i64) -> Value {
             .filter(|_| matches!(computed, "data" | "count"))
             .map_or(json!(text), |count| json!(count));
     }
-    let found = jsonpath::find(object, &column.path);
+    let found = path.find(object);
     let Some(first) = found.first() else {
         return match column.name.as_str() {
             "Name" => json!(""),

@@ -18,13 +18,15 @@ use super::{
     kinds::Kind,
     options::WatchOptions,
     request::{Form, Request},
-    resources::{Core, in_form, shown_entry},
+    resources::{Core, in_form, is_as_stored, shown_entry},
     selector::Selector,
     status::Failure,
-    storage::{Change, Entry, Store},
+    storage::{Change, Entry, Listing, Store},
 };
 
 const AT_ONCE: usize = 256;
+/// About how much of what is there at the beginning is said at once, in bytes.
+const PIECE: usize = 64 * 1024;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const DEFAULT_SECONDS: u64 = 30 * 60;
 
@@ -44,6 +46,9 @@ struct Watcher {
     bookmarks: bool,
     ends: Instant,
     next_bookmark: Instant,
+    /// What was there at the beginning and is still to be said.
+    initial: std::vec::IntoIter<Arc<Entry>>,
+    marks_end_of_initial: bool,
     waiting: Vec<u8>,
     /// Whether the columns of a table were told: only its first event has them.
     has_columns: bool,
@@ -74,12 +79,15 @@ pub fn start(store: &Store, request: &Request) -> Result<Response<Body>, Failure
         bookmarks: options.bookmarks,
         ends: now + Duration::from_secs(seconds),
         next_bookmark: now + BOOKMARK_EVERY,
+        initial: Vec::new().into_iter(),
+        marks_end_of_initial: options.marks_end,
         waiting: Vec::new(),
         has_columns: false,
         done: false,
     };
     if options.initial {
-        watcher.begin(options.marks_end);
+        let Listing { entries, revision } = store.list(&kind.stored_as, &watcher.prefix, "");
+        (watcher.initial, watcher.cursor) = (entries.into_iter(), revision);
     }
     let chunks = stream::unfold(watcher, |mut watcher| async move {
         let chunk = watcher.next().await?;
@@ -92,16 +100,16 @@ pub fn start(store: &Store, request: &Request) -> Result<Response<Body>, Failure
 }
 
 impl Watcher {
-    /// Says what is there now.
-    fn begin(&mut self, mark_end: bool) {
-        let listing = self.store.list(&self.kind.stored_as, &self.prefix);
-        for entry in &listing.entries {
-            if self.allows(entry) {
-                self.say("ADDED", entry);
+    /// Says some of what was there at the beginning.
+    fn begin(&mut self) {
+        while self.waiting.len() < PIECE
+            && let Some(entry) = self.initial.next()
+        {
+            if self.allows(&entry) {
+                self.say("ADDED", &entry);
             }
         }
-        self.cursor = listing.revision;
-        if mark_end {
+        if self.initial.as_slice().is_empty() && std::mem::take(&mut self.marks_end_of_initial) {
             self.bookmark(true);
         }
     }
@@ -109,6 +117,7 @@ impl Watcher {
     /// The next piece of the stream; nothing at its end.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            self.begin();
             if !self.waiting.is_empty() {
                 return Some(std::mem::take(&mut self.waiting).into());
             }
@@ -122,13 +131,8 @@ impl Watcher {
             }
             tokio::select! {
                 changed = self.revisions.changed() => self.done = changed.is_err(),
-                () = sleep_until(self.ends) => {
-                    if self.bookmarks {
-                        self.bookmark(false);
-                    }
-                    self.done = true;
-                }
-                () = sleep_until(self.next_bookmark) => {
+                () = sleep_until(self.ends.min(self.next_bookmark)) => {
+                    self.done = self.ends <= self.next_bookmark;
                     self.next_bookmark += BOOKMARK_EVERY;
                     if self.bookmarks {
                         self.bookmark(false);
@@ -180,13 +184,13 @@ impl Watcher {
     }
 
     fn allows(&self, entry: &Entry) -> bool {
-        self.selector.allows(&entry.labels, || shown_entry(entry, &self.kind))
+        self.selector.allows(&entry.about.labels, || shown_entry(entry, &self.kind))
     }
 
     fn say(&mut self, event: &str, entry: &Entry) {
-        if self.form == Form::Object && self.kind.group != "events.k8s.io" {
+        if self.form == Form::Object && is_as_stored(&self.kind) {
             self.waiting.extend_from_slice(format!("{{\"type\":\"{event}\",\"object\":").as_bytes());
-            self.waiting.extend_from_slice(&entry.body);
+            entry.body.append_to(&mut self.waiting);
             self.waiting.extend_from_slice(b"}\n");
             return;
         }

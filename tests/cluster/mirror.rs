@@ -228,6 +228,8 @@ async fn logins_turns_and_a_node_that_does_not_reach_the_mirror(server: Server) 
     // The mirror's address is wrong for one node.
     let nowhere = format!(r#"{{"spec": {{"mirror": {{"url": "http://127.0.0.1:{}"}}}}}}"#, free_port());
     fleet.patch("onode", "node-2", &nowhere).await;
+    let generation = fleet.get("onode", "node-2").await["metadata"]["generation"].take();
+    fleet.until("onode", "node-2", "is seen with it", |s| s["observedGeneration"] == generation).await;
     let pin = fleet.registry.manifest_digest("drover/pin", "1").await;
     let pinned = fleet.model("drover/pin:1");
     fleet.apply(&pull_manifest("pin", &pinned).replace("insecure", &format!("digest: '{pin}', insecure"))).await;

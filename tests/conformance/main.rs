@@ -14,6 +14,7 @@ mod helm;
 mod kills;
 mod kubectl;
 mod lists;
+mod pages;
 mod python;
 mod random;
 mod requests;

@@ -170,9 +170,8 @@ impl Side {
     pub async fn lines(&self, path: &str) -> impl Stream<Item = Value> + use<> {
         let (kind, path) = form(path);
         let request = self.request("GET", path).header("accept", accepted(kind)).timeout(Duration::from_secs(600));
-        let response = request.send().await.expect("a watch");
-        let chunks =
-            response.bytes_stream().take_while(|chunk| ready(chunk.is_ok())).map(|chunk| chunk.expect("bytes"));
+        let chunks = stream::iter(request.send().await.ok()).flat_map(reqwest::Response::bytes_stream);
+        let chunks = chunks.take_while(|chunk| ready(chunk.is_ok())).map(|chunk| chunk.expect("bytes"));
         let lines = chunks.scan(Vec::new(), |text, chunk| {
             text.extend_from_slice(&chunk);
             let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);

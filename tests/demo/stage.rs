@@ -39,7 +39,7 @@ impl Kind {
 /// What is there before Drover.
 pub enum Ground {
     Up,
-    Cluster(KubeApi),
+    Cluster(Box<KubeApi>),
 }
 
 /// What runs then. Fields end in the order that they stand in.
@@ -53,7 +53,7 @@ impl Ground {
     pub async fn start(kind: Kind) -> Result<Self, String> {
         Ok(match kind {
             Kind::Up => Self::Up,
-            Kind::Cluster => Self::Cluster(KubeApi::start(&dir("kube")?).await),
+            Kind::Cluster => Self::Cluster(Box::new(KubeApi::start(&dir("kube")?).await)),
         })
     }
 
@@ -75,7 +75,7 @@ impl Ground {
             }
             Self::Cluster(api) => {
                 let drover = start_in_cluster(&api, shell, upstream).await?;
-                Ok(Stage { kubeconfig, _drover: drover, _api: Some(api) })
+                Ok(Stage { kubeconfig, _drover: drover, _api: Some(*api) })
             }
         }
     }

@@ -25,4 +25,5 @@ mod routing_table;
 mod run_ids;
 mod settings;
 mod size;
+mod storage;
 mod upstream;

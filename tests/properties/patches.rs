@@ -119,8 +119,9 @@ proptest! {
         let (object, managers) = applied(&object, managers, &mine, "a");
         let (object, managers) = applied(&object, managers, &json!({}), "a");
         let left = managers.fields_of(&manager("b")).cloned().unwrap_or_default();
-        let is = Set::of(&bare(&object), Schema::new(&schema()));
-        prop_assert!(is.difference(&left).is_empty(), "{} is left, {:?} is owned", object, left.paths());
+        let mut unowned = Set::of(&bare(&object), Schema::new(&schema()));
+        unowned.subtract(&left);
+        prop_assert!(unowned.is_empty(), "{} is left, {:?} is owned", object, left.paths());
     }
 
     #[test]
@@ -139,9 +140,11 @@ proptest! {
     fn sets_of_fields_are_written_and_read(value in object()) {
         let set = Set::of(&value, Schema::new(&schema()));
         prop_assert_eq!(&Set::from_json(&set.to_json()), &set);
-        prop_assert!(set.difference(&set).is_empty());
-        prop_assert_eq!(&set.union(&set), &set);
+        prop_assert_eq!(&set.clone().union(set.clone()), &set);
         prop_assert_eq!(&set.intersection(&set), &set);
+        let mut nothing = set.clone();
+        nothing.subtract(&set);
+        prop_assert!(nothing.is_empty());
     }
 
     #[test]
@@ -163,8 +166,11 @@ proptest! {
         let schema = schema();
         let merged = strategic_merge(&target, &patch, Schema::new(&schema)).expect("every item has its key");
         let differs = compare(&merged, &patch, Schema::new(&schema));
-        let lists = |set: &Set| ["f:set", "f:any", "f:a", "f:open"].iter().fold(set.clone(), |set, step| set.without(&[step]));
-        prop_assert!(lists(&differs.added).is_empty() && lists(&differs.modified).is_empty(), "{} is not in {}", patch, merged);
+        let only_lists = |mut set: Set| {
+            ["f:set", "f:any", "f:a", "f:open"].iter().for_each(|step| set.remove(&[step]));
+            set.is_empty()
+        };
+        prop_assert!(only_lists(differs.added) && only_lists(differs.modified), "{} is not in {}", patch, merged);
         for (name, value) in target.as_object().expect("a map") {
             prop_assert!(patch.get(name).is_some() || merged.get(name) == Some(value));
         }

@@ -21,6 +21,7 @@ use super::process::Process;
 use super::stack::program;
 use super::{eventually, free_port, install_crypto};
 use real::Etcd;
+pub use real::Settings;
 pub use writes::{Marker, Write};
 
 const AUDIT_LOG: &str = "audit.log";
@@ -54,6 +55,15 @@ pub struct Output {
     pub stderr: String,
 }
 
+/// A client with the rights that a kubeconfig gives.
+pub async fn client_of(kubeconfig: &Path) -> Result<kube::Client, String> {
+    install_crypto();
+    let config = kube::config::Kubeconfig::read_from(kubeconfig).map_err(|error| error.to_string())?;
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(config, &options).await.map_err(|error| error.to_string())?;
+    kube::Client::try_from(config).map_err(|error| error.to_string())
+}
+
 impl KubeApi {
     /// Starts a real API server with all of its files in `dir`; ready when this returns.
     pub async fn start(dir: &Path) -> Self {
@@ -62,10 +72,19 @@ impl KubeApi {
 
     /// The same with either program.
     pub async fn start_as(server: Server, dir: &Path) -> Self {
+        Self::start_with(server, dir, Settings { synced: false, audited: true }).await
+    }
+
+    /// A real API server that works in another way than in tests.
+    pub async fn start_real(dir: &Path, settings: Settings) -> Self {
+        Self::start_with(Server::Real, dir, settings).await
+    }
+
+    async fn start_with(server: Server, dir: &Path, settings: Settings) -> Self {
         fs::create_dir_all(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
         let etcd = (server == Server::Real).then(|| {
             real::write_configuration(dir);
-            Etcd::start(dir)
+            Etcd::start(dir, settings)
         });
         let (process, client) = (Mutex::default(), OnceCell::default());
         let api = Self { dir: dir.to_owned(), port: free_port(), process, etcd, client };
@@ -227,11 +246,7 @@ impl KubeApi {
     }
 
     async fn new_client(&self) -> Result<kube::Client, String> {
-        install_crypto();
-        let config = kube::config::Kubeconfig::read_from(self.kubeconfig()).map_err(|error| error.to_string())?;
-        let options = kube::config::KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(config, &options).await.map_err(|error| error.to_string())?;
-        kube::Client::try_from(config).map_err(|error| error.to_string())
+        client_of(&self.kubeconfig()).await
     }
 
     fn write_kubeconfig(&self, name: &str, user: Value) -> PathBuf {

@@ -1,12 +1,14 @@
 //! What is told of a start: `ready.json` for programs, a few lines for people.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeMap,
     io::{self, Write},
     sync::Arc,
     time::Duration,
 };
 
+use futures::StreamExt;
+use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
 use tokio::time::{Instant, timeout};
 
@@ -66,19 +68,31 @@ fn say(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// The nodes of a namespace, those of these names among them, once each was looked at or some seconds went by.
-async fn looked_at(context: &Context, namespace: &str, names: &[String]) -> Vec<Arc<OllamaNode>> {
-    let mut looked = context.looked.subscribe();
+/// The nodes of a namespace, once those of these names and all others were looked at, or some seconds went by.
+async fn looked_at(context: &Context, namespace: &str, names: &BTreeMap<String, bool>) -> Vec<Arc<OllamaNode>> {
+    let (mut looked, mut changes) = (context.looked.subscribe(), context.nodes.changes().boxed());
     let nodes = || {
         let all = context.nodes.all();
         let is_here = |node: &Arc<OllamaNode>| node.metadata.namespace.as_deref() == Some(namespace);
         all.into_iter().filter(is_here).collect::<Vec<_>>()
     };
-    let all = |looked: &HashSet<ObjectRef<OllamaNode>>| {
-        let is_looked_at = |name: &String| looked.iter().any(|node| node.name == *name);
-        names.iter().all(is_looked_at) && nodes().iter().all(|node| looked.contains(&ObjectRef::from_obj(&**node)))
+    // What a new node's status says was seen just now.
+    let is_told = |node: &OllamaNode| names.get(&node.name_any()) == Some(&true) && node.status.is_some();
+    let is_known = |node: &OllamaNode| is_told(node) || context.looked.borrow().contains(&ObjectRef::from_obj(node));
+    let all = || {
+        let nodes = nodes();
+        let is_there = |name: &String| nodes.iter().any(|node| node.name_any() == *name);
+        names.keys().all(is_there) && nodes.iter().all(|node| is_known(node))
+    };
+    let wait = async {
+        while !all() {
+            tokio::select! {
+                _ = looked.changed() => {}
+                _ = changes.next() => {}
+            }
+        }
     };
     // What was not looked at in time is told as it is known.
-    let _ = timeout(LOOKED_WITHIN, looked.wait_for(all)).await;
+    let _ = timeout(LOOKED_WITHIN, wait).await;
     nodes()
 }

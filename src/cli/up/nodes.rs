@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use crate::{
-    api::OllamaNode,
+    api::{LABEL_APPLIED_BY, OllamaNode},
     cluster::{self, Applier, Client, Identity},
     domain::named_nodes::{Changes, Maker, NamedNode, NamedNodes, Server},
 };
 
 const MANAGER: &str = "drover-up";
 /// On every node that was named with the command, and on none that others made.
-const LABEL: (&str, &str) = ("drover.dev/applied-by", "up");
+const LABEL: (&str, &str) = (LABEL_APPLIED_BY, "up");
 
 /// What was said about nodes at the start.
 pub struct Named {
@@ -44,11 +44,12 @@ pub async fn ensure_namespace(applier: &Applier, namespace: &str) -> Result<(), 
     applier.apply(&known, false).await.map_err(|error| format!("namespace {namespace}: {error}"))
 }
 
-/// Makes the nodes that are named now, deletes those that only an earlier start named, and gives the names of the first.
+/// Makes the nodes that are named now and deletes those that only an earlier start named. Gives the names of the first,
+/// and whether each is new.
 ///
 /// # Errors
 /// What the API says.
-pub async fn apply(applier: &Applier, client: &Client, named: &Named) -> Result<Vec<String>, String> {
+pub async fn apply(applier: &Applier, client: &Client, named: &Named) -> Result<BTreeMap<String, bool>, String> {
     let Named { nodes, namespace, gateway } = named;
     let own = applier.own().await.map_err(|error| error.to_string())?;
     let is_own = |name: &str| own.iter().any(|present| is_node(&present.identity, namespace, name));
@@ -67,7 +68,7 @@ pub async fn apply(applier: &Applier, client: &Client, named: &Named) -> Result<
             applier.delete(present).await.map_err(|error| format!("node {name}: {error}"))?;
         }
     }
-    Ok(apply.into_iter().map(|(node, _)| node.name).collect())
+    Ok(apply.into_iter().map(|(node, _)| (node.name.clone(), !there.contains_key(&node.name))).collect())
 }
 
 fn object(node: &NamedNode) -> Value {

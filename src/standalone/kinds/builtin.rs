@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use kube_cel::compile_schema;
 use serde_json::{Map, Value, json};
 
-use super::{Kind, dotted};
+use super::{Kind, Rules, dotted};
 
 /// The plural of namespaces.
 pub const NAMESPACES: &str = "namespaces";
@@ -97,7 +97,7 @@ fn full(short: &Short) -> Kind {
         stored_as: if plural == "events" { plural.into() } else { dotted(plural, group).into() },
         columns: Vec::new(),
         schema: resolved(component),
-        rules: compile_schema(&json!({})),
+        rules: Rules::new(compile_schema(&json!({}))),
         has_rules: false,
         component: component.into(),
     }

@@ -9,6 +9,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube_cel::{CompiledSchema, compile_schema};
 use serde_json::{Value, json};
 
+use super::schema::Rules;
+
 pub use builtin::{NAMESPACES, component, components};
 
 /// A column of `kubectl get`.
@@ -64,7 +66,7 @@ pub struct Kind {
     /// The structural schema, without references.
     pub schema: Value,
     /// Its rules in CEL.
-    pub rules: CompiledSchema,
+    pub rules: Rules,
     /// Whether there is any such rule.
     pub has_rules: bool,
     /// The name of its schema in OpenAPI.
@@ -192,7 +194,7 @@ fn defined(crd: &Value) -> Result<Vec<Kind>, String> {
         spec["versions"].as_array().ok_or_else(|| format!("CustomResourceDefinition {name}: no versions"))?;
     let served = versions.iter().filter(|version| version["served"] == json!(true));
     let kinds: Vec<_> = served.map(|version| defined_version(spec, version)).collect();
-    let unreadable = kinds.iter().find_map(|kind| unreadable_rule(&kind.rules));
+    let unreadable = kinds.iter().find_map(|kind| unreadable_rule(&kind.rules.compiled));
     unreadable.map_or(Ok(kinds), |why| Err(format!("CustomResourceDefinition {name}: {why}")))
 }
 
@@ -206,7 +208,7 @@ fn unreadable_rule(rules: &CompiledSchema) -> Option<String> {
 fn defined_version(spec: &Value, version: &Value) -> Kind {
     let (names, group) = (&spec["names"], text(&spec["group"]));
     let mut schema = version["schema"]["openAPIV3Schema"].clone();
-    let rules = compile_schema(&schema);
+    let rules = Rules::new(compile_schema(&schema));
     let has_rules = schema.to_string().contains("\"x-kubernetes-validations\"");
     for (name, property) in [
         ("apiVersion", json!({ "type": "string" })),

@@ -52,18 +52,19 @@ pub fn apply(
     let Apply { config, manager, force, reset, now } = *request;
     let last = managers.fields_of(manager).cloned();
     let merged = merge(live, config, schema);
-    let meant = reset.iter().fold(owned_part(&Set::of(config, schema)), |set, field| set.without(&[field]));
+    let mut meant = owned_part(Set::of(config, schema));
+    reset.iter().for_each(|field| meant.remove(&[field]));
     let time = managers.0.iter().find(|owned| owned.manager == *manager).and_then(|owned| owned.time.clone());
     managers.set(manager, meant, time);
     let mut object = merged;
     if let Some(last) = last {
         // The name is in everything that is applied, though nobody is noted as its owner.
         let named = Set::of(&json!({ "metadata": { "name": "" } }), schema);
-        let kept = managers.0.iter().fold(named, |kept, owned| kept.union(&owned.fields));
+        let kept = managers.0.iter().fold(named, |kept, owned| kept.union(owned.fields.clone()));
         remove(&mut object, &last, &kept, schema);
     }
     let difference = compare(live, &object, schema);
-    let changed = difference.added.union(&difference.modified);
+    let changed = difference.added.union(difference.modified);
     let noted = last_applied::noted(live, &manager.name, schema);
     let conflicts: Vec<_> = managers
         .0
@@ -77,7 +78,8 @@ pub fn apply(
         return Err(conflict(&conflicts));
     }
     for owned in managers.0.iter_mut().filter(|owned| owned.manager != *manager) {
-        owned.fields = owned.fields.difference(&changed).difference(&difference.removed);
+        owned.fields.subtract(&changed);
+        owned.fields.subtract(&difference.removed);
     }
     last_applied::renew(&mut object, config, &manager.name);
     if !(changed.is_empty() && difference.removed.is_empty()) {

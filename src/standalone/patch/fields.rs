@@ -93,14 +93,17 @@ impl Set {
     }
 
     /// What is in either.
-    pub fn union(&self, other: &Self) -> Self {
-        let mut all = self.clone();
-        all.members.extend(other.members.iter().cloned());
-        for (step, below) in &other.below {
-            let known = all.below.entry(step.clone()).or_default();
-            *known = known.union(below);
+    #[must_use]
+    pub fn union(mut self, other: Self) -> Self {
+        if self.members.is_empty() && self.below.is_empty() {
+            return other;
         }
-        all
+        self.members.extend(other.members);
+        for (step, below) in other.below {
+            let known = self.below.entry(step).or_default();
+            *known = std::mem::take(known).union(below);
+        }
+        self
     }
 
     /// What is in both.
@@ -114,41 +117,49 @@ impl Set {
     }
 
     /// What is in this one only.
-    pub fn difference(&self, other: &Self) -> Self {
-        let members = self.members.difference(&other.members).cloned().collect();
-        let below = self.below.iter().filter_map(|(step, below)| {
-            let rest = other.below.get(step).map_or_else(|| below.clone(), |other| below.difference(other));
-            (!rest.is_empty()).then(|| (step.clone(), rest))
-        });
-        Self { members, below: below.collect() }
+    #[must_use]
+    pub fn difference(mut self, other: &Self) -> Self {
+        self.subtract(other);
+        self
     }
 
-    /// Without the fields at a path and below it.
-    pub fn without(&self, path: &[&str]) -> Self {
-        let mut rest = self.clone();
+    /// Takes out what is in another one.
+    pub fn subtract(&mut self, other: &Self) {
+        for step in &other.members {
+            self.members.remove(step);
+        }
+        for (step, gone) in &other.below {
+            if let Some(below) = self.below.get_mut(step) {
+                below.subtract(gone);
+                if below.is_empty() {
+                    self.below.remove(step);
+                }
+            }
+        }
+    }
+
+    /// Takes out the fields at a path and below it.
+    pub fn remove(&mut self, path: &[&str]) {
         match path {
             [] => {}
             [last] => {
-                rest.members.remove(*last);
-                rest.below.remove(*last);
+                self.members.remove(*last);
+                self.below.remove(*last);
             }
             [first, inner @ ..] => {
-                if let Some(below) = rest.below.get_mut(*first) {
-                    *below = below.without(inner);
+                if let Some(below) = self.below.get_mut(*first) {
+                    below.remove(inner);
                     if below.is_empty() {
-                        rest.below.remove(*first);
+                        self.below.remove(*first);
                     }
                 }
             }
         }
-        rest
     }
 
-    /// Without one step itself; what is below it stays.
-    pub fn without_itself(&self, step: &str) -> Self {
-        let mut rest = self.clone();
-        rest.members.remove(step);
-        rest
+    /// Takes out one step itself; what is below it stays.
+    pub fn remove_itself(&mut self, step: &str) {
+        self.members.remove(step);
     }
 
     /// Whether a step or anything below it is in the set.
@@ -244,6 +255,16 @@ pub struct Difference {
     pub removed: Set,
 }
 
+impl Difference {
+    /// The difference but for the fields at a path and below it.
+    pub fn without(mut self, path: &[&str]) -> Self {
+        for set in [&mut self.added, &mut self.modified, &mut self.removed] {
+            set.remove(path);
+        }
+        self
+    }
+}
+
 /// Compares two values of one schema; the first is null where there was nothing.
 pub fn compare(before: &Value, after: &Value, schema: Schema<'_>) -> Difference {
     let mut difference = Difference::default();
@@ -259,6 +280,9 @@ fn walk(
     path: &mut Vec<Step>,
     found: &mut Difference,
 ) {
+    if before == after {
+        return;
+    }
     let note = |set: &mut Set| set.insert(path);
     let shape = |value: Option<&Value>| value.map(|value| schema.shape(value));
     let is_granular = |value: Option<&Value>| value.is_none_or(|value| !is_leaf(value, schema));

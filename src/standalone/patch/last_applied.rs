@@ -22,7 +22,7 @@ pub fn noted(live: &Value, manager: &str, schema: Schema<'_>) -> Set {
         return Set::default();
     };
     let difference = compare(&applied, live, schema);
-    let changed = difference.modified.union(&difference.added).union(&difference.removed);
+    let changed = difference.modified.union(difference.added).union(difference.removed);
     Set::of(&applied, schema).difference(&changed)
 }
 

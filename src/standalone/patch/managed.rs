@@ -96,17 +96,19 @@ impl Managers {
 
     /// Notes what somebody changed by any way but applying: they own it, and nobody else does.
     pub fn note_update(&mut self, before: &Value, after: &Value, schema: Schema<'_>, manager: &Manager, now: &str) {
-        let difference = compare(before, after, schema);
-        let changed = owned_part(&difference.added.union(&difference.modified));
+        let difference = compare(before, after, schema).without(&["f:metadata", "f:managedFields"]);
+        let changed = owned_part(difference.added.union(difference.modified));
         if changed.is_empty() && difference.removed.is_empty() {
             return;
         }
         for owned in &mut self.0 {
-            let rest = owned.fields.difference(&difference.removed);
-            owned.fields = if owned.manager == *manager { rest } else { rest.difference(&changed) };
+            owned.fields.subtract(&difference.removed);
+            if owned.manager != *manager {
+                owned.fields.subtract(&changed);
+            }
         }
         let mine = self.fields_of(manager).cloned().unwrap_or_default();
-        self.set(manager, mine.union(&changed), Some(now.to_owned()));
+        self.set(manager, mine.union(changed), Some(now.to_owned()));
     }
 
     /// Sets what one of them owns.
@@ -145,7 +147,10 @@ fn entry(owned: &Owned) -> Value {
 }
 
 /// Without the fields that nobody owns.
-pub fn owned_part(set: &Set) -> Set {
-    let set = set.without(&["f:apiVersion"]).without(&["f:kind"]).without_itself("f:metadata");
-    UNOWNED.iter().fold(set, |set, field| set.without(&["f:metadata", field]))
+pub fn owned_part(mut set: Set) -> Set {
+    set.remove(&["f:apiVersion"]);
+    set.remove(&["f:kind"]);
+    set.remove_itself("f:metadata");
+    UNOWNED.iter().for_each(|field| set.remove(&["f:metadata", field]));
+    set
 }

@@ -4,8 +4,9 @@ use axum::{body::Body, http::Response};
 use serde_json::{Value, json};
 
 use super::{
-    Core, Reply,
+    Answered, Core, Reply,
     object::{now, text},
+    read::list_response,
 };
 use crate::standalone::{
     kinds::{Kind, NAMESPACES},
@@ -90,7 +91,7 @@ impl Core {
             Removed::Gone(object) if kind.plural == "services" => object,
             Removed::Gone(object) => success(kind, &object),
         };
-        Ok(Reply { code: 200, object, warnings: Vec::new() })
+        Ok(Reply { code: 200, object: Answered::Other(object), warnings: Vec::new() })
     }
 
     /// Removes the objects that a request selects; answers with what they were.
@@ -103,7 +104,7 @@ impl Core {
                 Ok(_) | Err(_) => {}
             }
         }
-        Ok(self.list_response(request, &entries, &metadata))
+        Ok(list_response(request, entries, &metadata))
     }
 
     /// Removes one object, or marks it as to be removed.

@@ -8,6 +8,8 @@ mod object;
 mod read;
 mod write;
 
+use std::sync::Arc;
+
 use axum::{
     body::{Body, Bytes},
     http::{HeaderValue, Response, header, request::Parts},
@@ -19,7 +21,7 @@ use super::{
     kinds::{Kind, Kinds},
     openapi::Documents,
     request::{Form, Request, Verb},
-    status::{Failure, json_response},
+    status::{Failure, json_response, json_text},
     storage::{Entry, Store},
     table, watch,
 };
@@ -38,12 +40,20 @@ pub struct Core {
     pub documents: Documents,
 }
 
+/// An object that is answered.
+pub enum Answered {
+    /// One as it is stored.
+    Stored(Arc<Entry>),
+    /// Any other.
+    Other(Value),
+}
+
 /// One object as an answer.
 pub struct Reply {
     /// The HTTP status.
     pub code: u16,
     /// The object.
-    pub object: Value,
+    pub object: Answered,
     /// What the caller should know.
     pub warnings: Vec<String>,
 }
@@ -71,8 +81,14 @@ pub async fn answer(core: &Core, parts: &Parts, body: Bytes) -> Result<Response<
 }
 
 fn shown(request: &Request, reply: Reply) -> Response<Body> {
-    let object = in_form(reply.object, &request.kind, request.form, request.parameter("includeObject"));
-    let mut response = json_response(reply.code, &object);
+    let shown = |object| in_form(object, &request.kind, request.form, request.parameter("includeObject"));
+    let mut response = match reply.object {
+        Answered::Stored(entry) if request.form == Form::Object && is_as_stored(&request.kind) => {
+            json_text(reply.code, Body::from(entry.body.to_vec()))
+        }
+        Answered::Stored(entry) => json_response(reply.code, &shown(entry.value())),
+        Answered::Other(object) => json_response(reply.code, &shown(object)),
+    };
     for warning in reply.warnings {
         let text = format!("299 - {}", json!(warning));
         if let Ok(value) = HeaderValue::from_str(&text) {
@@ -90,10 +106,7 @@ pub fn in_form(object: Value, kind: &Kind, form: Form, include: &str) -> Value {
     let object = events::shown(object, kind);
     match form {
         Form::Object => object,
-        Form::Table => {
-            let revision = object["metadata"]["resourceVersion"].clone();
-            table::table(kind, &[object], json!({ "resourceVersion": revision }), include)
-        }
+        Form::Table => table::of_one(kind, &object, include),
         Form::Metadata => metadata_only(&object),
     }
 }
@@ -101,6 +114,11 @@ pub fn in_form(object: Value, kind: &Kind, form: Form, include: &str) -> Value {
 /// The metadata of an object.
 pub fn metadata_only(object: &Value) -> Value {
     json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"] })
+}
+
+/// Whether objects are shown in the form that they are stored in.
+pub fn is_as_stored(kind: &Kind) -> bool {
+    kind.group != events::GROUP
 }
 
 /// The object of an entry as its kind shows it.

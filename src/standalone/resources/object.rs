@@ -212,7 +212,7 @@ pub fn in_part(live: &Value, given: Value, request: &Request) -> Value {
 /// 422 with everything that is wrong.
 pub fn settled(live: &Value, object: Value, managers: Managers, request: &Request) -> Result<Value, Failure> {
     let kind = &request.kind;
-    let mut object = in_part(live, object, request);
+    let mut object = object;
     for field in SERVERS_OWN {
         match live["metadata"].get(field) {
             Some(value) => object["metadata"][field] = value.clone(),
@@ -231,12 +231,11 @@ pub fn settled(live: &Value, object: Value, managers: Managers, request: &Reques
 }
 
 fn spec_differs(live: &Value, object: &Value) -> bool {
-    let parts = |object: &Value| {
+    fn parts(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
         let fields = object.as_object().into_iter().flatten();
-        let kept = fields.filter(|(name, _)| !matches!(name.as_str(), "metadata" | "status"));
-        kept.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>()
-    };
-    parts(live) != parts(object)
+        fields.filter(|(name, _)| !matches!(name.as_str(), "metadata" | "status"))
+    }
+    parts(live).count() != parts(object).count() || parts(live).any(|(name, value)| object.get(name) != Some(value))
 }
 
 /// Checks every rule.
@@ -258,7 +257,7 @@ pub fn check_object(object: &Value, live: Option<&Value>, kind: &Kind, name: &st
         if causes.iter().any(schema::blocks_rules) {
             causes.push(Cause::invalid("<nil>", &Value::Null, schema::BLOCKED));
         } else {
-            causes.extend(schema::check_rules(&kind.rules, object, live));
+            causes.extend(kind.rules.check(object, live));
         }
     }
     if causes.is_empty() { Ok(()) } else { Err(Failure::invalid(kind, name, &causes)) }

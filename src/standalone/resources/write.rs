@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Core, Reply, builtin, events,
+    Answered, Core, Reply, builtin, events,
     object::{
         admit, check_object, decoded, drop_empty, in_part, nothing, now, random_letters, remove, reset_status, settled,
         text, uid,
@@ -48,7 +48,7 @@ impl Core {
         let schema = Schema::new(&kind.schema);
         managers.note_update(
             &nothing(kind),
-            &events::shown(object.clone(), kind),
+            &events::as_shown(&object, kind),
             schema,
             &manager(request, false),
             &now(),
@@ -89,12 +89,16 @@ impl Core {
             let exists = || Failure::already_exists(kind, &name);
             if request.dry_run()? {
                 let known = self.store.get(&kind.stored_as, &path).is_some();
-                return if known { Err(exists()) } else { Ok(Reply { code: 201, object, warnings }) };
+                return if known {
+                    Err(exists())
+                } else {
+                    Ok(Reply { code: 201, object: Answered::Other(object), warnings })
+                };
             }
             let (resource, object) = (kind.stored_as.clone(), object.clone());
             let write = Write { resource, path, expected: Expected::Absent, object, delete: false };
             match self.store.commit(write).await {
-                Ok(entry) => return Ok(Reply { code: 201, object: entry.value(), warnings }),
+                Ok(entry) => return Ok(Reply { code: 201, object: Answered::Stored(entry), warnings }),
                 Err(Refused::Unexpected) if generated.is_some() => {}
                 Err(Refused::Unexpected) => return Err(exists()),
                 Err(Refused::Storage(why)) => return Err(Failure::not_stored(&why)),
@@ -110,7 +114,7 @@ impl Core {
             let namespaces = self.kinds.stored_as(NAMESPACES).unwrap_or(kind);
             return Err(Failure::not_found(namespaces, namespace));
         };
-        if entry.value()["metadata"]["deletionTimestamp"].is_string() {
+        if entry.about.deleting {
             return Err(Failure::namespace_terminates(kind, name, namespace));
         }
         Ok(())
@@ -160,11 +164,11 @@ impl Core {
         }
         let patch = request.value().map_err(|_| Failure::bad_request("error decoding patch: it is not JSON"))?;
         self.change(request, |live| {
-            let shown = events::shown(live.clone(), kind);
+            let shown = events::as_shown(live, kind);
             let patched = match request.content_type.as_str() {
                 "application/json-patch+json" => json_patch(&shown, patch.clone())?,
                 "application/merge-patch+json" => {
-                    let mut patched = shown;
+                    let mut patched = shown.into_owned();
                     merge_patch(&mut patched, &patch);
                     patched
                 }
@@ -215,12 +219,11 @@ impl Core {
             }
         }
         self.change(request, |live| {
-            let mut plain = live.clone();
-            remove(&mut plain["metadata"], "managedFields");
-            let mut applied = applied(&plain, &config, Managers::of(live), request)?;
+            let mut applied = applied(live, &config, Managers::of(live), request)?;
             schema::fill_in(&mut applied.object, Schema::new(&kind.schema));
             builtin::fill_in(&mut applied.object, kind);
-            Ok(Wanted { object: applied.object, managers: applied.managers, warnings: Vec::new() })
+            let object = in_part(live, applied.object, request);
+            Ok(Wanted { object, managers: applied.managers, warnings: Vec::new() })
         })
         .await
     }
@@ -240,11 +243,11 @@ impl Core {
             let object = settled(&live, object, managers, request)?;
             let reply = |object| Reply { code: 200, object, warnings };
             if object == live || request.dry_run()? {
-                return Ok(reply(object));
+                return Ok(reply(Answered::Other(object)));
             }
             let last = ends(&entry, &object).then(|| object.clone());
             match self.store_change(&entry, object).await {
-                Ok(stored) => return Ok(reply(last.unwrap_or_else(|| stored.value()))),
+                Ok(stored) => return Ok(reply(last.map_or(Answered::Stored(stored), Answered::Other))),
                 Err(Refused::Unexpected) => {}
                 Err(Refused::Storage(why)) => return Err(Failure::not_stored(&why)),
             }
@@ -352,10 +355,7 @@ fn updated(live: &Value, given: Value, request: &Request, warnings: Vec<String>)
 impl Wanted {
     /// Notes what the writer changed.
     fn noted(mut self, live: &Value, request: &Request) -> Self {
-        let shown = |object: &Value| events::shown(object.clone(), &request.kind);
-        let (mut before, mut after) = (shown(live), shown(&self.object));
-        remove(&mut before["metadata"], "managedFields");
-        remove(&mut after["metadata"], "managedFields");
+        let [before, after] = [live, &self.object].map(|object| events::as_shown(object, &request.kind));
         let schema = Schema::new(&request.kind.schema);
         self.managers.note_update(&before, &after, schema, &manager(request, false), &now());
         self

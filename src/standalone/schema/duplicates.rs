@@ -1,20 +1,27 @@
 //! Fields that stand twice in one map of a JSON text.
 
-use std::{cell::RefCell, collections::BTreeSet, fmt};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashSet},
+    fmt,
+};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::Place;
 
 /// The paths of such fields, sorted; none when the text is no JSON.
 pub fn duplicates(text: &[u8]) -> Vec<String> {
     let found = RefCell::new(BTreeSet::new());
-    let walk = Walk { path: String::new(), found: &found };
+    let walk = Walk { place: Place::Start(""), found: &found };
     // What can't be read is said elsewhere.
     let _ = walk.deserialize(&mut serde_json::Deserializer::from_slice(text));
     found.into_inner().into_iter().collect()
 }
 
+#[derive(Clone, Copy)]
 struct Walk<'a> {
-    path: String,
+    place: Place<'a>,
     found: &'a RefCell<BTreeSet<String>>,
 }
 
@@ -34,20 +41,21 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = BTreeSet::new();
+        let mut seen = HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
-            let path = if self.path.is_empty() { name.clone() } else { format!("{}.{name}", self.path) };
-            if !seen.insert(name) {
-                self.found.borrow_mut().insert(path.clone());
+            let place = self.place.field(&name);
+            map.next_value_seed(Walk { place, found: self.found })?;
+            if seen.contains(&name) {
+                self.found.borrow_mut().insert(place.to_string());
             }
-            map.next_value_seed(Walk { path, found: self.found })?;
+            seen.insert(name);
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let mut index = 0;
-        while items.next_element_seed(Walk { path: format!("{}[{index}]", self.path), found: self.found })?.is_some() {
+        while items.next_element_seed(Walk { place: self.place.item(index), found: self.found })?.is_some() {
             index += 1;
         }
         Ok(())

@@ -4,16 +4,18 @@ mod cel;
 mod defaults;
 mod duplicates;
 mod empty;
+mod place;
 mod prune;
 mod validate;
 
-pub use cel::check_rules;
+pub use cel::Rules;
 pub use defaults::fill_in;
 pub use duplicates::duplicates;
 pub use empty::drop_empty;
 pub use prune::prune;
 pub use validate::{BLOCKED, blocks_rules, check, is_unchanged};
 
+use place::Place;
 use serde_json::Value;
 
 /// A schema, or nothing where nothing is known of a value.

@@ -2,41 +2,36 @@
 
 use serde_json::Value;
 
-use super::Schema;
+use super::{Place, Schema};
 
 /// Drops unknown fields; returns their paths, sorted.
 pub fn prune(value: &mut Value, schema: Schema<'_>) -> Vec<String> {
     let mut dropped = Vec::new();
-    walk(value, schema, "", &mut dropped);
+    walk(value, schema, Place::Start(""), &mut dropped);
     dropped.sort();
     dropped
 }
 
-fn walk(value: &mut Value, schema: Schema<'_>, path: &str, dropped: &mut Vec<String>) {
+fn walk(value: &mut Value, schema: Schema<'_>, place: Place<'_>, dropped: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
-            let is_known =
-                |name: &str| schema.keeps_unknown() || schema.declared(name).is_some() || schema.values().is_some();
+            let keeps_all = schema.keeps_unknown() || schema.values().is_some();
             fields.retain(|name, _| {
-                let known = is_known(name);
+                let known = keeps_all || schema.declared(name).is_some();
                 if !known {
-                    dropped.push(below(path, name));
+                    dropped.push(place.field(name).to_string());
                 }
                 known
             });
             for (name, value) in fields {
-                walk(value, schema.field(name), &below(path, name), dropped);
+                walk(value, schema.field(name), place.field(name), dropped);
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                walk(item, schema.items(), &format!("{path}[{index}]"), dropped);
+                walk(item, schema.items(), place.item(index), dropped);
             }
         }
         _ => {}
     }
-}
-
-fn below(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }

@@ -26,14 +26,24 @@ rules:
 - {level: None}
 "#;
 
+/// How the real API server works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether each write is on the disk before it is acknowledged, as in a cluster.
+    pub synced: bool,
+    /// Whether writes are logged.
+    pub audited: bool,
+}
+
 /// What an API server keeps its objects in; outlives it.
 pub struct Etcd {
+    settings: Settings,
     port: u16,
     _process: Process,
 }
 
 impl Etcd {
-    pub fn start(dir: &Path) -> Self {
+    pub fn start(dir: &Path, settings: Settings) -> Self {
         let port = free_port();
         let client_url = format!("http://127.0.0.1:{port}");
         let peer_url = format!("http://127.0.0.1:{}", free_port());
@@ -42,9 +52,12 @@ impl Etcd {
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
             .args(["--initial-cluster", &format!("default={peer_url}")])
-            .args(["--unsafe-no-fsync", "--log-level=warn", "--data-dir"])
+            .args(["--log-level=warn", "--data-dir"])
             .arg(dir.join("etcd"));
-        Self { port, _process: Process::spawn("etcd", command, dir) }
+        if !settings.synced {
+            command.arg("--unsafe-no-fsync");
+        }
+        Self { settings, port, _process: Process::spawn("etcd", command, dir) }
     }
 
     /// The API server on this etcd.
@@ -61,11 +74,12 @@ impl Etcd {
             .arg("--service-account-issuer=https://kubernetes.default.svc")
             .arg(file("service-account-key-file", "service-account.key"))
             .arg(file("service-account-signing-key-file", "service-account.key"))
-            .arg(file("audit-policy-file", "audit-policy.yaml"))
-            .arg(file("audit-log-path", super::AUDIT_LOG))
             // Needs a controller to make the tokens.
             .arg("--disable-admission-plugins=ServiceAccount")
             .args(["--enable-priority-and-fairness=false", "--profiling=false", "--etcd-compaction-interval=0"]);
+        if self.settings.audited {
+            command.arg(file("audit-policy-file", "audit-policy.yaml")).arg(file("audit-log-path", super::AUDIT_LOG));
+        }
         command
     }
 }
