@@ -11,7 +11,7 @@ async fn filled(side: &Side, namespace: &str, count: usize, length: usize) -> St
     let path = format!("/api/v1/namespaces/{namespace}/configmaps");
     let make = async |at: usize| {
         let data = json!({ "number": at.to_string(), "text": "é\"".repeat(length / 2) });
-        let labels = json!({ "parity": if at % 2 == 0 { "even" } else { "odd" } });
+        let labels = json!({ "parity": if at.is_multiple_of(2) { "even" } else { "odd" } });
         let object = json!({ "metadata": { "name": format!("c-{at:04}"), "labels": labels }, "data": data });
         assert_eq!(side.ask("POST", &path, &object).await.code, 201);
     };

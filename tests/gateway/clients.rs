@@ -72,16 +72,17 @@ async fn answer(world: &World, base: &str, path: &str, body: &Value) -> (u16, St
     (status, kind, times.replace_all(&response.text().await.unwrap(), "T").into_owned())
 }
 
-async fn compare(node: &Ollama, world: &World, path: &str, mut asked: Value) {
+/// What differs between the node's answer and the gateway's.
+async fn compare(node: &Ollama, world: &World, path: &str, mut asked: Value) -> Option<String> {
     let tag = "bot:1";
     asked["model"] = alias("v1.0.0").into();
-    let direct = answer(world, &node.url(), path, &asked).await;
-    asked["model"] = "support-bot".into();
-    let (status, kind, text) = answer(world, &world.url, path, &asked).await;
-    assert_eq!((status, kind), (direct.0, direct.1), "{path} {asked}: {text}");
+    let (status, kind, text) = answer(world, &node.url(), path, &asked).await;
     // Some errors have the full name.
-    let direct = direct.2.replace(&format!("registry.ollama.ai/{}", alias("v1.0.0")), tag);
-    assert_eq!(text, direct.replace(&alias("v1.0.0"), tag), "{path} {asked}");
+    let text = text.replace(&format!("registry.ollama.ai/{}", alias("v1.0.0")), tag).replace(&alias("v1.0.0"), tag);
+    asked["model"] = "support-bot".into();
+    let through = answer(world, &world.url, path, &asked).await;
+    let direct = (status, kind, text);
+    (through != direct).then(|| format!("{path} {asked}:\n  {through:?}\n  {direct:?}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,29 +93,41 @@ async fn ollamas_answers_are_the_same_bytes_through_the_gateway() {
     let messages = json!([{ "role": "user", "content": "Who <are> you? \u{fc}" }]);
     let schema = json!({ "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"] });
     let tool = json!({ "type": "function", "function": { "name": "f", "description": "", "parameters": { "type": "object", "properties": {} } } });
+    let image = json!([{ "role": "user", "content": "What?", "images": ["iVBORw0KGgo="] }]);
+    let more = [
+        json!({}),
+        json!({ "logprobs": true, "top_logprobs": 2 }),
+        json!({ "top_logprobs": 99 }),
+        json!({ "format": schema }),
+        json!({ "tools": [tool] }),
+        json!({ "think": true }),
+        json!({ "messages": image }),
+        json!({ "messages": "none" }),
+    ];
+    let mut rows = vec![
+        // Streamed, Ollama answers this without a line end.
+        ("/api/chat", json!({ "stream": false, "messages": [] })),
+        ("/api/embed", json!({ "input": ["a", "b"] })),
+        ("/api/embeddings", json!({ "prompt": "a" })),
+    ];
     for stream in [true, false] {
-        let chat = |more: Value| {
-            let mut asked = json!({ "stream": stream, "messages": messages, "options": options, "keep_alive": "10m" });
-            asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            asked
-        };
-        compare(&node, &world, "/api/chat", chat(json!({}))).await;
-        compare(&node, &world, "/api/chat", chat(json!({ "logprobs": true, "top_logprobs": 2 }))).await;
-        compare(&node, &world, "/api/chat", chat(json!({ "format": schema }))).await;
-        compare(&node, &world, "/api/chat", chat(json!({ "tools": [tool] }))).await;
-        compare(&node, &world, "/api/chat", chat(json!({ "think": true }))).await;
-        compare(&node, &world, "/api/chat", chat(json!({ "messages": [] }))).await;
-        compare(&node, &world, "/api/chat", chat(json!({ "top_logprobs": 99 }))).await;
-        let image = json!([{ "role": "user", "content": "What?", "images": ["iVBORw0KGgo="] }]);
-        compare(&node, &world, "/api/chat", chat(json!({ "messages": image }))).await;
-        let prompt = json!({ "stream": stream, "prompt": "Who?", "options": options, "keep_alive": "10m" });
-        compare(&node, &world, "/api/generate", prompt).await;
+        rows.extend(
+            more.iter().map(|more| ("/api/chat", merged(json!({ "stream": stream, "messages": messages }), more))),
+        );
+        rows.push(("/api/generate", json!({ "stream": stream, "prompt": "Who?" })));
     }
-    let input = json!({ "input": ["a", "b"], "options": { "num_ctx": 1024 }, "keep_alive": "10m" });
-    compare(&node, &world, "/api/embed", input).await;
-    let prompt = json!({ "prompt": "a", "options": { "num_ctx": 1024 }, "keep_alive": "10m" });
-    compare(&node, &world, "/api/embeddings", prompt).await;
+    let common = json!({ "options": options, "keep_alive": "10m" });
+    let mut differences = Vec::new();
+    for (path, asked) in rows {
+        differences.extend(compare(&node, &world, path, merged(common.clone(), &asked)).await);
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
     cut_prompts(&world).await;
+}
+
+fn merged(mut object: Value, more: &Value) -> Value {
+    object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    object
 }
 
 /// A prompt that doesn't fit into the window: it is cut as Ollama cuts it, and the header says so.

@@ -4,19 +4,10 @@ import sys
 
 import anthropic
 
-SENTENCE = "Hello from a real node."
-ASKED = [{"role": "user", "content": "Who are you?"}]
+from common import ASKED, PIXEL, SENTENCE, expect
+
 WEATHER = {"name": "weather", "description": "The weather in a city.", "input_schema": {
     "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-
-
-def expect(error, call):
-    try:
-        call()
-    except error as caught:
-        return caught
-    raise AssertionError(f"no {error.__name__}")
 
 
 def messages(client):

@@ -6,8 +6,7 @@ import ollama
 from langchain_ollama import ChatOllama, OllamaEmbeddings, OllamaLLM
 from pydantic import BaseModel
 
-SENTENCE = "Hello from a real node."
-ASKED = [{"role": "user", "content": "Who are you?"}]
+from common import ASKED, SENTENCE, expect
 
 
 class Counted(BaseModel):
@@ -21,14 +20,6 @@ def weather(city: str) -> str:
         city: its name
     """
     return "sunny in " + city
-
-
-def expect(error, call):
-    try:
-        call()
-    except error as caught:
-        return caught
-    raise AssertionError(f"no {error.__name__}")
 
 
 def chats(client):

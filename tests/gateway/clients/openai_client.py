@@ -6,23 +6,14 @@ import sys
 import openai
 from pydantic import BaseModel
 
-SENTENCE = "Hello from a real node."
+from common import ASKED, PIXEL, SENTENCE, expect
+
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "The weather in a city.", "parameters": {
     "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
-ASKED = [{"role": "user", "content": "Who are you?"}]
-PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
 class Counted(BaseModel):
     n: int
-
-
-def expect(error, call):
-    try:
-        call()
-    except error as caught:
-        return caught
-    raise AssertionError(f"no {error.__name__}")
 
 
 def chats(client):
@@ -111,7 +102,7 @@ def errors(client):
             **{"model": "support-bot", "messages": ASKED, **wrong}))
         assert refused.type == "invalid_request_error", refused
     image = [{"role": "user", "content": [{"type": "text", "text": "What?"},
-                                          {"type": "image_url", "image_url": {"url": PIXEL}}]}]
+                                          {"type": "image_url", "image_url": {"url": "data:image/png;base64," + PIXEL}}]}]
     seen = client.chat.completions.create(model="support-bot", messages=image)
     assert seen.choices[0].message.content == SENTENCE, "Ollama lets models that have no eyes answer all the same"
 
