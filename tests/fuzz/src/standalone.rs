@@ -1,5 +1,9 @@
 //! As in the program, but with as much of a kind as selectors and failures need.
 
+#[path = "../../../src/standalone/storage/body.rs"]
+mod body;
+#[path = "../../../src/standalone/partial.rs"]
+mod partial;
 #[path = "../../../src/standalone/patch/mod.rs"]
 pub mod patch;
 #[path = "../../../src/standalone/schema/mod.rs"]
@@ -24,4 +28,8 @@ mod kinds {
             self.plural.clone()
         }
     }
+}
+
+mod storage {
+    pub use super::body::Labels;
 }
