@@ -57,7 +57,16 @@ pub fn median(figures: &[f64]) -> f64 {
 
 /// The median and the range around it.
 pub fn spread(figures: &[f64]) -> String {
+    spread_to(2, figures)
+}
+
+/// The same in whole numbers.
+pub fn spread_whole(figures: &[f64]) -> String {
+    spread_to(0, figures)
+}
+
+fn spread_to(digits: usize, figures: &[f64]) -> String {
     let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
     let most = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!("{:.2} ({least:.2}–{most:.2})", median(figures))
+    format!("{:.digits$} ({least:.digits$}–{most:.digits$})", median(figures))
 }

@@ -18,7 +18,7 @@ pub use sides::serve;
 use crate::{
     machine,
     support::Scratch,
-    table::{Table, median, spread},
+    table::{Table, median, spread, spread_whole},
 };
 use objects::{Patching, Work};
 use sides::{Embedded, Real};
@@ -151,7 +151,8 @@ async fn inside_the_process(table: &mut Table, client: &Client) {
 /// A goal for a figure that is better when it is more.
 fn more(table: &mut Table, goal: &str, [ours, theirs]: &[Vec<f64>; 2], at_least: f64) {
     let ratio = median(ours) / median(theirs);
-    let figure = format!("{ratio:.1} ×: {}, API server {}", spread(ours), spread(theirs));
+    let rates = |rates: &[f64]| if median(rates) < 100.0 { spread(rates) } else { spread_whole(rates) };
+    let figure = format!("{ratio:.1} ×: {}, API server {}", rates(ours), rates(theirs));
     table.goal(goal, figure, ratio >= at_least);
 }
 
