@@ -91,9 +91,10 @@ impl Recorder {
     /// Hands over the record of a run that nobody waits for any more.
     pub fn commit_unattended(&self, record: RunRecord) {
         if let Some(records) = &self.records {
+            let counter = if records.ready().is_ok() { &self.recorded } else { &self.unrecorded };
+            counter.inc();
             // The store takes it now; only what became of it goes unheard.
             drop(records.commit(record));
-            self.recorded.inc();
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     support::{
         Scratch,
         drover::{Drover, program},
-        free_port,
+        eventually, free_port,
         gguf::TinyLlama,
         process::Process,
     },
@@ -79,20 +79,29 @@ fn a_backup_under_writes_is_one_moment_and_comes_back() {
         let held = DataDir::new(&folder).lock().expect("it is free");
         let embedded = Embedded::start(&folder).await;
         let side = Side::embedded(&embedded).await;
-        let done = AtomicBool::new(false);
+        let (done, made) = (AtomicBool::new(false), AtomicUsize::new(0));
         let writer = async |writer: usize| {
             let mut count = 0;
             while !done.load(Ordering::Relaxed) {
-                let made = side.ask("POST", CONFIGMAPS, &config(&format!("w{writer}-{count:05}"))).await;
-                assert_eq!(made.code, 201, "{}", made.body);
+                let answer = side.ask("POST", CONFIGMAPS, &config(&format!("w{writer}-{count:05}"))).await;
+                assert_eq!(answer.code, 201, "{}", answer.body);
                 count += 1;
+                made.fetch_add(1, Ordering::Relaxed);
             }
             count
         };
+        let more_writes = async || {
+            let goal = made.load(Ordering::Relaxed) + 10 * WRITERS;
+            eventually("the writers go on", Duration::from_secs(30), async || {
+                let now = made.load(Ordering::Relaxed);
+                if now >= goal { Ok(()) } else { Err(format!("{now} of {goal} writes")) }
+            })
+            .await;
+        };
         let backup = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            more_writes().await;
             let printed = run("backup", &file, &folder, &[]).await.expect("a backup");
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            more_writes().await;
             done.store(true, Ordering::Relaxed);
             printed
         };
