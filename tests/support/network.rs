@@ -15,6 +15,8 @@ pub struct Network {
 /// A network namespace on the bridge; it goes when the value is dropped.
 pub struct Host {
     namespace: String,
+    /// Its end of the line to the bridge, on this side.
+    line: String,
     address: String,
 }
 
@@ -52,9 +54,9 @@ impl Network {
         let namespace = format!("{}-{number}", self.bridge);
         let (outer, inner) = (format!("{}o{number}", self.bridge), format!("{}i{number}", self.bridge));
         ip(&["netns", "add", &namespace]);
-        let host = Host { namespace, address };
-        ip(&["link", "add", &outer, "type", "veth", "peer", "name", &inner, "netns", &host.namespace]);
-        ip(&["link", "set", &outer, "master", &self.bridge, "up"]);
+        let host = Host { namespace, line: outer, address };
+        ip(&["link", "add", &host.line, "type", "veth", "peer", "name", &inner, "netns", &host.namespace]);
+        ip(&["link", "set", &host.line, "master", &self.bridge, "up"]);
         host.ip(&["address", "add", &format!("{}/24", host.address), "dev", &inner]);
         host.ip(&["link", "set", "lo", "up"]);
         host.ip(&["link", "set", &inner, "up"]);
@@ -104,6 +106,8 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        // By itself it would go some time after its namespace, and its name is used again.
+        let _ = try_ip(&["link", "delete", &self.line]);
         let _ = try_ip(&["netns", "delete", &self.namespace]);
     }
 }
