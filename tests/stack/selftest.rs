@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -185,6 +186,9 @@ async fn check_answers(node: &Ollama, model: &str) {
 /// Set for a run of this program that is to be killed, to the folder that it shall use.
 const VICTIM: &str = "DROVER_SELFTEST_VICTIM";
 
+/// A file of the victim: its process was not only seen to run, its start has returned to the victim too.
+const STARTED: &str = "started";
+
 #[tokio::test]
 async fn a_killed_test_leaves_no_process_behind() {
     let dir = Scratch::new();
@@ -193,8 +197,11 @@ async fn a_killed_test_leaves_no_process_behind() {
     victim.args(["--exact", "victim", "--ignored"]).env(VICTIM, dir.path()).stdout(Stdio::null());
     let mut victim = victim.spawn().expect("it starts");
     let folder = dir.path().display().to_string();
-    let started = async || if commands_with(&folder).len() == 2 { Ok(()) } else { Err("no processes") };
-    eventually("the victim has started a process with a child", Duration::from_secs(10), started).await;
+    let started = async || match (commands_with(&folder).len(), dir.join(STARTED).exists()) {
+        (2, true) => Ok(()),
+        seen => Err(format!("{seen:?}")),
+    };
+    eventually("the victim has started a process with a child", Duration::from_secs(30), started).await;
 
     victim.kill().and_then(|()| victim.wait()).expect("it can be killed");
 
@@ -208,6 +215,7 @@ fn victim() {
     let mut shell = Command::new("sh");
     shell.args(["-c", "tail -f \"$0\" & wait", &format!("{dir}/shell.log")]);
     let mut process = Process::spawn("shell", shell, dir.as_ref());
+    std::fs::write(Path::new(&dir).join(STARTED), "").expect("a file");
     while process.is_alive() {
         std::thread::park();
     }
