@@ -19,8 +19,8 @@ pub use table::{REPEATABLE, SETTINGS, Scope, Setting};
 
 use crate::{
     domain::{
-        duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes, params::Truncation, size::ByteSize,
-        upstream::Upstreams,
+        caller::RequireKey, duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes,
+        params::Truncation, size::ByteSize, upstream::Upstreams,
     },
     records,
     standalone::Durability,
@@ -113,6 +113,10 @@ pub struct Settings {
     pub records_capture: bool,
     /// Whether others than this machine may ask for run records.
     pub management_open: bool,
+    /// Who must have a key.
+    pub require_key: RequireKey,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
     /// Address of every server of `drover up`.
     pub listen: IpAddr,
     /// Port of the embedded API.
@@ -236,6 +240,8 @@ impl Settings {
             records_when_down: reader.read("records-when-down", "write refuse or serve", records::WhenDown::default()),
             records_capture: reader.read("records-capture", FLAG, false),
             management_open: reader.read("management-open", FLAG, false),
+            require_key: reader.read("require-key", "write nobody, remote or everybody", RequireKey::default()),
+            body_timeout: reader.read("body-timeout", DURATION, HumanDuration::default()).0,
             listen: reader.read("listen", "write an IP address, such as 127.0.0.1 or 0.0.0.0", LOOPBACK),
             api_port: reader.read("api-port", PORT, 0),
             api_sync: reader.read("api-sync", "write full or normal", Durability::default()),

@@ -6,6 +6,7 @@
 
 pub mod alias;
 pub mod backoff;
+pub mod caller;
 pub mod conditions;
 pub mod digest;
 pub mod duration;

@@ -9,6 +9,7 @@ pub mod api;
 pub mod ask;
 pub mod attempt;
 pub mod balance;
+pub mod callers;
 pub mod client;
 pub mod dispatch;
 pub mod ending;
@@ -52,9 +53,9 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{balance::Balance, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
+use self::{balance::Balance, callers::KnownKeys, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
 use crate::{
-    domain::params::Truncation,
+    domain::{caller::RequireKey, params::Truncation},
     ports::{GatewayStats, Inference},
     routing_table::{RoutingTable, SharedTable},
 };
@@ -80,6 +81,10 @@ pub struct Settings {
     pub truncation: Truncation,
     /// Whether other machines may ask for run records.
     pub management_open: bool,
+    /// Who is asked for a key.
+    pub require_key: RequireKey,
+    /// How long the body of a request may take.
+    pub body_within: Duration,
 }
 
 impl Default for Settings {
@@ -94,6 +99,8 @@ impl Default for Settings {
             body_limit: 100 << 20,
             truncation: Truncation::default(),
             management_open: false,
+            require_key: RequireKey::default(),
+            body_within: Duration::from_secs(120),
         }
     }
 }
@@ -155,7 +162,12 @@ impl Gateway {
 
     /// What it tells about itself.
     pub fn stats(&self) -> GatewayStats {
-        GatewayStats { namespace: self.0.settings.namespace.clone(), deployments: self.0.tally.stats(&self.table()) }
+        let serving = self.serving();
+        GatewayStats {
+            namespace: self.0.settings.namespace.clone(),
+            deployments: self.0.tally.stats(serving.table()),
+            keys: serving.keys().stats(),
+        }
     }
 
     /// The table as it is now.
@@ -174,7 +186,8 @@ impl Gateway {
         if Arc::ptr_eq(serving.table(), &table) {
             return serving;
         }
-        let serving = Arc::new(Serving::new(table));
+        let keys = KnownKeys::new(&table.namespace(&self.0.settings.namespace).keys, serving.keys());
+        let serving = Arc::new(Serving::new(table, keys));
         self.0.balance.keep(serving.table());
         self.0.tally.keep(serving.table());
         self.0.serving.store(serving.clone());
@@ -208,6 +221,6 @@ pub fn router(gateway: Gateway) -> Router {
 /// # Errors
 /// None at present: what is wrong with one connection concerns no other.
 pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: CancellationToken) -> io::Result<()> {
-    let idle_limit = gateway.settings().idle_limit;
-    server::serve(listener, router(gateway), idle_limit, shutdown).await
+    let (idle_limit, require_key) = (gateway.settings().idle_limit, gateway.settings().require_key);
+    server::serve(listener, router(gateway), idle_limit, require_key, shutdown).await
 }

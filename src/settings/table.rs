@@ -207,6 +207,19 @@ pub const SETTINGS: &[Setting] = &[
         help: "Whether run records may be asked for from other machines",
         default: "false",
     },
+    Setting {
+        scope: GATEWAY,
+        name: "require-key",
+        help: "Who must send the key of an ApiKey: `nobody`, `remote` (callers from other machines, and those for whom a \
+               proxy asks) or `everybody`",
+        default: "remote",
+    },
+    Setting {
+        scope: GATEWAY,
+        name: "body-timeout",
+        help: "How long the body of a request may take until it is all there",
+        default: "2m",
+    },
     Setting { scope: UP, name: "listen", help: "Address that all servers listen on", default: "127.0.0.1" },
     Setting { scope: UP, name: "api-port", help: "Port of the Kubernetes API; 0: any that is free", default: "16443" },
     Setting {

@@ -1,6 +1,7 @@
 //! What must hold for every input: the domain, the settings and the routing table under random and hostile values.
 
 mod backoff;
+mod caller;
 mod conditions;
 mod export;
 mod foreign;

@@ -4,13 +4,15 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use drover::{
+    domain::digest::Digest,
     gateway::{self, Gateway, Settings, recorder::Recorder},
     ollama::Ollama,
     ports::{GatewayStats, VersionStats},
-    routing_table::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, SharedTable, Target},
+    routing_table::{Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, SharedTable, Target},
 };
 use reqwest::header::HeaderMap;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -87,8 +89,22 @@ pub fn table(deployment: Option<Deployment>, tags: &[Target]) -> RoutingTable {
         nodes,
         deployments: deployment.map(|deployment| ("support-bot".into(), deployment)).into_iter().collect(),
         tags: tags.iter().map(|target| (full(&target.tag), target.clone())).collect(),
+        ..Namespace::default()
     };
     RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() }
+}
+
+/// The same table with these keys, each beside what its callers send.
+pub fn with_keys(mut table: RoutingTable, keys: impl IntoIterator<Item = (&'static str, Key)>) -> RoutingTable {
+    let namespace = table.namespaces.get_mut("default").unwrap();
+    let hash = |secret: &str| Digest::from_sha256(&Sha256::digest(secret));
+    namespace.keys = keys.into_iter().map(|(secret, key)| (hash(secret), Arc::new(key))).collect();
+    table
+}
+
+/// A key that may be used for everything.
+pub fn key(name: &str) -> Key {
+    Key { name: name.into(), gateways: 1, ..Key::default() }
 }
 
 /// A gateway on a port of its own.
