@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use drover::{
     domain::caller::{Limits, RequireKey},
-    gateway::Settings,
+    gateway::{Settings, recorder::Recorder},
+    records::WhenDown,
     routing_table::Key,
 };
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
-use crate::support::{Act, Answer, FakeNode, World, deployment, key, plain, table, version, with_keys};
+use crate::{
+    parts::{Scratch, network::Network},
+    records::Store,
+    support::{Act, Answer, FakeNode, World, deployment, key, plain, table, version, with_keys},
+};
 
 const SECRET: &str = "drv_of-docs";
 const OTHER: &str = "drv_of-others";
@@ -127,6 +132,50 @@ async fn where_nobody_is_asked_any_text_will_do_and_a_known_key_still_counts() {
     // Somebody elsewhere, by a proxy on this machine, is asked.
     let forwarded = world.ask_as("/api/chat", ("x-forwarded-for", "203.0.113.7"), Some(&chat("support-bot"))).await;
     assert_eq!(forwarded.status, 401);
+}
+
+#[tokio::test]
+async fn callers_from_elsewhere_are_asked_unless_somebody_says_otherwise() {
+    let network = Network::start();
+    for (policy, expected) in [("remote", [401, 200]), ("nobody", [404, 200]), ("everybody", [401, 200])] {
+        let settings = Settings { require_key: policy.parse().unwrap(), ..Settings::default() };
+        let models = with_keys(table(None, &[]), [(SECRET, key("docs"))]);
+        let world = World::start_at(&network.first(), models, settings, Recorder::default()).await;
+        let with_key = world.ask_as("/v1/models", ("x-api-key", SECRET), None).await;
+        assert_eq!([world.post("/api/chat", &chat("bot")).await.status, with_key.status], expected, "{policy}");
+        // What the controller asks for.
+        assert_eq!(world.get("/drover/v1/stats").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn runs_are_shown_to_their_callers_alone() {
+    let dir = Scratch::new();
+    let store = Store::in_folder(dir.path());
+    let node = FakeNode::start("n1").await;
+    let models = table(Some(deployment(version("v1.0.0", &[&node]), None)), &[]);
+    let models = with_keys(models, [(SECRET, key("docs")), (OTHER, key("others"))]);
+    let recorder = Recorder::storing(store.records.clone(), WhenDown::Refuse, true);
+    let world = World::start_recording(models, Settings::default(), recorder).await;
+    let own = world.chat_with(SECRET, "support-bot").await.header("x-drover-run-id").to_owned();
+    let foreign = world.chat_with(OTHER, "support-bot").await.header("x-drover-run-id").to_owned();
+    let nobodys = world.post("/api/chat", &chat("support-bot")).await.header("x-drover-run-id").to_owned();
+
+    let with = ("x-api-key", SECRET);
+    let listed = world.ask_as("/drover/v1/runs", with, None).await.json();
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!((&listed["items"][0]["id"], &listed["items"][0]["caller"]), (&json!(own), &json!("docs")));
+    assert_eq!(world.ask_as("/drover/v1/runs?caller=others", with, None).await.status, 403);
+    assert_eq!(world.get("/drover/v1/runs").await.json()["items"].as_array().map(Vec::len), Some(3));
+    let praise = json!({ "score": 1.0 });
+    for (id, expected) in [(own, 200), (foreign, 404), (nobodys, 404)] {
+        let path = format!("/drover/v1/runs/{id}");
+        assert_eq!(world.ask_as(&path, with, None).await.status, expected);
+        assert_eq!(world.ask_as(&format!("{path}/feedback"), with, Some(&praise)).await.status, expected);
+        assert_eq!(world.ask_as(&format!("{path}/replay"), with, Some(&chat("support-bot"))).await.status, expected);
+    }
+    let again = world.ask_as("/drover/v1/runs", with, None).await.json();
+    assert_eq!(again["items"].as_array().map(Vec::len), Some(2), "the replay is the caller's, too: {again}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
-use tokio::time::{Interval, interval};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -25,6 +25,8 @@ use crate::{
 
 /// How often the gateways are asked which keys were used.
 const ASK_EVERY: Duration = Duration::from_secs(60);
+/// How soon it is seen whether there is anything to ask, and anybody who answers.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// What the gateways said last; `None` until all of them did.
 type Said = Arc<ArcSwapOption<Vec<GatewayStats>>>;
@@ -59,22 +61,22 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
 
 /// Asks the gateways again and again; every key is looked at after that.
 fn asked(context: Arc<Context>, said: Said) -> Refs<ApiKey> {
-    let asks = stream::unfold(interval(ASK_EVERY), |mut ticks: Interval| async {
-        ticks.tick().await;
-        Some(((), ticks))
-    });
-    let answers = asks.then(move |()| {
+    let answers = stream::unfold(Duration::ZERO, move |wait| {
         let (context, said) = (context.clone(), said.clone());
         async move {
+            sleep(wait).await;
             let keys = context.keys.all();
             if keys.is_empty() {
-                return Vec::new();
+                return Some((Vec::new(), TRY_AGAIN_AFTER));
             }
             match context.gateways.stats().await {
                 Ok(stats) => said.store(Some(Arc::new(stats))),
-                Err(error) => debug!(%error, "a gateway can't be asked which keys were used"),
+                Err(error) => {
+                    debug!(%error, "a gateway can't be asked which keys were used");
+                    return Some((Vec::new(), TRY_AGAIN_AFTER));
+                }
             }
-            keys.iter().map(|key| ObjectRef::from_obj(&**key)).collect()
+            Some((keys.iter().map(|key| ObjectRef::from_obj(&**key)).collect(), ASK_EVERY))
         }
     });
     answers.flat_map(stream::iter).boxed()

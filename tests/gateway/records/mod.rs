@@ -28,8 +28,8 @@ use crate::support::World;
 const FOREVER: Retention = Retention { age: Duration::from_secs(10_000 * 86_400), size: u64::MAX };
 
 /// A store at work.
-struct Store {
-    records: Arc<dyn Records>,
+pub struct Store {
+    pub records: Arc<dyn Records>,
     keeper: JoinHandle<()>,
 }
 
@@ -40,7 +40,7 @@ impl Store {
         Self { records, keeper }
     }
 
-    fn in_folder(folder: &Path) -> Self {
+    pub fn in_folder(folder: &Path) -> Self {
         Self::open(in_folder(folder, FOREVER))
     }
 

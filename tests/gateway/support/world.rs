@@ -134,11 +134,16 @@ impl World {
     }
 
     pub async fn start_recording(table: RoutingTable, settings: Settings, recorder: Recorder) -> Self {
+        Self::start_at("127.0.0.1", table, settings, recorder).await
+    }
+
+    /// The same on another address of this machine.
+    pub async fn start_at(address: &str, table: RoutingTable, settings: Settings, recorder: Recorder) -> Self {
         // A second test in this process finds it installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let table: SharedTable = Arc::new(ArcSwap::from_pointee(table));
         let gateway = Gateway::recording(table.clone(), Arc::new(Ollama::new().unwrap()), settings, recorder);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(gateway::serve(listener, gateway, shutdown.clone()));
