@@ -193,7 +193,8 @@ impl Bucket {
 }
 
 fn nanoseconds(count: u128) -> Duration {
-    Duration::from_nanos(u64::try_from(count).unwrap_or(u64::MAX))
+    const SECOND: u128 = Duration::from_secs(1).as_nanos();
+    Duration::new(u64::try_from(count / SECOND).unwrap_or(u64::MAX), (count % SECOND) as u32)
 }
 
 /// The models that a caller may use, by patterns: `*` stands for any text, `?` for one character, `[ab]` and `{a,b}` for one

@@ -12,9 +12,10 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
 use crate::{
+    clients::python,
     parts::{Scratch, network::Network},
     records::Store,
-    support::{Act, Answer, FakeNode, World, deployment, key, plain, table, version, with_keys},
+    support::{Act, Answer, FakeNode, World, deployment, key, plain, real::real, table, version, with_keys},
 };
 
 const SECRET: &str = "drv_of-docs";
@@ -31,6 +32,11 @@ async fn serving(keys: impl IntoIterator<Item = (&'static str, Key)>, settings: 
     let models = table(Some(deployment(version("v1.0.0", &[&node]), None)), &[plain("llama3.2:3b", &[&node])]);
     let world = World::start_with(with_keys(models, keys), settings).await;
     (node, world)
+}
+
+/// A key for these models.
+fn only(models: &[&str]) -> Key {
+    Key { models: Some(models.iter().map(ToString::to_string).collect()), ..key("docs") }
 }
 
 fn chat(model: &str) -> Value {
@@ -148,6 +154,20 @@ async fn callers_from_elsewhere_are_asked_unless_somebody_says_otherwise() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn official_clients_send_keys_and_raise_errors_of_their_own() {
+    let dir = Scratch::new();
+    let (_node, open) = real(&dir).await;
+    let once = Limits { requests_per_minute: Some(1), ..Limits::default() };
+    let keys = [(SECRET, only(&["support-bot"])), (OTHER, Key { limits: once, ..only(&["support-bot"]) })];
+    let mut models = (**open.table.load()).clone();
+    let others = table(None, &[plain("other:1", &[])]).namespaces.remove("default").unwrap().tags;
+    models.namespaces.get_mut("default").unwrap().tags.extend(others);
+    let settings = Settings { require_key: RequireKey::Everybody, ..Settings::default() };
+    let world = World::start_with(with_keys(models, keys), settings).await;
+    python("keys_client.py", &[&world.url, SECRET, OTHER]).await;
+}
+
 #[tokio::test]
 async fn runs_are_shown_to_their_callers_alone() {
     let dir = Scratch::new();
@@ -193,7 +213,6 @@ async fn a_key_that_ended_or_is_disabled_is_named_with_the_reason() {
 
 #[tokio::test]
 async fn a_key_is_good_for_its_models_alone() {
-    let only = |models: &[&str]| Key { models: Some(models.iter().map(ToString::to_string).collect()), ..key("docs") };
     let (node, world) = asking([(SECRET, only(&["LLAMA3.2:*"])), (OTHER, only(&["deployment/*"]))]).await;
     assert_eq!(world.chat_with(SECRET, "llama3.2:3b").await.status, 200);
     assert_eq!(world.chat_with(OTHER, "support-bot").await.status, 200);
