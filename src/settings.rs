@@ -113,6 +113,8 @@ pub struct Settings {
     pub records_capture: bool,
     /// Whether others than this machine may ask for run records.
     pub management_open: bool,
+    /// Whether callers may pull and remove models; none: as is usual for the command.
+    pub model_operations: Option<bool>,
     /// Address of every server of `drover up`.
     pub listen: IpAddr,
     /// Port of the embedded API.
@@ -236,6 +238,7 @@ impl Settings {
             records_when_down: reader.read("records-when-down", "write refuse or serve", records::WhenDown::default()),
             records_capture: reader.read("records-capture", FLAG, false),
             management_open: reader.read("management-open", FLAG, false),
+            model_operations: reader.flag("model-operations"),
             listen: reader.read("listen", "write an IP address, such as 127.0.0.1 or 0.0.0.0", LOOPBACK),
             api_port: reader.read("api-port", PORT, 0),
             api_sync: reader.read("api-sync", "write full or normal", Durability::default()),
@@ -286,6 +289,12 @@ impl Reader<'_> {
             self.fault(name, advice);
             otherwise
         })
+    }
+
+    /// Yes, no, or nothing said.
+    fn flag(&mut self, name: &str) -> Option<bool> {
+        let is_given = !self.text(name).is_empty();
+        is_given.then(|| self.read(name, FLAG, false))
     }
 
     fn names(&mut self, name: &str) -> Vec<ModelName> {

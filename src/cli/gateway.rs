@@ -7,7 +7,8 @@ use tracing::{info, warn};
 
 use super::process::{Process, listen};
 use crate::{
-    cluster,
+    api::{ModelPull, OllamaNode},
+    cluster::{self, Client, Operations, Watched},
     gateway::{self, Gateway, recorder::Recorder},
     health::FleetHealth,
     ollama::Ollama,
@@ -27,7 +28,7 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let readiness = Readiness::default();
     let fleet = FleetHealth::new(readiness.clone());
     let mut process = Process::new(&settings, health, vec![readiness.clone()], fleet.router());
-    let target = start(&mut process, listener, &settings, readiness)?;
+    let (gateway, target) = start(&mut process, listener, &settings, readiness)?;
 
     let client = cluster::connect().await?;
     let namespace = namespace(&settings);
@@ -35,7 +36,11 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let nodes = cluster::watch(supervisor, &client, Some(&namespace));
     let pulls = cluster::watch(supervisor, &client, Some(&namespace));
     fleet.keep_current(supervisor, nodes.clone(), pulls.clone(), metrics);
-    feed::start(supervisor, client, &namespace, (nodes, pulls), target);
+    let watched = (nodes, pulls);
+    if settings.model_operations.unwrap_or(false) {
+        allow_operations(&gateway, &client, &namespace, watched.clone(), supervisor);
+    }
+    feed::start(supervisor, client, &namespace, watched, target);
     process.run().await
 }
 
@@ -44,13 +49,25 @@ pub fn namespace(settings: &Settings) -> String {
     settings.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.into())
 }
 
+/// Lets callers pull and remove models.
+pub fn allow_operations(
+    gateway: &Gateway,
+    client: &Client,
+    namespace: &str,
+    watched: (Watched<OllamaNode>, Watched<ModelPull>),
+    supervisor: &Supervisor,
+) {
+    let operations = Operations::new(client.clone(), namespace, watched, supervisor.stop_token());
+    gateway.allow_operations(Arc::new(operations));
+}
+
 /// Answers requests, from the table that was kept before until another one goes to the target.
 pub fn start(
     process: &mut Process,
     listener: TcpListener,
     settings: &Settings,
     readiness: Readiness,
-) -> Result<Target, String> {
+) -> Result<(Gateway, Target), String> {
     let file = match &settings.data_dir {
         Some(dir) => {
             fs::create_dir_all(dir).map_err(|error| format!("data-dir {}: {error}", dir.display()))?;
@@ -76,8 +93,8 @@ pub fn start(
     let gateway = Gateway::recording(target.table.clone(), ollama, limits, recorder);
     process.metrics.register(|registry| gateway.meters().register(registry));
     let stop = process.supervisor.stop_token();
-    process.supervisor.service("gateway", gateway::serve(listener, gateway, stop));
-    Ok(target)
+    process.supervisor.service("gateway", gateway::serve(listener, gateway.clone(), stop));
+    Ok((gateway, target))
 }
 
 /// What records the requests, as the settings say; the work behind it is the supervisor's.

@@ -19,6 +19,7 @@ pub mod model_name;
 pub mod modelfile;
 pub mod named_nodes;
 pub mod node;
+pub mod operations;
 pub mod params;
 pub mod pull;
 pub mod ranges;

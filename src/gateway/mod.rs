@@ -23,6 +23,7 @@ pub mod management;
 pub mod meters;
 mod native;
 pub mod openai;
+mod operations;
 pub mod parameters;
 pub mod plan;
 mod prompt;
@@ -43,7 +44,7 @@ mod wish;
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -55,7 +56,7 @@ use tokio_util::sync::CancellationToken;
 use self::{balance::Balance, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
 use crate::{
     domain::params::Truncation,
-    ports::{GatewayStats, Inference},
+    ports::{GatewayStats, Inference, ModelOperations},
     routing_table::{RoutingTable, SharedTable},
 };
 
@@ -114,6 +115,8 @@ struct Inner {
     tally: Tally,
     meters: Meters,
     recorder: Arc<Recorder>,
+    /// Unset where callers may not change which models there are.
+    operations: OnceLock<Arc<dyn ModelOperations>>,
 }
 
 impl Gateway {
@@ -140,7 +143,13 @@ impl Gateway {
             tally: Tally::default(),
             meters: Meters::default(),
             recorder: Arc::new(recorder),
+            operations: OnceLock::new(),
         }))
+    }
+
+    /// Has callers pull and remove models through `operations` from now on; what was named first stays.
+    pub fn allow_operations(&self, operations: Arc<dyn ModelOperations>) {
+        let _ = self.0.operations.set(operations);
     }
 
     /// What records its requests.
@@ -187,6 +196,10 @@ impl Gateway {
 
     fn inference(&self) -> &dyn Inference {
         &*self.0.inference
+    }
+
+    fn operations(&self) -> Option<&Arc<dyn ModelOperations>> {
+        self.0.operations.get()
     }
 
     fn balance(&self) -> &Arc<Balance> {

@@ -24,7 +24,7 @@ use super::{
     fields::Fields,
     fleet, listing, management, meters,
     openai::{chat, completions, embeddings, responses},
-    plan,
+    operations, plan,
     resolve::resolve,
     run::Run,
     task::Task,
@@ -84,6 +84,7 @@ pub(super) fn router(gateway: Gateway) -> Router {
     });
     answered
         .merge(management::router())
+        .merge(operations::router())
         .route("/", get(|| async { "Ollama is running" }))
         .route("/api/version", get(|| async { Json(json!({ "version": OLLAMA_VERSION })) }))
         .route("/api/tags", get(tags))

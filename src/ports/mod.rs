@@ -1,7 +1,9 @@
 //! The seams between decisions and the world: what the rest of the code asks of a node or a gateway.
 
+mod operations;
 mod records;
 
+pub use operations::{ModelOperations, OperationError, Pulling};
 pub use records::{Page, Records, RecordsError, RunRecord};
 
 use std::{collections::BTreeMap, fmt, time::Duration};

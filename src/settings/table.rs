@@ -207,6 +207,13 @@ pub const SETTINGS: &[Setting] = &[
         help: "Whether run records may be asked for from other machines",
         default: "false",
     },
+    Setting {
+        scope: GATEWAY,
+        name: "model-operations",
+        help: "Whether callers may pull and remove models, as `ollama pull` and `ollama rm` do; empty: with `drover up` \
+               they may",
+        default: "",
+    },
     Setting { scope: UP, name: "listen", help: "Address that all servers listen on", default: "127.0.0.1" },
     Setting { scope: UP, name: "api-port", help: "Port of the Kubernetes API; 0: any that is free", default: "16443" },
     Setting {

@@ -89,11 +89,14 @@ impl Parts {
         let options = mirror::Options::read(&of_mirror)?;
         mirror::start(&mut process.supervisor, doors.mirror, options, &process.metrics)?;
         let of_gateway = Settings { data_dir: Some(dir.gateway()), ..settings.clone() };
-        let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone())?;
+        let (answering, target) = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone())?;
         let namespace = gateway::namespace(&settings);
         let nodes = cluster::watch(&mut process.supervisor, &client, Some(&namespace));
-        let pulls = cluster::watch(&mut process.supervisor, &client, Some(&namespace));
-        feed::start(&mut process.supervisor, client.clone(), &namespace, (nodes, pulls), target);
+        let watched = (nodes, cluster::watch(&mut process.supervisor, &client, Some(&namespace)));
+        if settings.model_operations.unwrap_or(true) {
+            gateway::allow_operations(&answering, &client, &namespace, watched.clone(), &process.supervisor);
+        }
+        feed::start(&mut process.supervisor, client.clone(), &namespace, watched, target);
         let nearby = Some(ready.mirror.clone());
         let context =
             controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, nearby).await?;
