@@ -14,6 +14,7 @@ mod manifest;
 mod manifests;
 mod named_nodes;
 mod names;
+mod operations;
 mod params;
 mod patches;
 mod pull;
