@@ -7,8 +7,7 @@ use tracing::{info, warn};
 
 use super::process::{Process, listen};
 use crate::{
-    api::{ModelPull, OllamaNode},
-    cluster::{self, Client, Operations, Watched},
+    cluster::{self, Operations},
     gateway::{self, Gateway, recorder::Recorder},
     health::FleetHealth,
     ollama::Ollama,
@@ -28,8 +27,8 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let readiness = Readiness::default();
     let fleet = FleetHealth::new(readiness.clone());
     let mut process = Process::new(&settings, health, vec![readiness.clone()], fleet.router());
-    let (gateway, target) = start(&mut process, listener, &settings, readiness)?;
 
+    // Makes no connection yet: callers are answered also while the API is away.
     let client = cluster::connect().await?;
     let namespace = namespace(&settings);
     let Process { supervisor, metrics } = &mut process;
@@ -37,10 +36,11 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let pulls = cluster::watch(supervisor, &client, Some(&namespace));
     fleet.keep_current(supervisor, nodes.clone(), pulls.clone(), metrics);
     let watched = (nodes, pulls);
-    if settings.model_operations.unwrap_or(false) {
-        allow_operations(&gateway, &client, &namespace, watched.clone(), supervisor);
-    }
-    feed::start(supervisor, client, &namespace, watched, target);
+    let is_allowed = settings.model_operations.unwrap_or(false);
+    let operations =
+        is_allowed.then(|| Operations::new(client.clone(), &namespace, watched.clone(), supervisor.stop_token()));
+    let target = start(&mut process, listener, &settings, readiness, operations)?;
+    feed::start(&mut process.supervisor, client, &namespace, watched, target);
     process.run().await
 }
 
@@ -49,25 +49,15 @@ pub fn namespace(settings: &Settings) -> String {
     settings.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.into())
 }
 
-/// Lets callers pull and remove models.
-pub fn allow_operations(
-    gateway: &Gateway,
-    client: &Client,
-    namespace: &str,
-    watched: (Watched<OllamaNode>, Watched<ModelPull>),
-    supervisor: &Supervisor,
-) {
-    let operations = Operations::new(client.clone(), namespace, watched, supervisor.stop_token());
-    gateway.allow_operations(Arc::new(operations));
-}
-
-/// Answers requests, from the table that was kept before until another one goes to the target.
+/// Answers requests, from the table that was kept before until another one goes to the target; with `operations`, callers
+/// may pull and remove models.
 pub fn start(
     process: &mut Process,
     listener: TcpListener,
     settings: &Settings,
     readiness: Readiness,
-) -> Result<(Gateway, Target), String> {
+    operations: Option<Operations>,
+) -> Result<Target, String> {
     let file = match &settings.data_dir {
         Some(dir) => {
             fs::create_dir_all(dir).map_err(|error| format!("data-dir {}: {error}", dir.display()))?;
@@ -92,9 +82,12 @@ pub fn start(
     process.metrics.register(|registry| recorder.register(registry));
     let gateway = Gateway::recording(target.table.clone(), ollama, limits, recorder);
     process.metrics.register(|registry| gateway.meters().register(registry));
+    if let Some(operations) = operations {
+        gateway.allow_operations(Arc::new(operations));
+    }
     let stop = process.supervisor.stop_token();
-    process.supervisor.service("gateway", gateway::serve(listener, gateway.clone(), stop));
-    Ok((gateway, target))
+    process.supervisor.service("gateway", gateway::serve(listener, gateway, stop));
+    Ok(target)
 }
 
 /// What records the requests, as the settings say; the work behind it is the supervisor's.

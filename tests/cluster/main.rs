@@ -12,6 +12,7 @@ mod health;
 mod mirror;
 mod namespace;
 mod nodes;
+mod operations;
 mod process;
 mod pulls;
 mod rollout;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api,
-    cluster::{self, Client},
+    cluster::{self, Client, Operations},
     controller::Context,
     data_dir::DataDir,
     health::FleetHealth,
@@ -89,13 +89,13 @@ impl Parts {
         let options = mirror::Options::read(&of_mirror)?;
         mirror::start(&mut process.supervisor, doors.mirror, options, &process.metrics)?;
         let of_gateway = Settings { data_dir: Some(dir.gateway()), ..settings.clone() };
-        let (answering, target) = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone())?;
         let namespace = gateway::namespace(&settings);
         let nodes = cluster::watch(&mut process.supervisor, &client, Some(&namespace));
         let watched = (nodes, cluster::watch(&mut process.supervisor, &client, Some(&namespace)));
-        if settings.model_operations.unwrap_or(true) {
-            gateway::allow_operations(&answering, &client, &namespace, watched.clone(), &process.supervisor);
-        }
+        let stop = process.supervisor.stop_token();
+        let is_allowed = settings.model_operations.unwrap_or(true);
+        let operations = is_allowed.then(|| Operations::new(client.clone(), &namespace, watched.clone(), stop));
+        let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone(), operations)?;
         feed::start(&mut process.supervisor, client.clone(), &namespace, watched, target);
         let nearby = Some(ready.mirror.clone());
         let context =

@@ -102,7 +102,7 @@ impl Followed {
         let namespace = self.pull.namespace().unwrap_or_default();
         let found = self.pulls.find(&namespace, |pull| pull.uid() == uid).pop();
         let news = match found {
-            Some(pull) if is_going(&pull) => return Err(self.deleted()),
+            Some(pull) if is_going(&*pull) => return Err(self.deleted()),
             Some(pull) => {
                 self.was_seen = true;
                 self.read(&pull)
@@ -144,11 +144,18 @@ impl Followed {
         OperationError::Failed(format!("ModelPull {} was deleted meanwhile", self.pull.name_any()))
     }
 
-    /// What its status says, once that is about its present spec.
+    /// What its status says, once that is about its present spec and all nodes.
     fn read(&self, pull: &ModelPull) -> Option<News> {
-        let current = |status: &&_| pull.metadata.generation == Self::generation(status);
-        let status = pull.status.as_ref().filter(current)?;
-        let nodes = self.nodes.list(&pull.namespace().unwrap_or_default());
+        let status = pull.status.as_ref()?;
+        if status.observed_generation != pull.metadata.generation {
+            return None;
+        }
+        let nodes = self.nodes.find(&pull.namespace().unwrap_or_default(), |node| !is_going(node));
+        let picked = nodes.iter().filter(|node| pull.spec.node_selector.matches(node.labels())).count();
+        if status.desired_nodes < picked as i64 {
+            // The controller has not heard of all nodes yet.
+            return None;
+        }
         let is_usable = |name: &str| nodes.iter().any(|node| node.name_any() == name && node.usable().is_ok());
         let seen = SeenPull {
             object: &pull.name_any(),
@@ -172,9 +179,5 @@ impl Followed {
                 .collect(),
         };
         Some(news(&seen))
-    }
-
-    fn generation(status: &crate::api::ModelPullStatus) -> Option<i64> {
-        status.observed_generation
     }
 }

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use self::follow::Followed;
-use super::Watched;
+use super::{Kind, Watched};
 use crate::{
     api::{LABEL_APPLIED_BY, ModelPull, OllamaNode},
     domain::{alias::is_reserved, digest::Digest, model_name::ModelName, operations},
@@ -27,6 +27,8 @@ use crate::{
 /// The value of [`LABEL_APPLIED_BY`] on what callers had made, and who manages its fields.
 const GATEWAY: &str = "gateway";
 const FIELD_MANAGER: &str = "drover-gateway";
+/// How long the first view of the fleet may take.
+const READY_WITHIN: Duration = Duration::from_secs(5);
 /// How long a deletion may take: the controller gives nodes that are away a minute.
 const GONE_WITHIN: Duration = Duration::from_secs(90);
 
@@ -54,11 +56,12 @@ impl Operations {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// That the watches have seen everything once.
-    fn check_ready(&self) -> Result<(), OperationError> {
-        let is_ready = self.nodes.is_ready() && self.pulls.is_ready();
-        let unavailable = || OperationError::Unavailable("the Kubernetes API has not answered yet: try again".into());
-        is_ready.then_some(()).ok_or_else(unavailable)
+    /// Waits until the watches have seen everything once; a gateway that just started serves before they have.
+    async fn ready(&self) -> Result<(), OperationError> {
+        let ready = async { tokio::try_join!(self.nodes.ready(), self.pulls.ready()) };
+        let in_time = tokio::time::timeout(READY_WITHIN, ready).await;
+        let unavailable = || OperationError::Unavailable("the Kubernetes API does not answer: try again".into());
+        in_time.ok().and_then(Result::ok).map(drop).ok_or_else(unavailable)
     }
 
     /// The pull that is there for the model, or a new one; and whether it is new.
@@ -111,7 +114,7 @@ async fn delete(api: &Api<ModelPull>, pull: &ModelPull) -> Result<(), OperationE
 impl ModelOperations for Operations {
     fn pull<'a>(&'a self, model: &'a str, insecure: bool) -> BoxFuture<'a, Result<Pulling, OperationError>> {
         async move {
-            self.check_ready()?;
+            self.ready().await?;
             let (pull, is_new) = self.ensure(model, insecure).await?;
             let followed = Followed::new(self, &pull, is_new);
             Ok(stream::unfold(followed, async |mut followed| Some((followed.next().await?, followed))).boxed())
@@ -152,8 +155,8 @@ fn is_own(pull: &ModelPull) -> bool {
     pull.labels().get(LABEL_APPLIED_BY).is_some_and(|by| by == GATEWAY)
 }
 
-fn is_going(pull: &ModelPull) -> bool {
-    pull.metadata.deletion_timestamp.is_some()
+fn is_going<K: Kind>(object: &K) -> bool {
+    object.meta().deletion_timestamp.is_some()
 }
 
 /// What the API did not do.

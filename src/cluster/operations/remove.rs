@@ -19,7 +19,7 @@ use crate::{
 
 impl Operations {
     pub(super) async fn remove_model(&self, model: &str) -> Result<(), OperationError> {
-        self.check_ready()?;
+        self.ready().await?;
         parse(model)?;
         self.check_uses(model).await?;
         let nodes = self.nodes.list(&self.namespace);
