@@ -50,6 +50,9 @@ pub struct Criterion {
     pub dry_run: bool,
 }
 
+/// The durations that a measure is about.
+type Durations = fn(&Observed) -> &Sketch;
+
 /// A batch as one criterion sees it.
 pub(super) struct Seen {
     /// What is tested.
@@ -62,7 +65,7 @@ pub(super) struct Seen {
 
 impl Measure {
     /// The durations that it is about, and their quantile; `None` for a share.
-    fn quantile(self) -> Option<(fn(&Observed) -> &Sketch, f64)> {
+    fn quantile(self) -> Option<(Durations, f64)> {
         match self {
             Self::ErrorRate | Self::SchemaFailureRate => None,
             Self::LatencyP50 => Some((|seen| &seen.latency, 0.5)),
