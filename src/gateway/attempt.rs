@@ -40,6 +40,8 @@ const LONGEST_ERROR: usize = 64 << 10;
 
 /// A node's answer.
 pub struct Answer {
+    /// Whether it was to be checked by a schema.
+    pub is_checked: bool,
     /// Why the answer doesn't keep to the schema that it was to be checked by.
     pub schema_failure: Option<String>,
     content_type: &'static str,
@@ -103,7 +105,7 @@ pub async fn attempt(
     let content_type = voice.content_type(ask.stream);
     if ask.stream && ask.check.is_none() {
         let content = Content::Stream(Box::new(Opened::open(upstream, voice).await?));
-        return Ok(Answer { schema_failure: None, content_type, content });
+        return Ok(Answer { is_checked: false, schema_failure: None, content_type, content });
     }
     let whole = read(&mut upstream, LONGEST_ANSWER).await?;
     let lines = if ask.stream { split(&whole)? } else { vec![whole.clone()] };
@@ -111,7 +113,8 @@ pub async fn attempt(
     let fault = ask.check.as_deref().map(fault).transpose().map_err(|error| voice.renamer().hide(error))?;
     let ending = Ending::of_whole(lines.last().unwrap_or(&whole));
     let written = if ask.stream { voice.lines(lines)? } else { voice.whole(&whole)? };
-    Ok(Answer { schema_failure: fault.flatten(), content_type, content: Content::Whole(written, ending) })
+    let (is_checked, content) = (ask.check.is_some(), Content::Whole(written, ending));
+    Ok(Answer { is_checked, schema_failure: fault.flatten(), content_type, content })
 }
 
 /// The lines of a whole answer.
@@ -175,7 +178,8 @@ impl Ready {
                 place.note(None);
                 drop(place);
                 let fault = answer.schema_failure;
-                counter.iter().for_each(|counter| counter.succeeded(fault.is_some()));
+                let keeps_schema = answer.is_checked.then_some(fault.is_none());
+                counter.iter().for_each(|counter| counter.answered(&run.answered(&ending, false, keeps_schema)));
                 if let Some(value) = fault.as_deref().and_then(header) {
                     response.headers_mut().insert(HeaderName::from_static("x-drover-schema-failure"), value);
                 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{ask::Ask, ending::Ending, failure::Failure, plan::Leg, recorder::Recorder};
+use super::{ask::Ask, ending::Ending, failure::Failure, plan::Leg, recorder::Recorder, tally::Answered};
 use crate::{
     domain::{
         run_id::RunId,
@@ -27,6 +27,8 @@ pub struct Run {
     recorder: Arc<Recorder>,
     began: Instant,
     attempt_began: Instant,
+    /// How long the attempt took to the first piece of its answer.
+    first_piece: Duration,
     /// What is known so far; nothing once it is finished.
     record: Option<Box<RunRecord>>,
 }
@@ -62,7 +64,7 @@ impl Run {
             feedback: None,
         };
         let (recorder, record) = (recorder.clone(), Some(Box::new(record)));
-        Self { id, recorder, began, attempt_began: began, record }
+        Self { id, recorder, began, attempt_began: began, first_piece: Duration::ZERO, record }
     }
 
     /// Changes what is known.
@@ -141,8 +143,23 @@ impl Run {
     /// Notes that the first piece of the answer is there.
     pub fn answers(&mut self) {
         let ms = milliseconds(self.began.elapsed());
+        self.first_piece = self.attempt_began.elapsed();
         self.attempted(Outcome::Answered, None);
         self.note(|record| record.timings.first_token_ms = Some(ms));
+    }
+
+    /// What counts of the attempt that was answered, and ended so.
+    pub fn answered(&self, ending: &Ending, is_stream: bool, keeps_schema: Option<bool>) -> Answered {
+        // Loading is the node's business: which version it happened to have loaded says nothing of a version.
+        let load = Duration::from_nanos(ending.load_duration.unwrap_or_default());
+        let tokens = u32::try_from(ending.eval_count).unwrap_or(u32::MAX);
+        let token_time = ending.eval_duration.and_then(|spent| Duration::from_nanos(spent).checked_div(tokens));
+        Answered {
+            keeps_schema,
+            latency: self.attempt_began.elapsed().saturating_sub(load),
+            first_token: is_stream.then(|| self.first_piece.saturating_sub(load)),
+            token_time,
+        }
     }
 
     /// Notes what the node says at the end.
