@@ -16,7 +16,7 @@ use super::{
     balance::Place,
     ending::Ending,
     failure::Failure,
-    lines::Lines,
+    lines::{Lines, Renamer},
     relay::{Opened, Relay, Upstream},
     run::{Run, header},
     schema::SchemaCheck,
@@ -83,7 +83,7 @@ impl From<NodeError> for Missed {
     }
 }
 
-/// Asks the node of `place` for `target` in this run, up to the point from which the answer can be sent.
+/// Asks the node of `place` for `target`, whose name there `renamer` replaces, in this run, up to the point from which the answer can be sent.
 ///
 /// # Errors
 /// Whose fault it is that there is no answer. Nothing has been sent to the caller then.
@@ -91,10 +91,11 @@ pub async fn attempt(
     gateway: &Gateway,
     ask: &Ask,
     target: &Target,
+    renamer: Arc<Renamer>,
     place: &Place,
     run: &mut Run,
 ) -> Result<Answer, Missed> {
-    let mut voice = Voice::new(ask, target, &run.id.to_string());
+    let mut voice = Voice::new(ask, target, renamer, run.id);
     let mut upstream = match send(gateway, ask, target, place, &voice, run, false).await {
         Err(Missed::TooLong(_)) if may_truncate(gateway, ask) => {
             run.note(|record| record.truncated = true);
@@ -111,8 +112,12 @@ pub async fn attempt(
     let lines = if ask.stream { split(&whole)? } else { vec![whole.clone()] };
     let fault = |check: &SchemaCheck| check.fault(lines.iter().map(|line| &line[..]));
     let fault = ask.check.as_deref().map(fault).transpose().map_err(|error| voice.renamer().hide(error))?;
-    let ending = Ending::of_whole(lines.last().unwrap_or(&whole));
-    let written = if ask.stream { voice.lines(lines)? } else { voice.whole(&whole)? };
+    let (written, ending) = if ask.stream {
+        let ending = lines.last().and_then(|last| Ending::of_whole(last));
+        (voice.lines(lines)?, ending.unwrap_or_default())
+    } else {
+        voice.whole(&whole)?
+    };
     let (is_checked, content) = (ask.check.is_some(), Content::Whole(written, ending));
     Ok(Answer { is_checked, schema_failure: fault.flatten(), content_type, content })
 }

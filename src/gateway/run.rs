@@ -19,6 +19,8 @@ use crate::{
 
 /// The longest request and the longest answer that are kept, in bytes.
 const LONGEST_CAPTURE: usize = 1 << 20;
+/// As many headers as an answer usually has, so that there is room for them from the start.
+const HEADERS: usize = 12;
 
 /// One request. Dropped before it was finished, its caller hung up, which is recorded.
 pub struct Run {
@@ -188,6 +190,7 @@ impl Run {
 
     /// Writes what is known into the headers of an answer.
     pub fn stamp(&self, headers: &mut HeaderMap) {
+        headers.reserve(HEADERS);
         let mut put = |name: &'static str, text: &str| {
             if let Some(value) = header(text) {
                 headers.insert(HeaderName::from_static(name), value);
@@ -223,7 +226,10 @@ fn milliseconds(duration: Duration) -> f64 {
 
 /// A header's value; what a header can't hold becomes a question mark.
 pub fn header(text: &str) -> Option<HeaderValue> {
-    let plain = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    let text: String = text.chars().map(plain).collect();
-    if text.is_empty() { None } else { HeaderValue::try_from(text).ok() }
+    let is_plain = |c: char| c == ' ' || c.is_ascii_graphic();
+    match text.chars().all(is_plain) {
+        _ if text.is_empty() => None,
+        true => HeaderValue::from_str(text).ok(),
+        false => HeaderValue::try_from(text.replace(|c| !is_plain(c), "?")).ok(),
+    }
 }
