@@ -52,7 +52,7 @@ impl Found<'_> {
 /// 404 that says what was looked for and what there is; 403 for what the caller may not use.
 pub fn resolve<'a>(namespace: &'a Namespace, name: &str, caller: &Caller) -> Result<Found<'a>, Failure> {
     let found = find(namespace, name).ok_or_else(|| unknown(namespace, name, caller))?;
-    if found.is_for(caller) { Ok(found) } else { Err(not_allowed(name, caller)) }
+    if found.is_for(caller) { Ok(found) } else { Err(caller.not_allowed(name)) }
 }
 
 fn find<'a>(namespace: &'a Namespace, name: &str) -> Option<Found<'a>> {
@@ -86,12 +86,6 @@ pub fn callable<'a>(namespace: &'a Namespace, caller: &'a Caller) -> impl Iterat
 
 fn is_hidden(target: &Target) -> bool {
     is_alias(&target.model.to_ascii_lowercase())
-}
-
-fn not_allowed(name: &str, caller: &Caller) -> Failure {
-    let key = caller.name().map_or("", |name| name);
-    let message = format!("the key {key} may not be used for {name:?}: /v1/models lists what it may be used for");
-    Failure::new(StatusCode::FORBIDDEN, "model_not_allowed", message)
 }
 
 fn unknown(namespace: &Namespace, name: &str, caller: &Caller) -> Failure {

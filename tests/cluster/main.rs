@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod analysis;
 mod chart;
 mod faults;
 mod fleet;
@@ -13,6 +14,7 @@ mod keys;
 mod mirror;
 mod namespace;
 mod nodes;
+mod operations;
 mod process;
 mod pulls;
 mod rollout;

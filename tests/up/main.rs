@@ -4,6 +4,7 @@ mod fleet;
 mod instance;
 mod keys;
 mod manifests;
+mod operations;
 mod starts;
 #[path = "../support/mod.rs"]
 mod support;

@@ -69,7 +69,7 @@ fn asked(context: Arc<Context>, said: Said) -> Refs<ApiKey> {
             if keys.is_empty() {
                 return Some((Vec::new(), TRY_AGAIN_AFTER));
             }
-            match context.gateways.stats().await {
+            match context.gateways.stats(None).await {
                 Ok(stats) => said.store(Some(Arc::new(stats))),
                 Err(error) => {
                     debug!(%error, "a gateway can't be asked which keys were used");

@@ -143,10 +143,6 @@ impl Known {
         self.patterns.as_ref()
     }
 
-    pub(super) fn may_operate(&self) -> bool {
-        self.key.allow_model_operations
-    }
-
     /// What is left of its limits, and the time now as that counts it.
     pub(super) fn allowance(&self) -> (MutexGuard<'_, Allowance>, Duration) {
         let allowance = self.account.allowance.lock().unwrap_or_else(PoisonError::into_inner);

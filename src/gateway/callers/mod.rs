@@ -6,10 +6,10 @@
 mod known;
 mod visit;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{ConnectInfo, FromRequestParts},
     http::{HeaderMap, StatusCode, header::AUTHORIZATION, request::Parts},
     response::Response,
 };
@@ -72,9 +72,29 @@ impl Caller {
         self.0.as_ref()?.patterns()
     }
 
-    /// Whether models may be pulled and deleted, where the gateway lets callers do that.
-    pub fn may_operate(&self) -> bool {
-        self.0.as_ref().is_none_or(|known| known.may_operate())
+    /// Whether the key lets models be pulled and deleted, where the gateway lets callers do that; `None` without a key.
+    pub fn may_operate(&self) -> Option<bool> {
+        self.0.as_ref().map(|known| known.key().allow_model_operations)
+    }
+
+    /// Checks that a model of this name, which may be nowhere yet, may be used once it is there.
+    ///
+    /// # Errors
+    /// 403 that says it may not.
+    pub fn check_tag(&self, tag: &str) -> Result<(), Failure> {
+        let has_tag = tag.rsplit('/').next().is_some_and(|last| last.contains(':'));
+        let listed = if has_tag { tag.to_owned() } else { format!("{tag}:latest") };
+        match self.patterns().is_none_or(|patterns| patterns.fit(&listed)) {
+            true => Ok(()),
+            false => Err(self.not_allowed(tag)),
+        }
+    }
+
+    /// That something may not be used.
+    pub fn not_allowed(&self, model: &str) -> Failure {
+        let key = self.name().map_or("", |name| name);
+        let message = format!("the key {key} may not be used for {model:?}: /v1/models lists what it may be used for");
+        Failure::new(StatusCode::FORBIDDEN, "model_not_allowed", message)
     }
 
     /// Begins a request for a model, which counts as under way until what this gives is dropped.
@@ -94,8 +114,15 @@ impl FromRequestParts<Gateway> for Caller {
     }
 }
 
+/// Whether a request comes from this machine, for nobody else. Known of the paths for which the server tells who is there.
+pub fn is_from_here(parts: &Parts) -> bool {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let is_here = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
+    is_here && !is_forwarded(&parts.headers)
+}
+
 /// Whether a proxy sent this for somebody else, who may be anywhere.
-pub fn is_forwarded(headers: &HeaderMap) -> bool {
+fn is_forwarded(headers: &HeaderMap) -> bool {
     FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 

@@ -7,12 +7,12 @@ pub mod client;
 mod filter;
 mod replay;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::{ConnectInfo, FromRequestParts, Path, Query},
+    extract::{FromRequestParts, Path, Query},
     http::{HeaderMap, StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -22,7 +22,7 @@ use serde_json::json;
 use super::{
     Gateway,
     api::Api,
-    callers::{Caller, is_forwarded},
+    callers::{Caller, is_from_here},
     failure::Failure,
     routes::read_body,
 };
@@ -58,11 +58,9 @@ impl FromRequestParts<Gateway> for Managed {
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Response> {
         let caller = Caller::from_request_parts(parts, gateway).await?;
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let is_here = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
-        let is_forwarded = is_forwarded(&parts.headers);
-        let sees_all = gateway.settings().management_open || (is_here && !is_forwarded && caller.name().is_none());
-        if sees_all || caller.name().is_some() {
+        let has_key = caller.name().is_some();
+        let sees_all = gateway.settings().management_open || (!has_key && is_from_here(parts));
+        if sees_all || has_key {
             return Ok(Self { gateway: gateway.clone(), caller, own_only: !sees_all });
         }
         let message = "run records are shown to callers with a key, each its own, and on the gateway's own machine; \

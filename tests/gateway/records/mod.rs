@@ -27,6 +27,12 @@ use crate::support::World;
 
 const FOREVER: Retention = Retention { age: Duration::from_secs(10_000 * 86_400), size: u64::MAX };
 
+/// An API server that is not there.
+pub const NOWHERE: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "nowhere",
+    "clusters": [{"name": "nowhere", "cluster": {"server": "http://127.0.0.1:1"}}],
+    "users": [{"name": "nobody", "user": {}}],
+    "contexts": [{"name": "nowhere", "context": {"cluster": "nowhere", "user": "nobody"}}]}"#;
+
 /// A store at work.
 pub struct Store {
     pub records: Arc<dyn Records>,
