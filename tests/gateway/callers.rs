@@ -8,6 +8,7 @@ use drover::{
     records::WhenDown,
     routing_table::Key,
 };
+use prometheus_client::registry::Registry;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
@@ -15,7 +16,9 @@ use crate::{
     clients::python,
     parts::{Scratch, network::Network},
     records::Store,
-    support::{Act, Answer, FakeNode, World, deployment, key, plain, real::real, table, version, with_keys},
+    support::{
+        Act, Answer, FakeNode, World, deployment, eventually, key, plain, real::real, table, version, with_keys,
+    },
 };
 
 const SECRET: &str = "drv_of-docs";
@@ -44,6 +47,14 @@ fn chat(model: &str) -> Value {
 }
 
 impl World {
+    /// What `/metrics` shows.
+    fn metrics(&self) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        self.gateway.meters().register(&mut registry);
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
     /// Asks with this header.
     async fn ask_as(&self, path: &str, (name, value): (&str, &str), body: Option<&Value>) -> Answer {
         let method = if body.is_some() { Method::POST } else { Method::GET };
@@ -316,6 +327,33 @@ async fn until_free(world: &World) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("the place is never free");
+}
+
+#[tokio::test]
+async fn callers_who_wait_for_a_place_take_turns_by_their_keys() {
+    let (node, world) = asking([(SECRET, key("docs")), (OTHER, key("others"))]).await;
+    let world = &world;
+    let ask = async |secret: &'static str, words: String| {
+        let body =
+            json!({ "model": "support-bot", "stream": false, "messages": [{ "role": "user", "content": words }] });
+        let answer = world.ask_as("/api/chat", ("x-api-key", secret), Some(&body)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    };
+    // The node has room for four.
+    node.always(Act::HoldAfter(0));
+    let many = futures::future::join_all((0..20).map(|turn| ask(SECRET, format!("docs {turn}"))));
+    let others = async {
+        eventually(4, || node.in_flight()).await;
+        ask(OTHER, "others".into()).await;
+    };
+    let free = async {
+        eventually(true, || world.metrics().contains("in_flight_requests 21")).await;
+        node.let_go();
+    };
+    tokio::join!(many, others, free);
+    let asked: Vec<String> = node.requests().iter().map(|(_, body)| body["messages"].to_string()).collect();
+    let place = asked.iter().position(|messages| messages.contains("others")).expect("it was asked");
+    assert!(place <= 6, "the one request of the other caller came in place {place}: {asked:?}");
 }
 
 #[tokio::test]

@@ -109,6 +109,7 @@ pub fn key(name: &str) -> Key {
 
 /// A gateway on a port of its own.
 pub struct World {
+    pub gateway: Gateway,
     pub url: String,
     pub table: SharedTable,
     pub http: reqwest::Client,
@@ -146,9 +147,9 @@ impl World {
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(gateway::serve(listener, gateway, shutdown.clone()));
+        let server = tokio::spawn(gateway::serve(listener, gateway.clone(), shutdown.clone()));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { url, table, http, shutdown, server }
+        Self { gateway, url, table, http, shutdown, server }
     }
 
     pub fn request(&self, path: &str, body: &Value) -> reqwest::RequestBuilder {
