@@ -69,6 +69,8 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// URLs of the gateways.
     pub gateways: Vec<String>,
+    /// The Prometheus server that analyses may ask.
+    pub prometheus_url: Option<String>,
     /// How often each node is looked at.
     pub probe_interval: Duration,
     /// How many nodes may pull at once.
@@ -213,6 +215,7 @@ impl Settings {
             gateway_listen: reader.read("gateway-listen", ADDRESS, UNSET),
             data_dir: reader.path("data-dir"),
             gateways: reader.urls("gateways"),
+            prometheus_url: reader.server("prometheus-url"),
             probe_interval: reader.read("probe-interval", DURATION, HumanDuration::default()).0,
             max_pulls: reader.read("max-pulls", COUNT, NonZeroUsize::MIN).get(),
             mirror_url: reader.server("mirror-url"),

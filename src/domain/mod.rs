@@ -5,6 +5,7 @@
 //! one observe the world, call a function here, and carry out what it says.
 
 pub mod alias;
+pub mod analysis;
 pub mod backoff;
 pub mod conditions;
 pub mod digest;

@@ -50,12 +50,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::{balance::Balance, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
 use crate::{
-    domain::params::Truncation,
+    domain::{params::Truncation, run_id::RunId},
     ports::{GatewayStats, Inference, ModelOperations},
     routing_table::{RoutingTable, SharedTable},
 };
@@ -104,6 +105,8 @@ impl Default for Settings {
 pub struct Gateway(Arc<Inner>);
 
 struct Inner {
+    /// Names this gateway among all that ever ran.
+    instance: String,
     table: SharedTable,
     /// The table that the memories below were last brought in line with.
     serving: ArcSwap<Serving>,
@@ -134,6 +137,7 @@ impl Gateway {
     ) -> Self {
         let balance = Arc::new(Balance::new(settings.queue_length));
         Self(Arc::new(Inner {
+            instance: RunId::new(Timestamp::now(), rand::random()).to_string(),
             table,
             serving: ArcSwap::default(),
             renewal: Mutex::default(),
@@ -162,9 +166,13 @@ impl Gateway {
         &self.0.meters
     }
 
-    /// What it tells about itself.
-    pub fn stats(&self) -> GatewayStats {
-        GatewayStats { namespace: self.0.settings.namespace.clone(), deployments: self.0.tally.stats(&self.table()) }
+    /// What it tells about itself: of all deployments, or of one (namespace and name) with the times of its answers.
+    pub fn stats(&self, of: Option<[&str; 2]>) -> GatewayStats {
+        GatewayStats {
+            instance: self.0.instance.clone(),
+            namespace: self.0.settings.namespace.clone(),
+            deployments: self.0.tally.stats(&self.table(), of),
+        }
     }
 
     /// The table as it is now.

@@ -80,6 +80,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "Comma-separated URLs of the gateways; each address behind a host name is one gateway",
         default: "",
     },
+    Setting {
+        scope: CONTROLLER,
+        name: "prometheus-url",
+        help: "The Prometheus server that the analysis of a canary may ask; empty: none",
+        default: "",
+    },
     Setting { scope: CONTROLLER, name: "probe-interval", help: "How often each node is looked at", default: "5s" },
     Setting { scope: CONTROLLER, name: "max-pulls", help: "How many nodes may pull at once", default: "128" },
     Setting {

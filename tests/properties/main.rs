@@ -1,5 +1,6 @@
 //! What must hold for every input: the domain, the settings and the routing table under random and hostile values.
 
+mod analysis;
 mod backoff;
 mod conditions;
 mod export;
