@@ -39,6 +39,7 @@ pub mod serving;
 mod sse;
 pub mod tally;
 pub mod task;
+mod turn;
 pub mod voice;
 mod wish;
 
