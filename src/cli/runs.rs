@@ -174,6 +174,10 @@ async fn list(client: &RunsClient, filter: &Filter, limit: usize, output: Output
             runs.iter().for_each(|run| println!("{}", run.id));
             Ok(())
         }
+        Output::Table if runs.is_empty() => {
+            eprintln!("drover: no run is on record that fits");
+            Ok(())
+        }
         Output::Table => {
             let head = ["RUN", "STARTED", "MODEL", "VERSION", "NODE", "OUTCOME", "STATUS", "TOKENS", "SECONDS"];
             let rows = runs.iter().map(row);
