@@ -40,6 +40,7 @@ pub mod serving;
 mod sse;
 pub mod tally;
 pub mod task;
+mod turn;
 pub mod voice;
 mod wish;
 
