@@ -149,6 +149,7 @@ async fn ollamas_answers_are_the_same_bytes_through_the_gateway() {
         differences.extend(compare(&node, &world, path, merged(common.clone(), &asked)).await);
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+    shown(&node, &world).await;
     mistakes(&node, &world).await;
     cut_prompts(&world).await;
 }
@@ -156,6 +157,23 @@ async fn ollamas_answers_are_the_same_bytes_through_the_gateway() {
 fn merged(mut object: Value, more: &Value) -> Value {
     object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     object
+}
+
+/// What a node shows of a model, in whichever order it writes down the parameters.
+async fn shown(node: &Ollama, world: &World) {
+    for verbose in [false, true] {
+        let sorted = |(status, _, text): (u16, String, String)| {
+            let mut shown: Value = serde_json::from_str(&text.replace(&alias("v1.0.0"), "bot:1")).unwrap();
+            let modelfile = shown["modelfile"].take();
+            let mut lines: Vec<String> = modelfile.as_str().unwrap().lines().map(str::to_owned).collect();
+            lines.sort();
+            (status, shown, lines)
+        };
+        let asked = |model: &str| json!({ "model": model, "verbose": verbose });
+        let through = answer(world, &world.url, "/api/show", &asked("support-bot")).await;
+        let direct = answer(world, &node.url(), "/api/show", &asked(&alias("v1.0.0"))).await;
+        assert_eq!(sorted(through), sorted(direct));
+    }
 }
 
 /// What a caller got wrong and Ollama calls a fault of its own: the same words, as the caller's mistake.
