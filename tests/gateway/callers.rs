@@ -297,6 +297,20 @@ async fn tokens_are_counted_when_the_answer_ends() {
 }
 
 #[tokio::test]
+async fn who_hangs_up_in_an_answer_pays_for_what_came_of_it() {
+    let limits = Limits { tokens_per_minute: Some(1), ..Limits::default() };
+    let (node, world) = asking([(SECRET, Key { limits, ..key("docs") })]).await;
+    node.next(Act::HoldAfter(1));
+    let request = world.request("/api/chat", &json!({ "model": "support-bot" })).header("x-api-key", SECRET);
+    let mut answer = request.send().await.unwrap();
+    assert!(answer.chunk().await.unwrap().is_some());
+    drop(answer);
+    eventually(0, || node.in_flight()).await;
+    let next = world.chat_with(SECRET, "support-bot").await;
+    assert!(next.status == 429 && next.text.contains("1 tokens per minute"), "{} {}", next.status, next.text);
+}
+
+#[tokio::test]
 async fn requests_at_once_are_counted_to_the_end_of_their_answers_or_their_callers() {
     let limits = Limits { max_concurrent_requests: Some(1), ..Limits::default() };
     let (node, world) = asking([(SECRET, Key { limits, ..key("docs") }), (OTHER, key("others"))]).await;
