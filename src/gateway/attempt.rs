@@ -24,7 +24,10 @@ use super::{
     voice::Voice,
 };
 use crate::{
-    domain::{params::Truncation, run_record::Outcome},
+    domain::{
+        params::{Truncation, widened},
+        run_record::Outcome,
+    },
     ports::{NodeError, NodeRequest, NodeResponse},
     routing_table::Target,
 };
@@ -120,8 +123,9 @@ fn split(whole: &Bytes) -> Result<Vec<Bytes>, NodeError> {
     Ok(all)
 }
 
-/// A prompt is first sent with the wish not to cut it: by the refusal it is known that it would be cut.
-fn may_truncate(gateway: &Gateway, ask: &Ask) -> bool {
+/// Whether a prompt that is too long may be cut. It is first sent with the wish not to cut it: by the refusal it is known
+/// that it would be cut.
+pub fn may_truncate(gateway: &Gateway, ask: &Ask) -> bool {
     ask.task.truncates() && ask.truncate.unwrap_or(gateway.settings().truncation == Truncation::Allow)
 }
 
@@ -137,9 +141,10 @@ async fn send(
     let settings = gateway.settings();
     let node = &*place.holder.node;
     // What is wrong with the window was told before the node was chosen.
-    let wanted = ask.context(target, node, None).unwrap_or_default();
+    let wanted = ask.context(target, node).unwrap_or_default();
     let running = place.widen(wanted.map(|(window, _)| window));
-    let parameters = ask.parameters(target, node, running);
+    let window = widened(wanted, running, node.max_context_length.map(u64::from));
+    let parameters = ask.parameters(target, node, window);
     let body = ask.body(target, &parameters, truncate);
     run.note(|record| {
         record.parameters = parameters.effective();

@@ -20,17 +20,18 @@ use super::{
     ask::Ask,
     attempt::Ready,
     dispatch::Dispatch,
+    explain,
     failure::Failure,
     fields::Fields,
     fleet, listing, management, meters,
     openai::{chat, completions, embeddings, responses},
-    plan,
-    resolve::resolve,
+    plan::{self, Purpose},
+    resolve::{Found, resolve},
     run::Run,
     task::Task,
     wish::wish,
 };
-use crate::domain::run_record::Outcome;
+use crate::{domain::run_record::Outcome, routing_table::Namespace};
 
 /// The version of Ollama whose API this is: clients refuse to talk to what they take for an older one.
 const OLLAMA_VERSION: &str = "0.17.4";
@@ -70,9 +71,14 @@ const fn openai(path: meters::Path, read: Read) -> Route {
     Route { path, api: Api::OpenAi, read }
 }
 
+/// The paths that are answered by a model.
+pub(super) fn routes() -> impl Iterator<Item = Route> {
+    ROUTES.into_iter()
+}
+
 /// The path of this name, if a model answers it.
 pub(super) fn route(name: &str) -> Option<Route> {
-    ROUTES.into_iter().find(|route| route.path.name() == name)
+    routes().find(|route| route.path.name() == name)
 }
 
 pub(super) fn router(gateway: Gateway) -> Router {
@@ -91,6 +97,7 @@ pub(super) fn router(gateway: Gateway) -> Router {
         .route("/api/ps", get(ps))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
+        .route("/drover/v1/explain", post(explain::explain))
         .route("/drover/v1/stats", get(|State(gateway): State<Gateway>| async move { Json(gateway.stats()) }))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -130,13 +137,19 @@ async fn try_answer(gateway: &Gateway, request: Request, read: Read, run: &mut R
     gateway.recorder().check()?;
     let serving = gateway.serving();
     let name = &gateway.settings().namespace;
-    let found = resolve(serving.table().namespace(name), &ask.model)?;
-    if wants_check(&parts.headers)?.unwrap_or(found.checks_schema()) {
+    let found = find(serving.table().namespace(name), &parts.headers, &mut ask)?;
+    let wish = wish(&parts.headers, found.sticky_header(), &ask);
+    let legs = plan::plan(name, found, &parts.headers, &serving, gateway.tally(), Purpose::Answer);
+    Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await
+}
+
+/// What the request's name stands for; by that it is known whether its answer is checked.
+pub(super) fn find<'a>(namespace: &'a Namespace, headers: &HeaderMap, ask: &mut Ask) -> Result<Found<'a>, Failure> {
+    let found = resolve(namespace, &ask.model)?;
+    if wants_check(headers)?.unwrap_or(found.checks_schema()) {
         ask.check_schema().map_err(Failure::bad_request)?;
     }
-    let wish = wish(&parts.headers, found.sticky_header(), &ask);
-    let legs = plan::plan(name, found, &parts.headers, &serving, gateway.tally());
-    Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await
+    Ok(found)
 }
 
 /// Whether the request says that its answer is to be checked by the schema that it brings, or not.

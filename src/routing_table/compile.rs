@@ -41,6 +41,11 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
         .filter(|node| node.usable().is_ok())
         .map(|node| (&**node, Arc::new(entry(node))))
         .collect();
+    for node in &objects.nodes {
+        if let Err(why) = node.usable() {
+            namespaces.entry(space(&**node)).or_default().away.insert(node.name_any(), why.into());
+        }
+    }
     for (object, node) in &usable {
         let namespace = namespaces.entry(space(*object)).or_default();
         namespace.nodes.insert(node.name.clone(), node.clone());
@@ -73,6 +78,7 @@ fn agree(namespaces: &mut BTreeMap<String, Namespace>, pulls: &[Arc<ModelPull>])
             let (kept, behind): (Vec<_>, Vec<_>) = target.holders.drain(..).partition(|holder| holder.digest == digest);
             let names: Vec<_> = behind.iter().map(|holder| &*holder.node.name).collect();
             let (tag, names) = (&target.tag, names.join(", "));
+            target.passed_over = behind.iter().map(|holder| other_digest(holder, tag)).collect();
             warnings.push(format!(
                 "{tag}: another digest than {digest} is on {names}, and no request goes there for it; pull it there again"
             ));
@@ -80,6 +86,10 @@ fn agree(namespaces: &mut BTreeMap<String, Namespace>, pulls: &[Arc<ModelPull>])
         }
     }
     warnings
+}
+
+fn other_digest(holder: &Holder, tag: &str) -> (String, String) {
+    (holder.node.name.clone(), format!("its {tag} has another digest, {}", holder.digest))
 }
 
 fn stands_for(pull: &ModelPull, full: &str) -> bool {
@@ -182,6 +192,10 @@ fn compile_version(
         let held = object.serves(selector, alias, digest)?;
         Some(Holder { node: node.clone(), loaded: held.loaded, digest: digest.clone() })
     });
+    let outside = nodes.iter().filter(|(object, _)| {
+        object.holds(alias, digest).is_some() && object.serves(selector, alias, digest).is_none()
+    });
+    let outside = outside.map(|(_, node)| (node.name.clone(), "the deployment's placement leaves it out".to_owned()));
     let models = nodes.iter().flat_map(|(object, _)| object.status.iter().flat_map(|status| &status.models));
     let details = models.into_iter().find(|model| model.digest == *digest).cloned().map(Arc::new);
     Some(Target {
@@ -194,5 +208,6 @@ fn compile_version(
         system_prompt: version.spec.system_prompt.as_ref().map(|prompt| prompt.text.clone()),
         prompt_edition: version.spec.system_prompt.as_ref().map(edition),
         holders: holders.collect(),
+        passed_over: outside.collect(),
     })
 }

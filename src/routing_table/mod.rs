@@ -38,6 +38,9 @@ pub struct Namespace {
     pub deployments: BTreeMap<String, Deployment>,
     /// Ready nodes by name: in maintenance or away ones are not here.
     pub nodes: BTreeMap<String, Arc<Node>>,
+    /// The other nodes by name, and why they take no requests.
+    #[serde(default)]
+    pub away: BTreeMap<String, String>,
     /// Plain tags by their full name (`registry.ollama.ai/library/llama3.2:3b`, lower case).
     pub tags: BTreeMap<String, Target>,
 }
@@ -115,6 +118,9 @@ pub struct Target {
     pub prompt_edition: Option<SystemPrompt>,
     /// Ready nodes that hold it.
     pub holders: Vec<Holder>,
+    /// Ready nodes that hold it, or hold something else by its name, and get no request for it all the same: by name, why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub passed_over: BTreeMap<String, String>,
 }
 
 /// A node that holds a target.
@@ -138,8 +144,12 @@ impl Target {
 impl RoutingTable {
     /// What a namespace offers; one that the table doesn't know offers nothing.
     pub fn namespace(&self, name: &str) -> &Namespace {
-        static NOTHING: Namespace =
-            Namespace { deployments: BTreeMap::new(), nodes: BTreeMap::new(), tags: BTreeMap::new() };
+        static NOTHING: Namespace = Namespace {
+            deployments: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            away: BTreeMap::new(),
+            tags: BTreeMap::new(),
+        };
         self.namespaces.get(name).unwrap_or(&NOTHING)
     }
 

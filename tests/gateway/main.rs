@@ -4,6 +4,7 @@ mod abuse;
 mod answers;
 mod anthropic;
 mod clients;
+mod explain;
 mod lines;
 mod openai;
 mod parameters;

@@ -241,7 +241,7 @@ async fn callers_who_wait_take_turns_however_many_requests_each_has() {
     let balance = Arc::new(Balance::new(MANY));
     let pool = balance.pool("m", &[idle("a", 1).await]);
     let ask = |caller: &'static str| {
-        let wish = Wish { session: None, caller: Some(caller.as_bytes()) };
+        let wish = Wish { caller: Some(caller.as_bytes()), ..Wish::default() };
         Box::pin(balance.place(&pool, wish, |_| true, LONG))
     };
     let mut taken = ask("0").await.unwrap();

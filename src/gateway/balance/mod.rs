@@ -4,6 +4,7 @@
 //! that becomes free goes to the next in line that can use it.
 
 mod node;
+mod outlook;
 mod pool;
 mod queue;
 
@@ -21,11 +22,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::pool::Pool;
 use self::{
     node::NodeState,
     pool::Seat,
     queue::{Queue, Waiter},
+};
+pub use self::{
+    outlook::{Outlook, Seen},
+    pool::Pool,
 };
 use crate::{
     domain::routing::{Ending, hash},
@@ -48,6 +52,8 @@ pub struct Balance {
 /// What a request brings to the choice of its node.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish<'a> {
+    /// By what the session is known: a header's name, `user` or `prompt`.
+    pub known_by: Option<&'a str>,
     /// What a session is known by, which is best kept on one node.
     pub session: Option<&'a [u8]>,
     /// What the caller is known by: callers who wait take turns.

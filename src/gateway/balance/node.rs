@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::domain::routing::{Ending, Health};
+use crate::domain::routing::{Ending, Health, Standing};
 
 /// One node's requests under way and its health. It belongs to the node, not to a table, so it survives a new table.
 #[derive(Debug, Default)]
@@ -71,6 +71,15 @@ impl NodeState {
         match self.aside_until.load(Ordering::Relaxed) {
             0 => false,
             until => millis(now()) < until || self.on_trial.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How it stands, and how long it stays aside.
+    pub fn standing(&self, now: Duration) -> (Standing, Duration) {
+        match Duration::from_millis(self.aside_until.load(Ordering::Relaxed)) {
+            Duration::ZERO => (Standing::Sound, Duration::ZERO),
+            until if now < until => (Standing::Aside, until - now),
+            _ => (Standing::OnTrial, Duration::ZERO),
         }
     }
 

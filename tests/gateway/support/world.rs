@@ -87,6 +87,7 @@ pub fn table(deployment: Option<Deployment>, tags: &[Target]) -> RoutingTable {
         nodes,
         deployments: deployment.map(|deployment| ("support-bot".into(), deployment)).into_iter().collect(),
         tags: tags.iter().map(|target| (full(&target.tag), target.clone())).collect(),
+        ..Namespace::default()
     };
     RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() }
 }
