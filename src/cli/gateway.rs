@@ -12,7 +12,10 @@ use crate::{
     health::FleetHealth,
     ollama::Ollama,
     records::{self, Place},
-    routing_table::feed::{self, Target},
+    routing_table::{
+        Freshness,
+        feed::{self, Target},
+    },
     settings::Settings,
     supervisor::Supervisor,
     telemetry::Readiness,
@@ -58,7 +61,7 @@ pub fn start(
         }
         None => None,
     };
-    let target = Target { table: Arc::default(), file, readiness };
+    let target = Target { table: Arc::default(), file, freshness: Freshness::default(), readiness };
     feed::restore(&target);
     let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
     let namespace = namespace(settings);
@@ -72,9 +75,8 @@ pub fn start(
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     info!(%address, namespace, "answering requests");
     let recorder = recorder(&mut process.supervisor, settings)?;
-    process.metrics.register(|registry| recorder.register(registry));
     let gateway = Gateway::recording(target.table.clone(), ollama, limits, recorder);
-    process.metrics.register(|registry| gateway.meters().register(registry));
+    gateway.register(&process.metrics, target.freshness.clone());
     let stop = process.supervisor.stop_token();
     process.supervisor.service("gateway", gateway::serve(listener, gateway, stop));
     Ok(target)

@@ -1,6 +1,6 @@
 //! One request on its way through the nodes: attempt after attempt, until one answers.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use super::{
     context,
     failure::Failure,
     faults::Faults,
-    meters::Outcome,
+    meters::{ByModel, ModelMeters, Outcome},
     plan::Leg,
     run::Run,
     serving::Serving,
@@ -48,6 +48,7 @@ impl<'a> Dispatch<'a> {
         context::check(self.ask, legs)?;
         for leg in legs {
             self.run.aim(leg);
+            self.run.measure(self.meters(leg));
             if let Some(ready) = self.leg(leg).await? {
                 return Ok(ready);
             }
@@ -67,6 +68,7 @@ impl<'a> Dispatch<'a> {
             let place = balance.place(&pool, self.wish, usable, self.patience).await;
             let waited = since.elapsed();
             self.run.waited(waited);
+            self.gateway.meters().waited(waited);
             self.patience = self.patience.saturating_sub(waited);
             let place = match place {
                 Ok(place) => place,
@@ -96,6 +98,7 @@ impl<'a> Dispatch<'a> {
                 }
                 Err(Missed::ByNode(error)) => {
                     self.count(Outcome::Failed);
+                    self.gateway.meters().failed(&error);
                     self.run.attempted(run_record::Outcome::Failed, Some(error.to_string()));
                     leg.counter.iter().for_each(|counter| counter.failed());
                     place.note(Some(&error));
@@ -103,6 +106,16 @@ impl<'a> Dispatch<'a> {
                 }
             }
         }
+    }
+
+    /// Where the request counts while the leg is tried.
+    fn meters(&self, leg: &Leg<'_>) -> Arc<ModelMeters> {
+        let (task, target) = (self.ask.task, leg.target);
+        self.serving.meters(target, task, || {
+            let requested = leg.deployment.unwrap_or(&target.tag);
+            let model = ByModel::new(task, requested, &target.tag, target.version.as_deref());
+            self.gateway.meters().models().of(model)
+        })
     }
 
     fn count(&self, outcome: Outcome) {

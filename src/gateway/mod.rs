@@ -54,11 +54,18 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{balance::Balance, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
+use self::{
+    balance::Balance,
+    meters::{Gauges, Meters},
+    recorder::Recorder,
+    serving::Serving,
+    tally::Tally,
+};
 use crate::{
     domain::params::Truncation,
     ports::{GatewayStats, Inference},
-    routing_table::{RoutingTable, SharedTable},
+    routing_table::{Freshness, RoutingTable, SharedTable},
+    telemetry::Metrics,
 };
 
 /// Limits of one gateway.
@@ -155,6 +162,15 @@ impl Gateway {
         &self.0.meters
     }
 
+    /// Lets `/metrics` show what it counts, and how old its table is.
+    pub fn register(&self, metrics: &Metrics, freshness: Freshness) {
+        metrics.register_conventional(|conventions, own| {
+            self.0.meters.register(conventions, own);
+            self.0.recorder.register(own);
+            own.register_collector(Box::new(Gauges { balance: self.0.balance.clone(), freshness }));
+        });
+    }
+
     /// What it tells about itself.
     pub fn stats(&self) -> GatewayStats {
         GatewayStats { namespace: self.0.settings.namespace.clone(), deployments: self.0.tally.stats(&self.table()) }
@@ -179,6 +195,7 @@ impl Gateway {
         let serving = Arc::new(Serving::new(table));
         self.0.balance.keep(serving.table());
         self.0.tally.keep(serving.table());
+        self.0.meters.models().keep(serving.table());
         self.0.serving.store(serving.clone());
         serving
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{ask::Ask, ending::Ending, failure::Failure, plan::Leg, recorder::Recorder};
+use super::{ask::Ask, ending::Ending, failure::Failure, meters::ModelMeters, plan::Leg, recorder::Recorder};
 use crate::{
     domain::{
         run_id::RunId,
@@ -29,6 +29,8 @@ pub struct Run {
     attempt_began: Instant,
     /// What is known so far; nothing once it is finished.
     record: Option<Box<RunRecord>>,
+    /// Where its end counts, once it is known what shall answer.
+    meters: Option<Arc<ModelMeters>>,
 }
 
 impl Run {
@@ -62,7 +64,7 @@ impl Run {
             feedback: None,
         };
         let (recorder, record) = (recorder.clone(), Some(Box::new(record)));
-        Self { id, recorder, began, attempt_began: began, record }
+        Self { id, recorder, began, attempt_began: began, record, meters: None }
     }
 
     /// Changes what is known.
@@ -105,6 +107,11 @@ impl Run {
                 reason: leg.reason.as_str().into(),
             });
         });
+    }
+
+    /// Has its end counted there.
+    pub fn measure(&mut self, meters: Arc<ModelMeters>) {
+        self.meters = Some(meters);
     }
 
     /// Notes how long it waited for a place.
@@ -166,6 +173,7 @@ impl Run {
         let Some(mut record) = self.record.take().filter(|record| !record.requested.is_empty()) else { return Ok(()) };
         (record.outcome, record.status, record.error) = (outcome, status, error);
         record.timings.total_ms = total_ms;
+        self.meters.iter().for_each(|meters| meters.ended(&record));
         self.recorder.commit(*record).await
     }
 
@@ -196,6 +204,7 @@ impl Drop for Run {
     fn drop(&mut self) {
         let Some(mut record) = self.record.take().filter(|record| !record.requested.is_empty()) else { return };
         record.timings.total_ms = milliseconds(self.began.elapsed());
+        self.meters.iter().for_each(|meters| meters.ended(&record));
         self.recorder.commit_unattended(*record);
     }
 }

@@ -8,7 +8,9 @@ use std::{
 
 use super::{
     balance::{Balance, Pool},
+    meters::ModelMeters,
     tally::Counter,
+    task::Task,
 };
 use crate::routing_table::{RoutingTable, Target};
 
@@ -26,6 +28,8 @@ struct Served {
     pool: OnceLock<Arc<Pool>>,
     counter: OnceLock<Arc<Counter>>,
     turns: OnceLock<Arc<AtomicU64>>,
+    /// By task.
+    meters: [OnceLock<Arc<ModelMeters>>; Task::COUNT],
 }
 
 impl Serving {
@@ -60,6 +64,11 @@ impl Serving {
     /// Where the requests are counted that a canary gets its share of.
     pub fn turns(&self, canary: &Target, find: impl FnOnce() -> Arc<AtomicU64>) -> Arc<AtomicU64> {
         self.known(canary, |served| &served.turns, find)
+    }
+
+    /// Where requests with this task are counted.
+    pub fn meters(&self, target: &Target, task: Task, find: impl FnOnce() -> Arc<ModelMeters>) -> Arc<ModelMeters> {
+        self.known(target, |served| &served.meters[task as usize], find)
     }
 
     fn known<T>(

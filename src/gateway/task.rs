@@ -21,6 +21,9 @@ pub enum Task {
 }
 
 impl Task {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+
     /// The path on the node.
     pub fn path(self) -> &'static str {
         match self {

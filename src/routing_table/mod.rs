@@ -5,8 +5,10 @@
 
 pub mod compile;
 pub mod feed;
+mod freshness;
 mod store;
 
+pub use freshness::Freshness;
 pub use store::{load, save};
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -6,6 +6,7 @@ mod anthropic;
 mod clients;
 mod explain;
 mod lines;
+mod metrics;
 mod openai;
 mod parameters;
 #[path = "../support/mod.rs"]

@@ -1,7 +1,8 @@
 //! What would become of a request right now. Nothing is counted, and no place taken.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    fmt,
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -33,6 +34,19 @@ pub struct Seen {
 }
 
 impl Balance {
+    /// How many requests wait for a place.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Every node by its id: requests under way, how many there may be, and how it stands.
+    pub fn nodes(&self) -> Vec<(String, (u32, u32), Standing)> {
+        let (nodes, now) = (self.nodes.lock().unwrap_or_else(PoisonError::into_inner), self.now());
+        let mut all: Vec<_> = nodes.iter().map(|(id, node)| (id.clone(), node.load(), node.standing(now).0)).collect();
+        all.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        all
+    }
+
     /// Looks at the nodes of `pool` as [`Balance::place`] would.
     pub fn outlook(&self, pool: &Arc<Pool>, wish: Wish<'_>, usable: impl Fn(&Holder) -> bool) -> Outlook {
         let usable = |index: usize| usable(&pool.seats()[index].holder);
@@ -47,5 +61,11 @@ impl Balance {
             next: pool.preview(session, usable, || self.now()),
             waiting: self.lock().waiting(pool),
         }
+    }
+}
+
+impl fmt::Debug for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balance").field("waiting", &self.waiting()).finish_non_exhaustive()
     }
 }

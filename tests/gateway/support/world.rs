@@ -7,7 +7,8 @@ use drover::{
     gateway::{self, Gateway, Settings, recorder::Recorder},
     ollama::Ollama,
     ports::{GatewayStats, VersionStats},
-    routing_table::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, SharedTable, Target},
+    routing_table::{Canary, Deployment, Freshness, Holder, Namespace, Node, RoutingTable, SharedTable, Target},
+    telemetry::Metrics,
 };
 use reqwest::header::HeaderMap;
 use serde_json::Value;
@@ -96,6 +97,7 @@ pub fn table(deployment: Option<Deployment>, tags: &[Target]) -> RoutingTable {
 pub struct World {
     pub url: String,
     pub table: SharedTable,
+    pub metrics: Metrics,
     pub http: reqwest::Client,
     pub shutdown: CancellationToken,
     pub server: JoinHandle<std::io::Result<()>>,
@@ -123,12 +125,14 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let table: SharedTable = Arc::new(ArcSwap::from_pointee(table));
         let gateway = Gateway::recording(table.clone(), Arc::new(Ollama::new().unwrap()), settings, recorder);
+        let metrics = Metrics::default();
+        gateway.register(&metrics, Freshness::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(gateway::serve(listener, gateway, shutdown.clone()));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { url, table, http, shutdown, server }
+        Self { url, table, metrics, http, shutdown, server }
     }
 
     pub fn request(&self, path: &str, body: &Value) -> reqwest::RequestBuilder {
@@ -149,6 +153,13 @@ impl World {
 
     pub async fn stats(&self) -> GatewayStats {
         serde_json::from_str(&self.get("/drover/v1/stats").await.text).unwrap()
+    }
+
+    /// The value of one series of `/metrics`; 0 when there is none.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics.text();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
     }
 
     /// Attempts and failures of a version of `support-bot`.
