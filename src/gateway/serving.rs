@@ -53,7 +53,7 @@ impl Serving {
 
     /// The nodes that hold a target, prepared for choices among them.
     pub fn pool(&self, target: &Target, balance: &Balance) -> Arc<Pool> {
-        self.known(target, |served| &served.pool, || balance.pool(&target.model, &target.holders))
+        self.known(target, |served| &served.pool, || balance.pool(&target.holders))
     }
 
     /// Where a version's attempts are counted.

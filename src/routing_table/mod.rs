@@ -6,6 +6,7 @@
 pub mod compile;
 pub mod feed;
 mod freshness;
+mod runners;
 mod store;
 
 pub use freshness::Freshness;

@@ -16,6 +16,7 @@ mod real;
 mod records;
 mod responses;
 mod retries;
+mod runners;
 mod schema;
 mod split;
 mod support;

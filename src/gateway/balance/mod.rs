@@ -125,8 +125,8 @@ impl Balance {
         Self { nodes, queue, waiting, longest_queue, began: Instant::now() }
     }
 
-    /// These holders of a model, which has this name on them, prepared for choices among them.
-    pub fn pool(&self, model: &str, holders: &[Holder]) -> Arc<Pool> {
+    /// These holders of a model, prepared for choices among them.
+    pub fn pool(&self, holders: &[Holder]) -> Arc<Pool> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let seat = |holder: &Holder| {
             let node = nodes.entry(holder.node.id.clone()).or_insert_with(|| {
@@ -134,7 +134,7 @@ impl Balance {
                 node.set_limit(holder.node.max_concurrent_requests);
                 node.into()
             });
-            let window = node.window(model, holder.loaded);
+            let window = node.window(&holder.digest, holder.loaded);
             Seat { holder: Arc::new(holder.clone()), node: node.clone(), window }
         };
         Arc::new(Pool::new(holders.iter().map(seat).collect()))
