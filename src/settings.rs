@@ -113,6 +113,8 @@ pub struct Settings {
     pub records_capture: bool,
     /// Whether others than this machine may ask for run records.
     pub management_open: bool,
+    /// `otlp-endpoint`
+    pub otlp_endpoint: Option<String>,
     /// Address of every server of `drover up`.
     pub listen: IpAddr,
     /// Port of the embedded API.
@@ -236,6 +238,7 @@ impl Settings {
             records_when_down: reader.read("records-when-down", "write refuse or serve", records::WhenDown::default()),
             records_capture: reader.read("records-capture", FLAG, false),
             management_open: reader.read("management-open", FLAG, false),
+            otlp_endpoint: reader.url("otlp-endpoint"),
             listen: reader.read("listen", "write an IP address, such as 127.0.0.1 or 0.0.0.0", LOOPBACK),
             api_port: reader.read("api-port", PORT, 0),
             api_sync: reader.read("api-sync", "write full or normal", Durability::default()),
@@ -309,6 +312,16 @@ impl Reader<'_> {
             self.fault(name, "write http:// or https:// URLs without credentials, separated by commas");
         }
         urls
+    }
+
+    /// A URL, which may have a path.
+    fn url(&mut self, name: &str) -> Option<String> {
+        let url = self.urls(name).into_iter();
+        let mut urls = url.collect::<Vec<_>>();
+        if urls.len() > 1 {
+            self.fault(name, "write one URL");
+        }
+        urls.pop()
     }
 
     /// A server by scheme, host and port: no path, which a model's name has no place for.

@@ -18,11 +18,13 @@ use crate::{
     },
     settings::Settings,
     supervisor::Supervisor,
-    telemetry::Readiness,
+    telemetry::{Readiness, Traces},
 };
 
 const TABLE_FILE: &str = "routing-table.json";
 const DEFAULT_NAMESPACE: &str = "default";
+/// What collectors know it by.
+const SERVICE: &str = "drover-gateway";
 
 pub async fn run(settings: Settings) -> Result<(), String> {
     let health = listen("health-listen", settings.health_listen).await?;
@@ -65,11 +67,13 @@ pub fn start(
     feed::restore(&target);
     let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
     let namespace = namespace(settings);
+    let traces = Traces::start(&mut process.supervisor, settings.otlp_endpoint.as_deref(), SERVICE)?;
     let limits = gateway::Settings {
         namespace: namespace.clone(),
         queue_limit: settings.queue_timeout,
         truncation: settings.truncation,
         management_open: settings.management_open,
+        tracer: traces.tracer(),
         ..gateway::Settings::default()
     };
     let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -78,7 +82,11 @@ pub fn start(
     let gateway = Gateway::recording(target.table.clone(), ollama, limits, recorder);
     gateway.register(&process.metrics, target.freshness.clone());
     let stop = process.supervisor.stop_token();
-    process.supervisor.service("gateway", gateway::serve(listener, gateway, stop));
+    process.supervisor.service("gateway", async move {
+        let served = gateway::serve(listener, gateway, stop).await;
+        traces.finish().await;
+        served
+    });
     Ok(target)
 }
 

@@ -83,7 +83,7 @@ impl Ask {
         }
         let num_ctx = options.remove("num_ctx").and_then(|value| tokens(&value));
         let keep_alive = fields.remove("keep_alive").map(read_keep_alive).transpose()?;
-        let stream = fields.take("stream")?.unwrap_or(true) && task.streams();
+        let stream = fields.take("stream")?.unwrap_or(true) && task.streams() && !only_loads(task, &fields);
         let truncate = if task.truncates() { fields.take("truncate")? } else { None };
         let rest = fields;
         Ok(Self {
@@ -133,7 +133,8 @@ impl Ask {
     }
 
     /// Has exactly these parameters take effect, wherever they came from.
-    pub fn pin(&mut self, parameters: impl Iterator<Item = (String, Value)>) {
+    pub fn pin(&mut self, parameters: impl Iterator<Item = (String, Value)>, keep_alive: Option<&Value>) {
+        self.keep_alive = keep_alive.and_then(|keep_alive| read_keep_alive(json(keep_alive.clone())).ok());
         self.options = Fields::default();
         parameters.for_each(|(name, value)| self.options.set(&name, json(value)));
         self.num_ctx = self.options.remove("num_ctx").and_then(|value| tokens(&value));
@@ -227,6 +228,17 @@ impl Ask {
             Keeper::Node => node.keep_alive.as_deref().map(|keep| (json(keep), Source::Node)),
             Keeper::Nobody => None,
         }
+    }
+}
+
+/// Whether a request says nothing: Ollama loads the model for it and answers in one piece, stream or not.
+fn only_loads(task: Task, fields: &Fields) -> bool {
+    match task {
+        Task::Chat => {
+            fields.get("messages").is_none_or(|messages| serde_json::from_slice(messages).is_ok_and(|[]: [(); 0]| true))
+        }
+        Task::Generate => fields.get("prompt").is_none_or(|prompt| prompt == "\"\""),
+        Task::Embed | Task::Embeddings => false,
     }
 }
 

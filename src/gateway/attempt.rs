@@ -148,6 +148,7 @@ async fn send(
     let body = ask.body(target, &parameters, truncate);
     run.note(|record| {
         record.parameters = parameters.effective();
+        record.keep_alive = parameters.effective_keep_alive();
         record.system_prompt = body.has_system_prompt.then(|| target.prompt_edition.clone()).flatten();
     });
     let request = NodeRequest {
@@ -155,6 +156,7 @@ async fn send(
         path: ask.task.path(),
         body: Some(body.bytes),
         head_within: settings.head_limit,
+        trace: run.trace.headers(),
     };
     let NodeResponse { status, body } = gateway.inference().send(request).await?;
     let mut upstream = Upstream { body, silence: settings.silence_limit };

@@ -37,6 +37,7 @@ pub mod said;
 pub mod schema;
 mod server;
 pub mod serving;
+pub mod spans;
 mod sse;
 pub mod tally;
 pub mod task;
@@ -51,6 +52,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use opentelemetry_sdk::trace::SdkTracer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +91,8 @@ pub struct Settings {
     pub truncation: Truncation,
     /// Whether other machines may ask for run records.
     pub management_open: bool,
+    /// What makes spans of requests, if somebody wants them.
+    pub tracer: Option<SdkTracer>,
 }
 
 impl Default for Settings {
@@ -103,6 +107,7 @@ impl Default for Settings {
             body_limit: 100 << 20,
             truncation: Truncation::default(),
             management_open: false,
+            tracer: None,
         }
     }
 }
@@ -210,6 +215,10 @@ impl Gateway {
 
     fn balance(&self) -> &Arc<Balance> {
         &self.0.balance
+    }
+
+    fn tracer(&self) -> Option<&SdkTracer> {
+        self.0.settings.tracer.as_ref()
     }
 
     fn tally(&self) -> &Tally {

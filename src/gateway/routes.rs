@@ -28,6 +28,7 @@ use super::{
     plan::{self, Purpose},
     resolve::{Found, resolve},
     run::Run,
+    spans::Trace,
     task::Task,
     wish::wish,
 };
@@ -107,7 +108,8 @@ pub(super) fn router(gateway: Gateway) -> Router {
 /// Answers a request for a model; the headers tell about every outcome.
 async fn answer(gateway: &Gateway, Route { path, api, read }: Route, request: Request) -> Response {
     let under_way = gateway.meters().begin(path);
-    let mut run = Run::start(gateway.recorder(), path.name(), &gateway.settings().namespace);
+    let trace = Trace::begin(gateway.tracer(), request.headers());
+    let mut run = Run::start(gateway.recorder(), path.name(), &gateway.settings().namespace, trace);
     let ready = try_answer(gateway, request, read, &mut run).await;
     under_way.answered(respond(ready, run, api).await)
 }

@@ -34,6 +34,15 @@ impl Task {
         }
     }
 
+    /// As OpenTelemetry's conventions call it.
+    pub fn operation(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Generate => "text_completion",
+            Self::Embed | Self::Embeddings => "embeddings",
+        }
+    }
+
     /// Whether the answer can come piece by piece.
     pub fn streams(self) -> bool {
         matches!(self, Self::Chat | Self::Generate)

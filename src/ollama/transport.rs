@@ -35,7 +35,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::either::Either;
 
 use super::{CONNECT_WITHIN, USER_AGENT, faults::innermost};
-use crate::ports::{NodeError, NodeRequest, NodeResponse};
+use crate::ports::{NodeError, NodeRequest, NodeResponse, TraceHeaders};
 
 /// A connection that nobody used for so long is closed.
 const IDLE_FOR: Duration = Duration::from_secs(90);
@@ -86,7 +86,7 @@ impl Transport {
     /// When there is no connection, or no head in time.
     pub async fn send(&self, request: NodeRequest) -> Result<NodeResponse, NodeError> {
         let server = self.server(&request.url)?;
-        let message = server.message(request.path, request.body)?;
+        let message = server.message(request.path, request.body, request.trace)?;
         let exchange = timeout(request.head_within, self.exchange(&server, message)).await;
         let (connection, response) = exchange.map_err(|_| NodeError::TimedOut(request.head_within))??;
         let (head, incoming) = response.into_parts();
@@ -150,7 +150,12 @@ impl Server {
     }
 
     /// A body is posted; without one, what is there is asked for.
-    fn message(&self, path: &'static str, body: Option<Bytes>) -> Result<Request<Full<Bytes>>, NodeError> {
+    fn message(
+        &self,
+        path: &'static str,
+        body: Option<Bytes>,
+        trace: TraceHeaders,
+    ) -> Result<Request<Full<Bytes>>, NodeError> {
         let uri =
             if self.base.is_empty() { Ok(Uri::from_static(path)) } else { format!("{}{path}", self.base).parse() };
         let uri = uri.map_err(|error| NodeError::Connect(format!("the URL is wrong: {error}")))?;
@@ -161,6 +166,9 @@ impl Server {
         headers.insert(header::HOST, self.authority.clone());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        for (name, value) in [("traceparent", trace.parent), ("tracestate", trace.state)] {
+            value.into_iter().for_each(|value| drop(headers.insert(name, value)));
+        }
         Ok(message)
     }
 

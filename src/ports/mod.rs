@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
+use http::HeaderValue;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -98,6 +99,17 @@ pub struct NodeRequest {
     pub body: Option<Bytes>,
     /// How long the node may take until the head of its answer.
     pub head_within: Duration,
+    /// The trace that it belongs to.
+    pub trace: TraceHeaders,
+}
+
+/// Which trace a request belongs to, as W3C's Trace Context has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TraceHeaders {
+    /// `traceparent`.
+    pub parent: Option<HeaderValue>,
+    /// `tracestate`.
+    pub state: Option<HeaderValue>,
 }
 
 /// The head of a node's answer, and its body as it comes.

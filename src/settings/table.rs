@@ -207,6 +207,13 @@ pub const SETTINGS: &[Setting] = &[
         help: "Whether run records may be asked for from other machines",
         default: "false",
     },
+    Setting {
+        scope: GATEWAY,
+        name: "otlp-endpoint",
+        help: "URL of an OpenTelemetry collector that gets a trace of every request, by OTLP over HTTP, such as \
+               http://127.0.0.1:4318; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says, and without that no traces",
+        default: "",
+    },
     Setting { scope: UP, name: "listen", help: "Address that all servers listen on", default: "127.0.0.1" },
     Setting { scope: UP, name: "api-port", help: "Port of the Kubernetes API; 0: any that is free", default: "16443" },
     Setting {

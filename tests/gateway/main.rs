@@ -21,3 +21,4 @@ mod schema;
 mod split;
 mod support;
 mod tables;
+mod traces;

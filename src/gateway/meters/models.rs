@@ -123,11 +123,7 @@ impl ByModel {
     /// For answers of `tag` (in this version) to what was asked of `requested`.
     pub fn new(task: Task, requested: &str, tag: &str, version: Option<&str>) -> Self {
         Self {
-            gen_ai_operation_name: match task {
-                Task::Chat => "chat",
-                Task::Generate => "text_completion",
-                Task::Embed | Task::Embeddings => "embeddings",
-            },
+            gen_ai_operation_name: task.operation(),
             gen_ai_provider_name: OLLAMA.into(),
             gen_ai_request_model: requested.into(),
             gen_ai_response_model: tag.into(),
