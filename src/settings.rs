@@ -113,8 +113,12 @@ pub struct Settings {
     pub records_capture: bool,
     /// Whether others than this machine may ask for run records.
     pub management_open: bool,
-    /// `otlp-endpoint`
+    /// The collector that gets traces; `None`: the one that the environment names, if it names one.
     pub otlp_endpoint: Option<String>,
+    /// How many requests for one model may wait.
+    pub queue_length: usize,
+    /// Certificates to trust for nodes.
+    pub node_ca_file: Option<PathBuf>,
     /// Address of every server of `drover up`.
     pub listen: IpAddr,
     /// Port of the embedded API.
@@ -228,6 +232,8 @@ impl Settings {
             mirror_push_keys_file: reader.path("mirror-push-keys-file"),
             mirror_offer: reader.names("mirror-offer"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
+            queue_length: reader.read("queue-length", COUNT, NonZeroUsize::MIN).get(),
+            node_ca_file: reader.path("node-ca-file"),
             truncation: reader.read("truncation", "write allow or refuse", Truncation::default()),
             records: reader.secret("records", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
             records_sync: reader.read("records-sync", "write normal or full", records::Sync::default()),

@@ -5,12 +5,11 @@ use std::{fs, sync::Arc};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use super::process::{Process, listen};
+use super::process::{Process, listen, ollama};
 use crate::{
     cluster,
     gateway::{self, Gateway, recorder::Recorder},
     health::FleetHealth,
-    ollama::Ollama,
     records::{self, Place},
     routing_table::{
         Freshness,
@@ -65,12 +64,13 @@ pub fn start(
     };
     let target = Target { table: Arc::default(), file, freshness: Freshness::default(), readiness };
     feed::restore(&target);
-    let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
+    let ollama = Arc::new(ollama(settings)?);
     let namespace = namespace(settings);
     let traces = Traces::start(&mut process.supervisor, settings.otlp_endpoint.as_deref(), SERVICE)?;
     let limits = gateway::Settings {
         namespace: namespace.clone(),
         queue_limit: settings.queue_timeout,
+        queue_length: settings.queue_length,
         truncation: settings.truncation,
         management_open: settings.management_open,
         tracer: traces.tracer(),

@@ -234,9 +234,7 @@ impl Ask {
 /// Whether a request says nothing: Ollama loads the model for it and answers in one piece, stream or not.
 fn only_loads(task: Task, fields: &Fields) -> bool {
     match task {
-        Task::Chat => {
-            fields.get("messages").is_none_or(|messages| serde_json::from_slice(messages).is_ok_and(|[]: [(); 0]| true))
-        }
+        Task::Chat => fields.get("messages").is_none_or(|messages| serde_json::from_slice::<[(); 0]>(messages).is_ok()),
         Task::Generate => fields.get("prompt").is_none_or(|prompt| prompt == "\"\""),
         Task::Embed | Task::Embeddings => false,
     }

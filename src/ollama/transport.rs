@@ -25,8 +25,11 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use reqwest::Url;
-use rustls::{ClientConfig, pki_types::ServerName};
-use rustls_platform_verifier::ConfigVerifierExt;
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
+use rustls_platform_verifier::Verifier;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -71,12 +74,15 @@ struct Connection {
 }
 
 impl Transport {
-    /// Without any connection yet.
+    /// Without any connection yet; these certificates are trusted besides the system's.
     ///
     /// # Errors
     /// When TLS can't be set up.
-    pub fn new() -> Result<Self, rustls::Error> {
-        let tls = TlsConnector::from(Arc::new(ClientConfig::with_platform_verifier()?));
+    pub fn new(roots: Vec<CertificateDer<'static>>) -> Result<Self, rustls::Error> {
+        let builder = ClientConfig::builder();
+        let verifier = Verifier::new_with_extra_roots(roots, builder.crypto_provider().clone())?;
+        let config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+        let tls = TlsConnector::from(Arc::new(config));
         Ok(Self { tls, servers: RwLock::default() })
     }
 

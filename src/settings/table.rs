@@ -164,6 +164,18 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         scope: GATEWAY,
+        name: "queue-length",
+        help: "How many requests for one model may wait for a node with room; one more is refused at once",
+        default: "1000",
+    },
+    Setting {
+        scope: &[Scope::Controller, Scope::Gateway, Scope::Up],
+        name: "node-ca-file",
+        help: "Certificates in PEM form to trust besides the system's, for nodes with https:// URLs",
+        default: "",
+    },
+    Setting {
+        scope: GATEWAY,
         name: "truncation",
         help: "What becomes of a prompt that is longer than the context window: `allow` cuts it and says so in the \
                header x-drover-truncated, `refuse` answers 400",

@@ -5,6 +5,7 @@ mod answers;
 mod anthropic;
 mod clients;
 mod explain;
+mod https;
 mod lines;
 mod metrics;
 mod openai;

@@ -123,8 +123,17 @@ impl World {
     pub async fn start_recording(table: RoutingTable, settings: Settings, recorder: Recorder) -> Self {
         // A second test in this process finds it installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        Self::start_all(table, settings, recorder, Ollama::new().unwrap()).await
+    }
+
+    /// A gateway that reaches its nodes by this client.
+    pub async fn start_through(table: RoutingTable, ollama: Ollama) -> Self {
+        Self::start_all(table, Settings::default(), Recorder::default(), ollama).await
+    }
+
+    async fn start_all(table: RoutingTable, settings: Settings, recorder: Recorder, ollama: Ollama) -> Self {
         let table: SharedTable = Arc::new(ArcSwap::from_pointee(table));
-        let gateway = Gateway::recording(table.clone(), Arc::new(Ollama::new().unwrap()), settings, recorder);
+        let gateway = Gateway::recording(table.clone(), Arc::new(ollama), settings, recorder);
         let metrics = Metrics::default();
         gateway.register(&metrics, Freshness::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
