@@ -9,7 +9,8 @@ use crate::{
     gateway::client::GatewayClient,
     health::{self, FleetHealth},
     mirror::{self, client::MirrorClient},
-    ports::Mirror,
+    ports::{Mirror, Queries},
+    prometheus::Prometheus,
     settings::Settings,
     telemetry::Readiness,
 };
@@ -47,7 +48,9 @@ pub async fn start(
         mirror_nearby,
         mirror_key: key.map_or_else(|| rand::random::<[u8; 32]>().to_vec(), String::into_bytes),
     };
-    let parts = Parts { client, ollama, gateways, mirror };
+    let prometheus = settings.prometheus_url.as_deref().map(Prometheus::new).transpose()?;
+    let queries = prometheus.map(|prometheus| Arc::new(prometheus) as Arc<dyn Queries>);
+    let parts = Parts { client, ollama, gateways, queries, mirror };
     let Process { supervisor, metrics } = process;
     let context = controller::start(supervisor, parts, options, metrics, readiness)
         .await

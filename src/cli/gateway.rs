@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::process::{Process, listen, ollama};
 use crate::{
-    cluster,
+    cluster::{self, Operations},
     gateway::{self, Gateway, recorder::Recorder},
     health::FleetHealth,
     records::{self, Place},
@@ -31,15 +31,20 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let readiness = Readiness::default();
     let fleet = FleetHealth::new(readiness.clone());
     let mut process = Process::new(&settings, health, vec![readiness.clone()], fleet.router());
-    let target = start(&mut process, listener, &settings, readiness)?;
 
+    // Makes no connection yet: callers are answered also while the API is away.
     let client = cluster::connect().await?;
     let namespace = namespace(&settings);
     let Process { supervisor, metrics } = &mut process;
     let nodes = cluster::watch(supervisor, &client, Some(&namespace));
     let pulls = cluster::watch(supervisor, &client, Some(&namespace));
     fleet.keep_current(supervisor, nodes.clone(), pulls.clone(), metrics);
-    feed::start(supervisor, client, &namespace, (nodes, pulls), target);
+    let watched = (nodes, pulls);
+    let is_allowed = settings.model_operations.unwrap_or(false);
+    let operations =
+        is_allowed.then(|| Operations::new(client.clone(), &namespace, watched.clone(), supervisor.stop_token()));
+    let target = start(&mut process, listener, &settings, readiness, operations)?;
+    feed::start(&mut process.supervisor, client, &namespace, watched, target);
     process.run().await
 }
 
@@ -48,12 +53,14 @@ pub fn namespace(settings: &Settings) -> String {
     settings.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.into())
 }
 
-/// Answers requests, from the table that was kept before until another one goes to the target.
+/// Answers requests, from the table that was kept before until another one goes to the target; with `operations`, callers
+/// may pull and remove models.
 pub fn start(
     process: &mut Process,
     listener: TcpListener,
     settings: &Settings,
     readiness: Readiness,
+    operations: Option<Operations>,
 ) -> Result<Target, String> {
     let file = match &settings.data_dir {
         Some(dir) => {
@@ -80,7 +87,12 @@ pub fn start(
     info!(%address, namespace, "answering requests");
     let recorder = recorder(&mut process.supervisor, settings)?;
     let gateway = Gateway::recording(target.table.clone(), ollama, limits, recorder);
-    gateway.register(&process.metrics, target.freshness.clone());
+    process
+        .metrics
+        .register_conventional(|conventions, own| gateway.register(conventions, own, target.freshness.clone()));
+    if let Some(operations) = operations {
+        gateway.allow_operations(Arc::new(operations));
+    }
     let stop = process.supervisor.stop_token();
     process.supervisor.service("gateway", async move {
         let served = gateway::serve(listener, gateway, stop).await;

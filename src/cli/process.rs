@@ -27,7 +27,8 @@ impl Process {
         let mut supervisor = Supervisor::new(settings.drain_timeout);
         let metrics = Metrics::default();
         let answers = Health { readiness, metrics: metrics.clone(), more };
-        supervisor.service("health", answers.serve(health, supervisor.stop_token()));
+        let (finishing, end) = (supervisor.stop_token(), supervisor.end_token());
+        supervisor.last_service("health", answers.serve(health, finishing, end));
         Self { supervisor, metrics }
     }
 

@@ -1,10 +1,12 @@
-//! The only code that talks to the Kubernetes API: watches, status writes, events, logins in Secrets.
+//! The only code that talks to the Kubernetes API: watches, status writes, events, logins in Secrets,
+//! and what a gateway's callers have done with models.
 
 mod apply;
 mod events;
 mod follow;
 mod index;
 mod list;
+mod operations;
 mod secrets;
 mod watch;
 mod write;
@@ -15,6 +17,7 @@ pub use follow::{Follower, Objects, Sight};
 pub use index::{Index, Words};
 pub use kube::Client;
 pub use list::{KindOf, get, list};
+pub use operations::Operations;
 pub use secrets::registry_login;
 pub use watch::{Change, Changed, Watched};
 pub use write::{Precondition, annotate, apply_status, set_finalizer};

@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, watch};
 use crate::{
     api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
     cluster::{self, Client, Events, Watched},
-    ports::{Gateways, Mirror, NodeApi, NodeError},
+    ports::{Gateways, Mirror, NodeApi, NodeError, Queries},
     supervisor::{Jobs, Supervisor},
     telemetry::{Metrics, Readiness},
 };
@@ -78,6 +78,8 @@ pub struct Parts {
     pub ollama: Arc<dyn NodeApi>,
     /// The gateways.
     pub gateways: Arc<dyn Gateways>,
+    /// Where other numbers come from, if there is such a place.
+    pub queries: Option<Arc<dyn Queries>>,
     /// The mirror, if there is one.
     pub mirror: Option<Arc<dyn Mirror>>,
 }
@@ -90,6 +92,8 @@ pub struct Context {
     pub ollama: Arc<dyn NodeApi>,
     /// The gateways.
     pub gateways: Arc<dyn Gateways>,
+    /// Where other numbers come from.
+    queries: Option<Arc<dyn Queries>>,
     /// Events on objects.
     pub events: Events,
     /// Work that ends by itself.
@@ -154,6 +158,14 @@ impl Context {
         }
     }
 
+    /// The number that a query of an analysis gives, or why there is none.
+    async fn value(&self, query: &str) -> Result<f64, String> {
+        match &self.queries {
+            Some(queries) => queries.value(query).await,
+            None => Err("the controller has no prometheus-url".into()),
+        }
+    }
+
     /// Eight hex digits for this installation and namespace, part of every alias.
     pub fn alias_id(&self, namespace: &str) -> String {
         let hash = Sha256::digest(format!("{}/{namespace}", self.cluster_uid));
@@ -172,7 +184,7 @@ pub async fn start(
     metrics: &Metrics,
     readiness: Readiness,
 ) -> Result<Arc<Context>, kube::Error> {
-    let Parts { client, ollama, gateways, mirror } = parts;
+    let Parts { client, ollama, gateways, queries, mirror } = parts;
     let namespace = options.namespace.clone();
     let grants = mirror.map(|mirror| {
         let addresses =
@@ -195,6 +207,7 @@ pub async fn start(
         client,
         ollama,
         gateways,
+        queries,
         options,
     });
     metrics.register(|registry| registry.register_collector(Box::new(context.objects())));

@@ -83,7 +83,7 @@ impl Ask {
         }
         let num_ctx = options.remove("num_ctx").and_then(|value| tokens(&value));
         let keep_alive = fields.remove("keep_alive").map(read_keep_alive).transpose()?;
-        let stream = fields.take("stream")?.unwrap_or(true) && task.streams() && !only_loads(task, &fields);
+        let stream = fields.take("stream")?.unwrap_or(true) && task.streams();
         let truncate = if task.truncates() { fields.take("truncate")? } else { None };
         let rest = fields;
         Ok(Self {
@@ -228,15 +228,6 @@ impl Ask {
             Keeper::Node => node.keep_alive.as_deref().map(|keep| (json(keep), Source::Node)),
             Keeper::Nobody => None,
         }
-    }
-}
-
-/// Whether a request says nothing: Ollama loads the model for it and answers in one piece, stream or not.
-fn only_loads(task: Task, fields: &Fields) -> bool {
-    match task {
-        Task::Chat => fields.get("messages").is_none_or(|messages| serde_json::from_slice::<[(); 0]>(messages).is_ok()),
-        Task::Generate => fields.get("prompt").is_none_or(|prompt| prompt == "\"\""),
-        Task::Embed | Task::Embeddings => false,
     }
 }
 

@@ -130,6 +130,6 @@ async fn tell(
 ) -> Result<(u16, Bytes), NodeError> {
     let request =
         NodeRequest { url: node.url.clone(), path, body, head_within: TELL_WITHIN, trace: TraceHeaders::default() };
-    let NodeResponse { status, body } = gateway.inference().send(request).await?;
+    let NodeResponse { status, body, .. } = gateway.inference().send(request).await?;
     Ok((status, read(&mut Upstream { body, silence: TELL_WITHIN }, LONGEST).await?))
 }

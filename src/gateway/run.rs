@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     ask::Ask, ending::Ending, failure::Failure, meters::ModelMeters, plan::Leg, recorder::Recorder, spans::Trace,
-    task::Task,
+    tally::Answered, task::Task,
 };
 use crate::{
     domain::{
@@ -22,6 +22,8 @@ use crate::{
 
 /// The longest request and the longest answer that are kept, in bytes.
 const LONGEST_CAPTURE: usize = 1 << 20;
+/// As many headers as an answer usually has, so that there is room for them from the start.
+const HEADERS: usize = 12;
 
 /// One request. Dropped before it was finished, its caller hung up, which is recorded.
 pub struct Run {
@@ -30,6 +32,8 @@ pub struct Run {
     recorder: Arc<Recorder>,
     began: Instant,
     attempt_began: Instant,
+    /// How long the attempt took to the first piece of its answer.
+    first_piece: Duration,
     /// What is known so far; nothing once it is finished.
     record: Option<Box<RunRecord>>,
     /// Its spans.
@@ -72,7 +76,17 @@ impl Run {
             trace_id: trace.id().map(Into::into),
         };
         let (recorder, record) = (recorder.clone(), Some(Box::new(record)));
-        Self { id, recorder, began, attempt_began: began, record, trace, task: None, meters: None }
+        Self {
+            id,
+            recorder,
+            began,
+            attempt_began: began,
+            first_piece: Duration::ZERO,
+            record,
+            trace,
+            task: None,
+            meters: None,
+        }
     }
 
     /// Changes what is known.
@@ -161,8 +175,23 @@ impl Run {
     /// Notes that the first piece of the answer is there.
     pub fn answers(&mut self) {
         let ms = milliseconds(self.began.elapsed());
+        self.first_piece = self.attempt_began.elapsed();
         self.attempted(Outcome::Answered, None);
         self.note(|record| record.timings.first_token_ms = Some(ms));
+    }
+
+    /// What counts of the attempt that was answered, and ended so.
+    pub fn answered(&self, ending: &Ending, is_stream: bool, keeps_schema: Option<bool>) -> Answered {
+        // Loading is the node's business: which version it happened to have loaded says nothing of a version.
+        let load = Duration::from_nanos(ending.load_duration.unwrap_or_default());
+        let tokens = u32::try_from(ending.eval_count).unwrap_or(u32::MAX);
+        let token_time = ending.eval_duration.and_then(|spent| Duration::from_nanos(spent).checked_div(tokens));
+        Answered {
+            keeps_schema,
+            latency: self.attempt_began.elapsed().saturating_sub(load),
+            first_token: is_stream.then(|| self.first_piece.saturating_sub(load)),
+            token_time,
+        }
     }
 
     /// Notes what the node says at the end.
@@ -200,6 +229,7 @@ impl Run {
 
     /// Writes what is known into the headers of an answer.
     pub fn stamp(&self, headers: &mut HeaderMap) {
+        headers.reserve(HEADERS);
         let mut put = |name: &'static str, text: &str| {
             if let Some(value) = header(text) {
                 headers.insert(HeaderName::from_static(name), value);
@@ -235,7 +265,10 @@ fn milliseconds(duration: Duration) -> f64 {
 
 /// A header's value; what a header can't hold becomes a question mark.
 pub fn header(text: &str) -> Option<HeaderValue> {
-    let plain = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    let text: String = text.chars().map(plain).collect();
-    if text.is_empty() { None } else { HeaderValue::try_from(text).ok() }
+    let is_plain = |c: char| c == ' ' || c.is_ascii_graphic();
+    match text.chars().all(is_plain) {
+        _ if text.is_empty() => None,
+        true => HeaderValue::from_str(text).ok(),
+        false => HeaderValue::try_from(text.replace(|c| !is_plain(c), "?")).ok(),
+    }
 }

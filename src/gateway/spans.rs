@@ -1,7 +1,8 @@
 //! A request as spans: one for the request, one for each node that was asked, by OpenTelemetry's conventions for generative
 //! AI. Nothing that was said is in them.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName};
+use bytes::Bytes;
 use opentelemetry::{
     Context, KeyValue, StringValue, Value,
     propagation::TextMapPropagator,
@@ -52,7 +53,10 @@ impl Trace {
     /// Of a request with these headers; `tracer` makes its spans.
     pub fn begin(tracer: Option<&SdkTracer>, headers: &HeaderMap) -> Self {
         let parent = headers.contains_key(TRACEPARENT).then(|| parent(headers)).flatten();
-        let passed = |name: HeaderName| parent.as_ref().and_then(|_| headers.get(name)).cloned();
+        let passed = |name: HeaderName| {
+            let value = parent.as_ref().and_then(|_| headers.get(name));
+            value.map(|value| Bytes::copy_from_slice(value.as_bytes()))
+        };
         let headers = TraceHeaders { parent: passed(TRACEPARENT), state: passed(TRACESTATE) };
         let open = tracer.map(|tracer| {
             let context =
@@ -83,7 +87,7 @@ impl Trace {
     /// What the node that is asked shall be told.
     pub fn headers(&self) -> TraceHeaders {
         let attempt = self.open.as_ref().and_then(|open| open.attempt.as_ref());
-        match attempt.and_then(|span| written(span.span_context())) {
+        match attempt.map(|span| written(span.span_context())) {
             Some(parent) => TraceHeaders { parent: Some(parent), state: self.headers.state.clone() },
             None => self.headers.clone(),
         }
@@ -121,9 +125,9 @@ fn parent(headers: &HeaderMap) -> Option<SpanContext> {
     Some(context.span().span_context().clone()).filter(SpanContext::is_valid)
 }
 
-fn written(context: &SpanContext) -> Option<HeaderValue> {
+fn written(context: &SpanContext) -> Bytes {
     let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags().to_u8());
-    HeaderValue::try_from(format!("00-{trace}-{span}-{flags:02x}")).ok()
+    format!("00-{trace}-{span}-{flags:02x}").into()
 }
 
 /// The operation and what it was asked of, once that is known to exist: a caller's own words would make names without end.

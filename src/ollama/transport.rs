@@ -97,7 +97,9 @@ impl Transport {
         let (connection, response) = exchange.map_err(|_| NodeError::TimedOut(request.head_within))??;
         let (head, incoming) = response.into_parts();
         let body = Answer { server, connection: Some(connection), incoming };
-        Ok(NodeResponse { status: head.status.as_u16(), body: body.boxed() })
+        let content_type = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let is_json = content_type.is_some_and(|content_type| content_type.starts_with(b"application/json"));
+        Ok(NodeResponse { status: head.status.as_u16(), is_json, body: body.boxed() })
     }
 
     fn server(&self, url: &str) -> Result<Arc<Server>, NodeError> {
@@ -173,7 +175,9 @@ impl Server {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         for (name, value) in [("traceparent", trace.parent), ("tracestate", trace.state)] {
-            value.into_iter().for_each(|value| drop(headers.insert(name, value)));
+            if let Some(Ok(value)) = value.map(HeaderValue::from_maybe_shared) {
+                headers.insert(name, value);
+            }
         }
         Ok(message)
     }

@@ -80,6 +80,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "Comma-separated URLs of the gateways; each address behind a host name is one gateway",
         default: "",
     },
+    Setting {
+        scope: CONTROLLER,
+        name: "prometheus-url",
+        help: "The Prometheus server that the analysis of a canary may ask; empty: none",
+        default: "",
+    },
     Setting { scope: CONTROLLER, name: "probe-interval", help: "How often each node is looked at", default: "5s" },
     Setting { scope: CONTROLLER, name: "max-pulls", help: "How many nodes may pull at once", default: "128" },
     Setting {
@@ -224,6 +230,13 @@ pub const SETTINGS: &[Setting] = &[
         name: "otlp-endpoint",
         help: "URL of an OpenTelemetry collector that gets a trace of every request, by OTLP over HTTP, such as \
                http://127.0.0.1:4318; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says, and without that no traces",
+        default: "",
+    },
+    Setting {
+        scope: GATEWAY,
+        name: "model-operations",
+        help: "Whether callers may pull and remove models, as `ollama pull` and `ollama rm` do; empty: with `drover up` \
+               they may",
         default: "",
     },
     Setting { scope: UP, name: "listen", help: "Address that all servers listen on", default: "127.0.0.1" },

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod analysis;
 mod chart;
 mod faults;
 mod fleet;
@@ -12,6 +13,7 @@ mod health;
 mod mirror;
 mod namespace;
 mod nodes;
+mod operations;
 mod process;
 mod pulls;
 mod rollout;

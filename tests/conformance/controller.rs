@@ -51,7 +51,7 @@ fn the_controller_works_on_it_and_leaves_it_alone_when_idle() {
         let gateways = Arc::new(GatewayClient::new(Vec::new()).expect("a client"));
         let readiness = Readiness::default();
         let client = cluster::client_of(&embedded.api);
-        let parts = Parts { client, ollama, gateways, mirror: None };
+        let parts = Parts { client, ollama, gateways, queries: None, mirror: None };
         controller::start(&mut supervisor, parts, options, &Metrics::default(), readiness).await.expect("it starts");
 
         let create = async |plural: &str, kind: &str, name: &str, spec: Value| {

@@ -19,6 +19,7 @@ mod responses;
 mod retries;
 mod runners;
 mod schema;
+mod soak;
 mod split;
 mod support;
 mod tables;

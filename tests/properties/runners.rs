@@ -98,10 +98,10 @@ proptest! {
     ) {
         let mut parameters: BTreeMap<String, Value> = [("temperature".to_owned(), json!(temperature))].into();
         parameters.extend(window.map(|window| ("num_ctx".to_owned(), json!(window))));
-        let expected = runner(&BTreeMap::new(), window.or(node));
+        let expected = runner(&BTreeMap::<String, Value>::new(), window.or(node));
         prop_assert_eq!(runner(&parameters, node), expected);
         parameters.insert("num_batch".into(), json!(7));
-        prop_assert_ne!(runner(&parameters, node), runner(&BTreeMap::new(), window.or(node)));
+        prop_assert_ne!(runner(&parameters, node), runner(&BTreeMap::<String, Value>::new(), window.or(node)));
     }
 }
 

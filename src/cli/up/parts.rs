@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api,
-    cluster::{self, Client},
+    cluster::{self, Client, Operations},
     controller::Context,
     data_dir::DataDir,
     health::FleetHealth,
@@ -89,11 +89,14 @@ impl Parts {
         let options = mirror::Options::read(&of_mirror)?;
         mirror::start(&mut process.supervisor, doors.mirror, options, &process.metrics)?;
         let of_gateway = Settings { data_dir: Some(dir.gateway()), ..settings.clone() };
-        let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone())?;
         let namespace = gateway::namespace(&settings);
         let nodes = cluster::watch(&mut process.supervisor, &client, Some(&namespace));
-        let pulls = cluster::watch(&mut process.supervisor, &client, Some(&namespace));
-        feed::start(&mut process.supervisor, client.clone(), &namespace, (nodes, pulls), target);
+        let watched = (nodes, cluster::watch(&mut process.supervisor, &client, Some(&namespace)));
+        let stop = process.supervisor.stop_token();
+        let is_allowed = settings.model_operations.unwrap_or(true);
+        let operations = is_allowed.then(|| Operations::new(client.clone(), &namespace, watched.clone(), stop));
+        let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone(), operations)?;
+        feed::start(&mut process.supervisor, client.clone(), &namespace, watched, target);
         let nearby = Some(ready.mirror.clone());
         let context =
             controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, nearby).await?;

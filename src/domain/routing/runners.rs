@@ -3,9 +3,10 @@
 //! Ollama keeps one runner for a file of weights. Versions that want it run differently make a node load the model anew
 //! at every turn, so they get nodes of their own.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 use super::affinity::{Seat, hash, score};
 
@@ -35,12 +36,13 @@ pub struct Placement {
 }
 
 /// The runner for a version with these parameters on a node with this context window of its own.
-pub fn runner(parameters: &BTreeMap<String, Value>, node_window: Option<u32>) -> String {
+pub fn runner<V: Display>(parameters: &BTreeMap<String, V>, node_window: Option<u32>) -> String {
     let set = RUNNER_OPTIONS.iter().filter_map(|name| {
-        let own = node_window.filter(|_| *name == "num_ctx").map(Value::from);
-        let value = parameters.get(*name).cloned().or(own)?;
+        let own = || node_window.filter(|_| *name == "num_ctx").map(|window| window.to_string());
+        let value = parameters.get(*name).map(V::to_string).or_else(own)?;
         // 4096 and 4096.0 are the same.
-        Some(format!("{name} {}", value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string())))
+        let value = value.parse::<f64>().map_or(value, |number| number.to_string());
+        Some(format!("{name} {value}"))
     });
     let set: Vec<_> = set.collect();
     if set.is_empty() { "the node's own options".into() } else { set.join(", ") }

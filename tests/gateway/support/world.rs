@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use drover::{
     gateway::{self, Gateway, Settings, recorder::Recorder},
     ollama::Ollama,
-    ports::{GatewayStats, VersionStats},
+    ports::GatewayStats,
     routing_table::{Canary, Deployment, Freshness, Holder, Namespace, Node, RoutingTable, SharedTable, Target},
     telemetry::Metrics,
 };
@@ -135,7 +135,7 @@ impl World {
         let table: SharedTable = Arc::new(ArcSwap::from_pointee(table));
         let gateway = Gateway::recording(table.clone(), Arc::new(ollama), settings, recorder);
         let metrics = Metrics::default();
-        gateway.register(&metrics, Freshness::default());
+        metrics.register_conventional(|conventions, own| gateway.register(conventions, own, Freshness::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
@@ -175,8 +175,7 @@ impl World {
     pub async fn counts(&self, version: &str) -> (u64, u64) {
         let stats = self.stats().await;
         let stats = stats.deployments.iter().find(|deployment| deployment.name == "support-bot").unwrap();
-        let VersionStats { attempts, failures, .. } = stats.versions.get(version).copied().unwrap_or_default();
-        (attempts, failures)
+        stats.versions.get(version).map_or((0, 0), |counts| (counts.attempts, counts.failures))
     }
 }
 
