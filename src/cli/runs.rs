@@ -178,6 +178,10 @@ async fn list(client: &GatewayClient, filter: &Filter, limit: usize, output: Out
             runs.iter().for_each(|run| println!("{}", run.id));
             Ok(())
         }
+        Output::Table if runs.is_empty() => {
+            eprintln!("drover: no run is on record that fits");
+            Ok(())
+        }
         Output::Table => {
             let head = ["RUN", "STARTED", "MODEL", "VERSION", "NODE", "OUTCOME", "STATUS", "TOKENS", "SECONDS"];
             let rows = runs.iter().map(row);

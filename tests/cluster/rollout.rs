@@ -10,6 +10,7 @@ use crate::{
     fleet::{Fleet, deployment_manifest, pull_manifest, version_manifest},
     namespace::{SOON, condition},
     support::{
+        drover::Drover,
         gguf::TinyLlama,
         kube_api::Server,
         traffic::{Sample, Trickle},

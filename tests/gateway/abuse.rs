@@ -119,6 +119,7 @@ async fn broken_json_and_broken_text_are_the_callers_mistakes() {
         }
     }
     assert_eq!(node.count(), 0);
+    assert_eq!(world.post("/api/chat", &chat()).await.status, 200);
 }
 
 #[tokio::test]

@@ -77,7 +77,10 @@ async fn a_stream_under_way_is_not_disturbed_by_tables_without_its_node() {
     let first = body.next().await.unwrap().unwrap();
     for node in [&nodes[1], &nodes[0], &nodes[1]] {
         world.table.store(of(node).into());
-        assert_eq!(world.post("/api/chat", &json!({ "model": "support-bot" })).await.header("x-drover-node"), node.name);
+        assert_eq!(
+            world.post("/api/chat", &json!({ "model": "support-bot" })).await.header("x-drover-node"),
+            node.name
+        );
     }
     world.table.store(table(None, &[]).into());
     assert_eq!(world.post("/api/chat", &json!({ "model": "support-bot" })).await.status, 404);

@@ -156,6 +156,7 @@ async fn the_command_line_lists_shows_exports_and_takes_feedback() {
     let (_, names) =
         drover(&world, &["list", "--model", "alpha", "--until", "2026-11-18T11:06:42Z", "-o", "name"]).await;
     assert_eq!(names, format!("{}\n{}\n", all[4].id, all[5].id));
+    assert_eq!(drover(&world, &["list", "--model", "nobody"]).await.1, "drover: no run is on record that fits\n");
     let (_, exported) = drover(&world, &["export"]).await;
     let exported: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(json!(exported), serde_json::to_value(&all).unwrap());
