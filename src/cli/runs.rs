@@ -84,6 +84,9 @@ pub struct AtGateway {
     /// URL of the gateway
     #[arg(long, env = "DROVER_GATEWAY", value_name = "URL", default_value = "http://127.0.0.1:11435")]
     gateway: String,
+    /// Key of an ApiKey: its own runs are shown
+    #[arg(long, env = "DROVER_API_KEY", value_name = "KEY", hide_env_values = true)]
+    api_key: Option<String>,
 }
 
 /// Which runs.
@@ -117,7 +120,7 @@ pub struct Filter {
 
 impl AtGateway {
     fn client(&self) -> Result<RunsClient, String> {
-        RunsClient::new(&self.gateway)
+        RunsClient::new(&self.gateway, self.api_key.as_deref())
     }
 }
 

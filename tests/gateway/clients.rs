@@ -22,11 +22,12 @@ async fn run(mut command: Command) -> String {
     out.into_owned()
 }
 
-async fn python(script: &str, url: &str) {
+/// One of the scripts in `clients/`.
+pub async fn python(script: &str, arguments: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/clients").join(script);
     let mut command = Command::new(program("python"));
     // Nothing but loopback, and no trace of the run in the sources.
-    command.arg("-B").arg(script).arg(url).env("NO_PROXY", "*").env("LANGSMITH_TRACING", "false");
+    command.arg("-B").arg(script).args(arguments).env("NO_PROXY", "*").env("LANGSMITH_TRACING", "false");
     run(command).await;
 }
 
@@ -54,10 +55,11 @@ async fn command_line(dir: &Scratch, url: &str) {
 async fn official_clients_and_ollamas_command_line_work_unchanged() {
     let dir = Scratch::new();
     let (_node, world) = with_more_models(&dir).await;
+    let url = [world.url.as_str()];
     tokio::join!(
-        python("openai_client.py", &world.url),
-        python("anthropic_client.py", &world.url),
-        python("ollama_client.py", &world.url),
+        python("openai_client.py", &url),
+        python("anthropic_client.py", &url),
+        python("ollama_client.py", &url),
         command_line(&dir, &world.url),
     );
 }
