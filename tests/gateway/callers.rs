@@ -50,7 +50,7 @@ impl World {
     /// What `/metrics` shows.
     fn metrics(&self) -> String {
         let (mut registry, mut text) = (Registry::default(), String::new());
-        self.gateway.meters().register(&mut registry);
+        self.gateway.meters().register(&mut Registry::default(), &mut registry);
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text
     }
