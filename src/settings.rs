@@ -19,8 +19,8 @@ pub use table::{REPEATABLE, SETTINGS, Scope, Setting};
 
 use crate::{
     domain::{
-        duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes, params::Truncation, size::ByteSize,
-        upstream::Upstreams,
+        caller::RequireKey, duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes,
+        params::Truncation, size::ByteSize, upstream::Upstreams,
     },
     records,
     standalone::Durability,
@@ -115,6 +115,16 @@ pub struct Settings {
     pub records_capture: bool,
     /// Whether others than this machine may ask for run records.
     pub management_open: bool,
+    /// Who must have a key.
+    pub require_key: RequireKey,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
+    /// The collector that gets traces; `None`: the one that the environment names, if it names one.
+    pub otlp_endpoint: Option<String>,
+    /// How many requests for one model may wait.
+    pub queue_length: usize,
+    /// Certificates to trust for nodes.
+    pub node_ca_file: Option<PathBuf>,
     /// Whether callers may pull and remove models; none: as is usual for the command.
     pub model_operations: Option<bool>,
     /// Address of every server of `drover up`.
@@ -231,6 +241,8 @@ impl Settings {
             mirror_push_keys_file: reader.path("mirror-push-keys-file"),
             mirror_offer: reader.names("mirror-offer"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
+            queue_length: reader.read("queue-length", COUNT, NonZeroUsize::MIN).get(),
+            node_ca_file: reader.path("node-ca-file"),
             truncation: reader.read("truncation", "write allow or refuse", Truncation::default()),
             records: reader.secret("records", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
             records_sync: reader.read("records-sync", "write normal or full", records::Sync::default()),
@@ -241,6 +253,9 @@ impl Settings {
             records_when_down: reader.read("records-when-down", "write refuse or serve", records::WhenDown::default()),
             records_capture: reader.read("records-capture", FLAG, false),
             management_open: reader.read("management-open", FLAG, false),
+            require_key: reader.read("require-key", "write nobody, remote or everybody", RequireKey::default()),
+            body_timeout: reader.read("body-timeout", DURATION, HumanDuration::default()).0,
+            otlp_endpoint: reader.url("otlp-endpoint"),
             model_operations: reader.flag("model-operations"),
             listen: reader.read("listen", "write an IP address, such as 127.0.0.1 or 0.0.0.0", LOOPBACK),
             api_port: reader.read("api-port", PORT, 0),
@@ -321,6 +336,16 @@ impl Reader<'_> {
             self.fault(name, "write http:// or https:// URLs without credentials, separated by commas");
         }
         urls
+    }
+
+    /// A URL, which may have a path.
+    fn url(&mut self, name: &str) -> Option<String> {
+        let url = self.urls(name).into_iter();
+        let mut urls = url.collect::<Vec<_>>();
+        if urls.len() > 1 {
+            self.fault(name, "write one URL");
+        }
+        urls.pop()
     }
 
     /// A server by scheme, host and port: no path, which a model's name has no place for.

@@ -10,6 +10,7 @@ use std::{
 use drover::{
     gateway::{
         balance::{Balance, Wish},
+        callers::{Caller, KnownKeys},
         resolve::{Found, resolve},
         serving::Serving,
     },
@@ -75,11 +76,11 @@ impl Fleet {
         let namespace = Namespace {
             tags: (0..models).map(model).collect(),
             nodes: nodes.iter().map(|node| (node.name.clone(), node.clone())).collect(),
-            deployments: BTreeMap::new(),
+            ..Namespace::default()
         };
         let table =
             RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() };
-        let (serving, balance) = (Serving::new(Arc::new(table)), Arc::new(Balance::new(1000)));
+        let (serving, balance) = (Serving::new(Arc::new(table), KnownKeys::default()), Arc::new(Balance::new(1000)));
         balance.keep(serving.table());
         Self { serving, balance, models }
     }
@@ -91,12 +92,13 @@ impl Fleet {
         let start = Instant::now();
         for turn in 0..CHOICES {
             let name = &names[turn * 7919 % names.len()];
-            let Ok(Found::Tag(target)) = resolve(self.serving.table().namespace("default"), name) else {
+            let Ok(Found::Tag(target)) = resolve(self.serving.table().namespace("default"), name, &Caller::default())
+            else {
                 panic!("{name} is in the table")
             };
             let pool = self.serving.pool(target, &self.balance);
             let session = turn.to_le_bytes();
-            let wish = Wish { session: with_session.then_some(&session[..]), caller: None };
+            let wish = Wish { session: with_session.then_some(&session[..]), ..Wish::default() };
             let place = self.balance.place(&pool, wish, |_| true, Duration::ZERO).now_or_never();
             under_way.push_back(black_box(place).expect("it needn't wait").expect("there is room"));
             if under_way.len() > UNDER_WAY {

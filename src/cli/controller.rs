@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::process::{Process, listen};
+use super::process::{Process, listen, ollama};
 use crate::{
     cluster::{self, Client},
     controller::{self, Context, Options, Parts},
     gateway::client::GatewayClient,
     health::{self, FleetHealth},
     mirror::{self, client::MirrorClient},
-    ollama::Ollama,
     ports::{Mirror, Queries},
     prometheus::Prometheus,
     settings::Settings,
@@ -36,7 +35,7 @@ pub async fn start(
     fleet: &FleetHealth,
     mirror_nearby: Option<String>,
 ) -> Result<Arc<Context>, String> {
-    let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
+    let ollama = Arc::new(ollama(settings)?);
     let key = mirror::key(settings)?;
     let mirror = settings.mirror_url.as_deref().map(|url| mirror_at(url, key.clone())).transpose()?;
     let gateways = Arc::new(GatewayClient::new(settings.gateways.clone()).map_err(|error| error.to_string())?);

@@ -5,21 +5,25 @@ use std::{fs, sync::Arc};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use super::process::{Process, listen};
+use super::process::{Process, listen, ollama};
 use crate::{
     cluster::{self, Operations},
     gateway::{self, Gateway, recorder::Recorder},
     health::FleetHealth,
-    ollama::Ollama,
     records::{self, Place},
-    routing_table::feed::{self, Target},
+    routing_table::{
+        Freshness,
+        feed::{self, Target},
+    },
     settings::Settings,
     supervisor::Supervisor,
-    telemetry::Readiness,
+    telemetry::{Readiness, Traces},
 };
 
 const TABLE_FILE: &str = "routing-table.json";
 const DEFAULT_NAMESPACE: &str = "default";
+/// What collectors know it by.
+const SERVICE: &str = "drover-gateway";
 
 pub async fn run(settings: Settings) -> Result<(), String> {
     let health = listen("health-listen", settings.health_listen).await?;
@@ -65,28 +69,38 @@ pub fn start(
         }
         None => None,
     };
-    let target = Target { table: Arc::default(), file, readiness };
+    let target = Target { table: Arc::default(), file, freshness: Freshness::default(), readiness };
     feed::restore(&target);
-    let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
+    let ollama = Arc::new(ollama(settings)?);
     let namespace = namespace(settings);
+    let traces = Traces::start(&mut process.supervisor, settings.otlp_endpoint.as_deref(), SERVICE)?;
     let limits = gateway::Settings {
         namespace: namespace.clone(),
         queue_limit: settings.queue_timeout,
+        queue_length: settings.queue_length,
         truncation: settings.truncation,
         management_open: settings.management_open,
+        require_key: settings.require_key,
+        body_within: settings.body_timeout,
+        tracer: traces.tracer(),
         ..gateway::Settings::default()
     };
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     info!(%address, namespace, "answering requests");
     let recorder = recorder(&mut process.supervisor, settings)?;
-    process.metrics.register(|registry| recorder.register(registry));
     let gateway = Gateway::recording(target.table.clone(), ollama, limits, recorder);
-    process.metrics.register(|registry| gateway.meters().register(registry));
+    process
+        .metrics
+        .register_conventional(|conventions, own| gateway.register(conventions, own, target.freshness.clone()));
     if let Some(operations) = operations {
         gateway.allow_operations(Arc::new(operations));
     }
     let stop = process.supervisor.stop_token();
-    process.supervisor.service("gateway", gateway::serve(listener, gateway, stop));
+    process.supervisor.service("gateway", async move {
+        let served = gateway::serve(listener, gateway, stop).await;
+        traces.finish().await;
+        served
+    });
     Ok(target)
 }
 

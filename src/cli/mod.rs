@@ -6,11 +6,13 @@ mod controller;
 mod crds;
 mod export;
 mod gateway;
+mod keys;
 mod mirror;
 mod options;
 mod process;
 mod push;
 mod rollout;
+mod route;
 mod runs;
 mod tools;
 mod up;
@@ -94,9 +96,15 @@ enum Command {
     /// See and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::Rollout),
+    /// See where a request would go, and why
+    #[command(subcommand)]
+    Route(route::Route),
     /// See what was asked and what answered: records of requests
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// Look after the keys that callers of the gateway have
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Wait for something, for scripts
     #[command(subcommand)]
     Wait(wait::Wait),
@@ -147,7 +155,9 @@ pub fn main() -> ExitCode {
         Command::Models(command) => done(runtime.block_on(tools::models(command))),
         Command::Push(command) => done(runtime.block_on(push::run(command))),
         Command::Rollout(command) => done(runtime.block_on(rollout::run(command))),
+        Command::Route(command) => done(runtime.block_on(route::run(command))),
         Command::Runs(command) => done(runtime.block_on(runs::run(command))),
+        Command::Keys(command) => done(runtime.block_on(keys::run(command))),
         Command::Wait(command) => runtime.block_on(wait::run(command)),
         Command::Backup(command) => done(runtime.block_on(backup::run(command))),
         Command::Restore(command) => done(runtime.block_on(backup::restore(command))),

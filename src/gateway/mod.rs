@@ -9,9 +9,12 @@ pub mod api;
 pub mod ask;
 pub mod attempt;
 pub mod balance;
+pub mod callers;
 pub mod client;
+mod context;
 pub mod dispatch;
 pub mod ending;
+pub mod explain;
 pub mod failure;
 pub mod faults;
 pub mod fields;
@@ -36,6 +39,7 @@ pub mod said;
 pub mod schema;
 mod server;
 pub mod serving;
+pub mod spans;
 mod sse;
 pub mod tally;
 pub mod task;
@@ -52,14 +56,23 @@ use std::{
 use arc_swap::ArcSwap;
 use axum::Router;
 use jiff::Timestamp;
+use opentelemetry_sdk::trace::SdkTracer;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{balance::Balance, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
+use self::{
+    balance::Balance,
+    callers::KnownKeys,
+    meters::{Gauges, Meters},
+    recorder::Recorder,
+    serving::Serving,
+    tally::Tally,
+};
 use crate::{
-    domain::{params::Truncation, run_id::RunId},
+    domain::{caller::RequireKey, params::Truncation, run_id::RunId},
     ports::{GatewayStats, Inference, ModelOperations},
-    routing_table::{RoutingTable, SharedTable},
+    routing_table::{Freshness, RoutingTable, SharedTable},
 };
 
 /// Limits of one gateway.
@@ -83,6 +96,12 @@ pub struct Settings {
     pub truncation: Truncation,
     /// Whether other machines may ask for run records.
     pub management_open: bool,
+    /// Who is asked for a key.
+    pub require_key: RequireKey,
+    /// How long the body of a request may take.
+    pub body_within: Duration,
+    /// What makes spans of requests, if somebody wants them.
+    pub tracer: Option<SdkTracer>,
 }
 
 impl Default for Settings {
@@ -97,6 +116,9 @@ impl Default for Settings {
             body_limit: 100 << 20,
             truncation: Truncation::default(),
             management_open: false,
+            require_key: RequireKey::default(),
+            body_within: Duration::from_secs(120),
+            tracer: None,
         }
     }
 }
@@ -167,12 +189,22 @@ impl Gateway {
         &self.0.meters
     }
 
+    /// Lets `/metrics` show what it counts, and how old its table is; what others have agreed on names for goes to
+    /// `conventions`.
+    pub fn register(&self, conventions: &mut Registry, own: &mut Registry, freshness: Freshness) {
+        self.0.meters.register(conventions, own);
+        self.0.recorder.register(own);
+        own.register_collector(Box::new(Gauges { balance: self.0.balance.clone(), freshness }));
+    }
+
     /// What it tells about itself: of all deployments, or of one (namespace and name) with the times of its answers.
     pub fn stats(&self, of: Option<[&str; 2]>) -> GatewayStats {
+        let serving = self.serving();
         GatewayStats {
             instance: self.0.instance.clone(),
             namespace: self.0.settings.namespace.clone(),
-            deployments: self.0.tally.stats(&self.table(), of),
+            deployments: self.0.tally.stats(serving.table(), of),
+            keys: serving.keys().stats(),
         }
     }
 
@@ -192,9 +224,11 @@ impl Gateway {
         if Arc::ptr_eq(serving.table(), &table) {
             return serving;
         }
-        let serving = Arc::new(Serving::new(table));
+        let keys = KnownKeys::new(&table.namespace(&self.0.settings.namespace).keys, serving.keys());
+        let serving = Arc::new(Serving::new(table, keys));
         self.0.balance.keep(serving.table());
         self.0.tally.keep(serving.table());
+        self.0.meters.models().keep(serving.table());
         self.0.serving.store(serving.clone());
         serving
     }
@@ -215,6 +249,10 @@ impl Gateway {
         &self.0.balance
     }
 
+    fn tracer(&self) -> Option<&SdkTracer> {
+        self.0.settings.tracer.as_ref()
+    }
+
     fn tally(&self) -> &Tally {
         &self.0.tally
     }
@@ -230,6 +268,6 @@ pub fn router(gateway: Gateway) -> Router {
 /// # Errors
 /// None at present: what is wrong with one connection concerns no other.
 pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: CancellationToken) -> io::Result<()> {
-    let idle_limit = gateway.settings().idle_limit;
-    server::serve(listener, router(gateway), idle_limit, shutdown).await
+    let (idle_limit, require_key) = (gateway.settings().idle_limit, gateway.settings().require_key);
+    server::serve(listener, router(gateway), idle_limit, require_key, shutdown).await
 }

@@ -30,12 +30,17 @@ impl Parameters<'_> {
 
     /// The options as a record has them.
     pub fn effective(&self) -> BTreeMap<String, Effective<Value>> {
-        let effective = |(name, (value, source)): (&&str, &(Bytes, Source))| {
-            let value = serde_json::from_slice(value).unwrap_or_default();
-            ((*name).to_owned(), Effective { value, source: *source })
-        };
-        self.options.iter().map(effective).collect()
+        self.options.iter().map(|(name, option)| ((*name).to_owned(), recorded(option))).collect()
     }
+
+    /// How long the model stays in memory, as a record has it.
+    pub fn effective_keep_alive(&self) -> Option<Effective<Value>> {
+        self.keep_alive.as_ref().map(recorded)
+    }
+}
+
+fn recorded((value, source): &(Bytes, Source)) -> Effective<Value> {
+    Effective { value: serde_json::from_slice(value).unwrap_or_default(), source: *source }
 }
 
 /// Checks the value of an option that a caller names `field`. What is no option of Ollama's passes.

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{ask::Ask, ending::Ending, failure::Failure, plan::Leg, recorder::Recorder, tally::Answered};
+use super::{
+    ask::Ask, callers::Visit, ending::Ending, failure::Failure, meters::ModelMeters, plan::Leg, recorder::Recorder,
+    spans::Trace, tally::Answered, task::Task,
+};
 use crate::{
     domain::{
         run_id::RunId,
@@ -33,11 +36,20 @@ pub struct Run {
     first_piece: Duration,
     /// What is known so far; nothing once it is finished.
     record: Option<Box<RunRecord>>,
+    /// What its caller's limits know of it, to its end.
+    visit: Visit,
+    /// How many pieces of its answer there were.
+    pieces: u64,
+    /// Its spans.
+    pub trace: Trace,
+    task: Option<Task>,
+    /// Where its end counts, once it is known what shall answer.
+    meters: Option<Arc<ModelMeters>>,
 }
 
 impl Run {
     /// A request that just came in to this path, for the names of this namespace.
-    pub fn start(recorder: &Arc<Recorder>, path: &'static str, namespace: &str) -> Self {
+    pub fn start(recorder: &Arc<Recorder>, path: &'static str, namespace: &str, trace: Trace) -> Self {
         let (began, started_at) = (Instant::now(), Timestamp::now());
         let id = RunId::new(started_at, rand::random());
         let record = RunRecord {
@@ -49,6 +61,7 @@ impl Run {
             requested: "".into(),
             resolved: None,
             parameters: BTreeMap::new(),
+            keep_alive: None,
             system_prompt: None,
             tools: Vec::new(),
             has_format: false,
@@ -64,9 +77,22 @@ impl Run {
             capture: None,
             replay_of: None,
             feedback: None,
+            trace_id: trace.id().map(Into::into),
         };
         let (recorder, record) = (recorder.clone(), Some(Box::new(record)));
-        Self { id, recorder, began, attempt_began: began, first_piece: Duration::ZERO, record }
+        Self {
+            id,
+            recorder,
+            began,
+            attempt_began: began,
+            first_piece: Duration::ZERO,
+            record,
+            trace,
+            task: None,
+            meters: None,
+            visit: Visit::default(),
+            pieces: 0,
+        }
     }
 
     /// Changes what is known.
@@ -76,8 +102,15 @@ impl Run {
         }
     }
 
+    /// Notes whose it is.
+    pub fn called_by(&mut self, visit: Visit) {
+        self.note(|record| record.caller = visit.caller().cloned());
+        self.visit = visit;
+    }
+
     /// Notes what is asked for, and keeps the request where that is wanted.
     pub fn asked(&mut self, ask: &Ask, body: &Bytes) {
+        self.task = Some(ask.task);
         self.note(|record| ask.describe(record));
         if self.recorder.captures() {
             let request = (body.len() <= LONGEST_CAPTURE).then(|| String::from_utf8_lossy(body).into_owned());
@@ -85,8 +118,9 @@ impl Run {
         }
     }
 
-    /// Keeps a piece of the answer, where that is wanted.
+    /// Counts a piece of the answer, and keeps it where that is wanted.
     pub fn keep_answer(&mut self, piece: &[u8]) {
+        self.pieces += 1;
         let Some(Capture { answer, .. }) = self.record.as_mut().and_then(|record| record.capture.as_mut()) else {
             return;
         };
@@ -111,6 +145,11 @@ impl Run {
         });
     }
 
+    /// Has its end counted there.
+    pub fn measure(&mut self, meters: Arc<ModelMeters>) {
+        self.meters = Some(meters);
+    }
+
     /// Notes how long it waited for a place.
     pub fn waited(&mut self, waited: Duration) {
         self.note(|record| record.timings.queue_ms += milliseconds(waited));
@@ -129,17 +168,21 @@ impl Run {
             let target = resolved.version.clone().unwrap_or_else(|| resolved.model.clone());
             record.attempts.push(Attempt { node, target, outcome: Outcome::Cancelled, reason: None, ms: 0.0 });
         });
+        if let Some(attempt) = self.record.as_ref().and_then(|record| record.attempts.last()) {
+            self.trace.attempt(&attempt.target, &attempt.node);
+        }
     }
 
     /// Notes what became of that.
     pub fn attempted(&mut self, outcome: Outcome, reason: Option<String>) {
         let ms = milliseconds(self.attempt_began.elapsed());
-        self.note(|record| {
-            if let Some(attempt) = record.attempts.last_mut() {
-                (attempt.outcome, attempt.reason) = (outcome, reason);
-                attempt.ms = if attempt.ms > 0.0 { attempt.ms } else { ms };
-            }
-        });
+        let Some(attempt) = self.record.as_mut().and_then(|record| record.attempts.last_mut()) else { return };
+        (attempt.outcome, attempt.reason) = (outcome, reason);
+        attempt.ms = if attempt.ms > 0.0 { attempt.ms } else { ms };
+        // One that began to answer goes on until the request ends.
+        if outcome != Outcome::Answered {
+            self.trace.attempted(attempt);
+        }
     }
 
     /// Notes that the first piece of the answer is there.
@@ -181,11 +224,27 @@ impl Run {
     /// # Errors
     /// What the caller is told instead of the end of its answer.
     pub async fn finish(&mut self, outcome: Outcome, status: u16, error: Option<String>) -> Result<(), Failure> {
-        let total_ms = milliseconds(self.began.elapsed());
-        let Some(mut record) = self.record.take().filter(|record| !record.requested.is_empty()) else { return Ok(()) };
-        (record.outcome, record.status, record.error) = (outcome, status, error);
-        record.timings.total_ms = total_ms;
-        self.recorder.commit(*record).await
+        self.note(|record| (record.outcome, record.status, record.error) = (outcome, status, error));
+        match self.end() {
+            Some(record) => self.recorder.commit(*record).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing more is known; the record, if it is to be kept.
+    fn end(&mut self) -> Option<Box<RunRecord>> {
+        let mut record = self.record.take()?;
+        record.timings.total_ms = milliseconds(self.began.elapsed());
+        self.spend(&record.tokens);
+        self.meters.iter().for_each(|meters| meters.ended(&record));
+        self.trace.end(self.task, &record);
+        Some(record).filter(|record| !record.requested.is_empty())
+    }
+
+    /// Has the caller's limits count what it cost. Of an answer that didn't end nobody says that: a piece is a token at
+    /// least, so that whoever hangs up early doesn't get it for nothing.
+    fn spend(&self, tokens: &Tokens) {
+        self.visit.spend((tokens.prompt + tokens.completion).max(self.pieces));
     }
 
     /// Writes what is known into the headers of an answer.
@@ -214,9 +273,9 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let Some(mut record) = self.record.take().filter(|record| !record.requested.is_empty()) else { return };
-        record.timings.total_ms = milliseconds(self.began.elapsed());
-        self.recorder.commit_unattended(*record);
+        if let Some(record) = self.end() {
+            self.recorder.commit_unattended(*record);
+        }
     }
 }
 

@@ -8,8 +8,11 @@ use std::{
 
 use super::{
     balance::{Balance, Pool},
+    callers::KnownKeys,
     lines::Renamer,
+    meters::ModelMeters,
     tally::Counter,
+    task::Task,
 };
 use crate::routing_table::{RoutingTable, Target};
 
@@ -17,6 +20,7 @@ use crate::routing_table::{RoutingTable, Target};
 #[derive(Default)]
 pub struct Serving {
     table: Arc<RoutingTable>,
+    keys: KnownKeys,
     /// By the address of the target, which doesn't move while the table is there.
     targets: HashMap<usize, Served>,
 }
@@ -28,11 +32,13 @@ struct Served {
     renamer: OnceLock<Arc<Renamer>>,
     counter: OnceLock<Arc<Counter>>,
     turns: OnceLock<Arc<AtomicU64>>,
+    /// By task.
+    meters: [OnceLock<Arc<ModelMeters>>; Task::COUNT],
 }
 
 impl Serving {
     /// Nothing is worked out yet.
-    pub fn new(table: Arc<RoutingTable>) -> Self {
+    pub fn new(table: Arc<RoutingTable>, keys: KnownKeys) -> Self {
         let targets = table.namespaces.values().flat_map(|namespace| {
             let deployments = namespace.deployments.values();
             let sides = deployments.flat_map(|deployment| {
@@ -41,7 +47,7 @@ impl Serving {
             sides.chain(namespace.tags.values())
         });
         let targets = targets.map(|target| (address(target), Served::default())).collect();
-        Self { table, targets }
+        Self { table, keys, targets }
     }
 
     /// The table.
@@ -49,9 +55,14 @@ impl Serving {
         &self.table
     }
 
+    /// The callers' keys.
+    pub fn keys(&self) -> &KnownKeys {
+        &self.keys
+    }
+
     /// The nodes that hold a target, prepared for choices among them.
     pub fn pool(&self, target: &Target, balance: &Balance) -> Arc<Pool> {
-        self.known(target, |served| &served.pool, || balance.pool(&target.model, &target.holders))
+        self.known(target, |served| &served.pool, || balance.pool(&target.holders))
     }
 
     /// What replaces the name that the nodes know a target by.
@@ -67,6 +78,11 @@ impl Serving {
     /// Where the requests are counted that a canary gets its share of.
     pub fn turns(&self, canary: &Target, find: impl FnOnce() -> Arc<AtomicU64>) -> Arc<AtomicU64> {
         self.known(canary, |served| &served.turns, find)
+    }
+
+    /// Where requests with this task are counted.
+    pub fn meters(&self, target: &Target, task: Task, find: impl FnOnce() -> Arc<ModelMeters>) -> Arc<ModelMeters> {
+        self.known(target, |served| &served.meters[task as usize], find)
     }
 
     fn known<T>(

@@ -101,12 +101,25 @@ pub struct NodeRequest {
     pub body: Option<Bytes>,
     /// How long the node may take until the head of its answer.
     pub head_within: Duration,
+    /// The trace that it belongs to.
+    pub trace: TraceHeaders,
+}
+
+/// Which trace a request belongs to, as W3C's Trace Context has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TraceHeaders {
+    /// `traceparent`.
+    pub parent: Option<Bytes>,
+    /// `tracestate`.
+    pub state: Option<Bytes>,
 }
 
 /// The head of a node's answer, and its body as it comes.
 pub struct NodeResponse {
     /// HTTP status.
     pub status: u16,
+    /// Whether it says that it comes as one JSON value and not as lines.
+    pub is_json: bool,
     /// Body; dropping it ends the request on the node.
     pub body: BoxStream<'static, Result<Bytes, NodeError>>,
 }
@@ -128,6 +141,19 @@ pub struct GatewayStats {
     pub namespace: String,
     /// Every deployment it serves.
     pub deployments: Vec<DeploymentStats>,
+    /// The callers' keys that were used since it started.
+    #[serde(default)]
+    pub keys: Vec<KeyStats>,
+}
+
+/// What a gateway knows of a caller's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyStats {
+    /// Name of the `ApiKey`.
+    pub name: String,
+    /// When it was used last.
+    pub last_used: Timestamp,
 }
 
 /// One deployment as a gateway serves it.

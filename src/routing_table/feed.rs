@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    RoutingTable, SharedTable,
+    Freshness, RoutingTable, SharedTable,
     compile::{Objects, compile},
     store,
 };
 use crate::{
-    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    api::{ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
     cluster::{self, Client, Watched},
     supervisor::Supervisor,
     telemetry::Readiness,
@@ -36,6 +36,8 @@ pub struct Target {
     pub table: SharedTable,
     /// Where it is kept for a restart.
     pub file: Option<PathBuf>,
+    /// When it was last known to be right.
+    pub freshness: Freshness,
     /// Set once there is a table to serve.
     pub readiness: Readiness,
 }
@@ -46,6 +48,7 @@ pub fn restore(target: &Target) {
     match store::load(file) {
         Ok(Some(table)) => {
             target.table.store(Arc::new(table));
+            target.freshness.confirmed_at(store::saved_at(file));
             target.readiness.set(true);
             info!(file = %file.display(), "serving the table kept from before, stable versions only");
         }
@@ -67,6 +70,7 @@ pub fn start(
         pulls,
         versions: cluster::watch(supervisor, &client, Some(namespace)),
         deployments: cluster::watch(supervisor, &client, Some(namespace)),
+        keys: cluster::watch(supervisor, &client, Some(namespace)),
         client,
         target,
     };
@@ -80,6 +84,7 @@ struct Feed {
     pulls: Watched<ModelPull>,
     versions: Watched<ModelVersion>,
     deployments: Watched<ModelDeployment>,
+    keys: Watched<ApiKey>,
     target: Target,
 }
 
@@ -90,6 +95,7 @@ impl Feed {
             self.pulls.changes().map(drop).boxed(),
             self.versions.changes().map(drop).boxed(),
             self.deployments.changes().map(drop).boxed(),
+            self.keys.changes().map(drop).boxed(),
         ]);
         let mut heartbeats = heartbeats(self.client.clone());
         let mut heard = Instant::now();
@@ -106,6 +112,7 @@ impl Feed {
                     complete = complete || self.is_complete();
                     if complete {
                         self.publish();
+                        self.target.freshness.confirmed_at(Some(Timestamp::now()));
                     }
                 }
                 Some(alive) = heartbeats.next() => {
@@ -114,6 +121,9 @@ impl Feed {
                             self.publish();
                         }
                         heard = Instant::now();
+                        if complete {
+                            self.target.freshness.confirmed_at(Some(Timestamp::now()));
+                        }
                     } else if heard.elapsed() >= CANARY_LEASE {
                         self.suspend_canaries();
                     }
@@ -123,7 +133,8 @@ impl Feed {
     }
 
     fn is_complete(&self) -> bool {
-        self.nodes.is_ready() && self.pulls.is_ready() && self.versions.is_ready() && self.deployments.is_ready()
+        let of_models = self.nodes.is_ready() && self.pulls.is_ready() && self.versions.is_ready();
+        of_models && self.deployments.is_ready() && self.keys.is_ready()
     }
 
     fn publish(&self) {
@@ -132,6 +143,7 @@ impl Feed {
             versions: self.versions.all(),
             deployments: self.deployments.all(),
             pulls: self.pulls.all(),
+            keys: self.keys.all(),
         };
         let earlier = self.target.table.load();
         let table = compile(&objects, Timestamp::now()).keep_times(&earlier);

@@ -5,8 +5,11 @@
 
 pub mod compile;
 pub mod feed;
+mod freshness;
+mod runners;
 mod store;
 
+pub use freshness::Freshness;
 pub use store::{load, save};
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -16,7 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::{node::NodeModel, run_record::SystemPrompt};
+use crate::domain::{caller::Limits, digest::Digest, node::NodeModel, run_record::SystemPrompt};
 
 /// The table as the gateway holds it: loaded by each request, replaced as a whole by the feed.
 pub type SharedTable = Arc<ArcSwap<RoutingTable>>;
@@ -38,8 +41,33 @@ pub struct Namespace {
     pub deployments: BTreeMap<String, Deployment>,
     /// Ready nodes by name: in maintenance or away ones are not here.
     pub nodes: BTreeMap<String, Arc<Node>>,
+    /// The other nodes by name, and why they take no requests.
+    #[serde(default)]
+    pub away: BTreeMap<String, String>,
     /// Plain tags by their full name (`registry.ollama.ai/library/llama3.2:3b`, lower case).
     pub tags: BTreeMap<String, Target>,
+    /// Callers' keys by their hashes.
+    #[serde(default)]
+    pub keys: BTreeMap<Digest, Arc<Key>>,
+}
+
+/// A caller's key as requests see it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Key {
+    /// The object's name.
+    pub name: String,
+    /// The patterns of models that it may be used for; `None`: all.
+    pub models: Option<Vec<String>>,
+    /// What this gateway lets through of its limits.
+    pub limits: Limits,
+    /// How many gateways share them.
+    pub gateways: u32,
+    /// Until when it can be used.
+    pub expires_at: Option<Timestamp>,
+    /// Whether it can't be used for now.
+    pub disabled: bool,
+    /// Whether models may be pulled and deleted with it.
+    pub allow_model_operations: bool,
 }
 
 /// A node as requests see it.
@@ -115,6 +143,9 @@ pub struct Target {
     pub prompt_edition: Option<SystemPrompt>,
     /// Ready nodes that hold it.
     pub holders: Vec<Holder>,
+    /// Ready nodes that hold it, or hold something else by its name, and get no request for it all the same: by name, why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub passed_over: BTreeMap<String, String>,
 }
 
 /// A node that holds a target.
@@ -138,8 +169,13 @@ impl Target {
 impl RoutingTable {
     /// What a namespace offers; one that the table doesn't know offers nothing.
     pub fn namespace(&self, name: &str) -> &Namespace {
-        static NOTHING: Namespace =
-            Namespace { deployments: BTreeMap::new(), nodes: BTreeMap::new(), tags: BTreeMap::new() };
+        static NOTHING: Namespace = Namespace {
+            deployments: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            away: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            keys: BTreeMap::new(),
+        };
         self.namespaces.get(name).unwrap_or(&NOTHING)
     }
 

@@ -3,8 +3,12 @@
 mod abuse;
 mod answers;
 mod anthropic;
+mod callers;
 mod clients;
+mod explain;
+mod https;
 mod lines;
+mod metrics;
 mod openai;
 mod parameters;
 #[path = "../support/mod.rs"]
@@ -14,8 +18,10 @@ mod real;
 mod records;
 mod responses;
 mod retries;
+mod runners;
 mod schema;
 mod soak;
 mod split;
 mod support;
 mod tables;
+mod traces;

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod backoff;
+mod caller;
 mod conditions;
 mod export;
 mod foreign;
@@ -25,6 +26,7 @@ mod rollout;
 mod routing;
 mod routing_table;
 mod run_ids;
+mod runners;
 mod settings;
 mod size;
 mod storage;

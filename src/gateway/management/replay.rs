@@ -10,7 +10,7 @@ use axum::{
 };
 use bytes::Bytes;
 
-use super::{Managed, find};
+use super::Managed;
 use crate::{
     domain::run_record::Resolved,
     gateway::{
@@ -20,8 +20,10 @@ use crate::{
         dispatch::Dispatch,
         failure::Failure,
         plan::Leg,
+        resolve::resolve,
         routes::{Route, parse, read_body, respond, route},
         run::Run,
+        spans::Trace,
     },
     ports::RunRecord,
     routing_table::{Holder, Namespace, Node, Target},
@@ -29,23 +31,31 @@ use crate::{
 
 /// Answers as the run was answered, in the same format. The request is the one that was kept, or the body of this one.
 pub async fn replay(
-    Managed(gateway): Managed,
+    managed: Managed,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let body = read_body(body, &headers, gateway.settings().body_limit).await?;
-    let record = find(&gateway, &id).await?;
-    let again = Again::new(&gateway, &record, body)?;
+    let gateway = &managed.gateway;
+    let visit = managed.caller.begin()?;
+    let body = read_body(body, &headers, gateway.settings()).await?;
+    let record = managed.find(&id).await?;
+    if managed.caller.patterns().is_some() {
+        // What the key may be used for can have changed since.
+        resolve(gateway.table().namespace(&record.namespace), &record.requested, &managed.caller)?;
+    }
+    let again = Again::new(gateway, &record, body)?;
     gateway.recorder().check()?;
     let under_way = gateway.meters().begin(again.route.path);
-    let mut run = Run::start(gateway.recorder(), again.route.path.name(), &record.namespace);
+    let trace = Trace::begin(gateway.tracer(), &headers);
+    let mut run = Run::start(gateway.recorder(), again.route.path.name(), &record.namespace, trace);
+    run.called_by(visit);
     run.asked(&again.ask, &again.request);
     run.note(|replay| replay.replay_of = Some(record.id));
     let reason = format!("replay of run {id}");
     let legs = [Leg { target: &again.target, reason, deployment: None, counter: None }];
     let serving = gateway.serving();
-    let ready = Dispatch::new(&gateway, &serving, &again.ask, Wish::default(), &mut run).run(&legs).await;
+    let ready = Dispatch::new(gateway, &serving, &again.ask, Wish::default(), &mut run).run(&legs).await;
     Ok(under_way.answered(respond(ready, run, again.route.api).await))
 }
 
@@ -66,7 +76,7 @@ impl Again {
         let route = route(&record.path).ok_or_else(|| conflict(format!("nothing answers {} any more", record.path)))?;
         let mut ask = (route.read)(parse(&request)?).map_err(Failure::bad_request)?;
         let parameters = record.parameters.iter().map(|(name, effective)| (name.clone(), effective.value.clone()));
-        ask.pin(parameters);
+        ask.pin(parameters, record.keep_alive.as_ref().map(|keep_alive| &keep_alive.value));
         ask.stream = record.stream;
         let target = target(gateway.table().namespace(&record.namespace), record)?;
         Ok(Self { route, request, ask, target })
@@ -85,8 +95,8 @@ fn target(namespace: &Namespace, record: &RunRecord) -> Result<Target, Failure> 
     let versions = deployed.filter(|target| target.version.as_deref() == resolved.version.as_deref());
     let found = versions.chain(namespace.tags.values()).find(fits).ok_or_else(|| gone(resolved, record))?;
     let holders = found.holders.iter().filter(has_digest).map(|holder| Holder {
-        // The window is the run's, whatever is the node's by now.
-        node: Arc::new(Node { context_length: None, ..(*holder.node).clone() }),
+        // Window and time in memory are the run's, whatever is the node's by now.
+        node: Arc::new(Node { context_length: None, keep_alive: None, ..(*holder.node).clone() }),
         ..holder.clone()
     });
     Ok(Target {

@@ -1,6 +1,7 @@
 //! Fake Ollama nodes that keep state, tables over them, and a gateway served on a port.
 #![allow(dead_code)] // each module uses a part of it
 
+pub mod collector;
 pub mod node;
 pub mod real;
 pub mod world;
@@ -8,7 +9,7 @@ pub mod world;
 use std::{fmt::Debug, future::Future, panic::Location, time::Duration};
 
 pub use node::{Act, FakeNode};
-pub use world::{Answer, World, alias, canary, deployment, holder, plain, table, version};
+pub use world::{Answer, World, alias, canary, deployment, holder, key, plain, table, version, with_keys};
 
 /// Waits until `observe` gives a value that is `wanted`; panics at the caller's line with what was seen last.
 #[track_caller]
