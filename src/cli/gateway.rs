@@ -81,6 +81,8 @@ pub fn start(
         truncation: settings.truncation,
         management_open: settings.management_open,
         tracer: traces.tracer(),
+        require_key: settings.require_key,
+        body_within: settings.body_timeout,
         ..gateway::Settings::default()
     };
     let address = listener.local_addr().map_err(|error| error.to_string())?;

@@ -6,6 +6,7 @@ mod controller;
 mod crds;
 mod export;
 mod gateway;
+mod keys;
 mod mirror;
 mod options;
 mod process;
@@ -101,6 +102,9 @@ enum Command {
     /// See what was asked and what answered: records of requests
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// Look after the keys that callers of the gateway have
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Wait for something, for scripts
     #[command(subcommand)]
     Wait(wait::Wait),
@@ -153,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Rollout(command) => done(runtime.block_on(rollout::run(command))),
         Command::Route(command) => done(runtime.block_on(route::run(command))),
         Command::Runs(command) => done(runtime.block_on(runs::run(command))),
+        Command::Keys(command) => done(runtime.block_on(keys::run(command))),
         Command::Wait(command) => runtime.block_on(wait::run(command)),
         Command::Backup(command) => done(runtime.block_on(backup::run(command))),
         Command::Restore(command) => done(runtime.block_on(backup::restore(command))),

@@ -84,6 +84,9 @@ pub struct AtGateway {
     /// URL of the gateway
     #[arg(long, env = "DROVER_GATEWAY", value_name = "URL", default_value = "http://127.0.0.1:11435")]
     gateway: String,
+    /// Key of an ApiKey: its own runs are shown
+    #[arg(long, env = "DROVER_API_KEY", value_name = "KEY", hide_env_values = true)]
+    api_key: Option<String>,
 }
 
 /// Which runs.
@@ -119,9 +122,9 @@ impl AtGateway {
     /// A client to it.
     ///
     /// # Errors
-    /// When the URL can't be used.
+    /// When the URL or the key can't be used.
     pub fn client(&self) -> Result<GatewayClient, String> {
-        GatewayClient::new(&self.gateway)
+        GatewayClient::new(&self.gateway, self.api_key.as_deref())
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod deployment;
 mod driver;
+pub mod key;
 mod meters;
 pub mod node;
 pub mod pull;
@@ -16,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{broadcast, watch};
 
 use crate::{
-    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    api::{ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
     cluster::{self, Client, Events, Watched},
     ports::{Gateways, Mirror, NodeApi, NodeError, Queries},
     supervisor::{Jobs, Supervisor},
@@ -110,6 +111,8 @@ pub struct Context {
     pub versions: Watched<ModelVersion>,
     /// Watched objects.
     pub deployments: Watched<ModelDeployment>,
+    /// Watched objects.
+    pub keys: Watched<ApiKey>,
     /// Nodes that this process has looked at, and whose status says so.
     pub looked: watch::Sender<HashSet<ObjectRef<OllamaNode>>>,
     /// What is counted.
@@ -155,6 +158,7 @@ impl Context {
             pulls: self.pulls.clone(),
             versions: self.versions.clone(),
             deployments: self.deployments.clone(),
+            keys: self.keys.clone(),
         }
     }
 
@@ -197,6 +201,7 @@ pub async fn start(
         pulls: cluster::watch_by(supervisor, &client, namespace.as_deref(), pull::words_of_pull),
         versions: cluster::watch(supervisor, &client, namespace.as_deref()),
         deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
+        keys: cluster::watch_by(supervisor, &client, namespace.as_deref(), key::words_of_key),
         events: Events::new(&client, "drover-controller"),
         jobs: supervisor.jobs(),
         looked: watch::Sender::default(),
@@ -216,12 +221,14 @@ pub async fn start(
     supervisor.service("pull controller", pull::run(context.clone(), stop.clone()));
     supervisor.service("version controller", version::run(context.clone(), stop.clone()));
     supervisor.service("deployment controller", deployment::run(context.clone(), stop.clone()));
+    supervisor.service("key controller", key::run(context.clone(), stop.clone()));
     let shared = context.clone();
     supervisor.service("readiness", async move {
         context.nodes.ready().await?;
         context.pulls.ready().await?;
         context.versions.ready().await?;
         context.deployments.ready().await?;
+        context.keys.ready().await?;
         readiness.set(true);
         stop.cancelled().await;
         Ok::<(), String>(())

@@ -22,6 +22,7 @@ use super::{
     run::{Run, header},
     schema::SchemaCheck,
     tally::Counter,
+    turn::give_way,
     voice::Voice,
 };
 use crate::{
@@ -172,6 +173,7 @@ async fn send(
         head_within: settings.head_limit,
         trace: run.trace.headers(),
     };
+    give_way().await;
     let NodeResponse { status, is_json, body } = gateway.inference().send(request).await?;
     let mut upstream = Upstream { body, silence: settings.silence_limit };
     if (200..300).contains(&status) {

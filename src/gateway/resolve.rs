@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 
-use super::failure::Failure;
+use super::{callers::Caller, failure::Failure};
 use crate::{
     domain::{alias::is_alias, model_name::ModelName},
     routing_table::{Deployment, Namespace, Target},
@@ -23,6 +23,14 @@ pub enum Found<'a> {
 }
 
 impl Found<'_> {
+    /// Whether a caller may use it.
+    fn is_for(&self, caller: &Caller) -> bool {
+        caller.patterns().is_none_or(|patterns| match self {
+            Self::Deployment(name, _) => patterns.fit(name) || patterns.fit(&format!("{DEPLOYMENT}{name}")),
+            Self::Tag(target) => patterns.fit(&target.tag),
+        })
+    }
+
     /// Whether answers are checked by the schemas of their requests, where those don't say.
     pub fn checks_schema(&self) -> bool {
         matches!(self, Found::Deployment(_, deployment) if deployment.schema_check)
@@ -41,18 +49,23 @@ impl Found<'_> {
 /// `:latest` to a bare name, a deployment is found by that, too, unless a model has the name.
 ///
 /// # Errors
-/// 404 that says what was looked for and what there is.
-pub fn resolve<'a>(namespace: &'a Namespace, name: &str) -> Result<Found<'a>, Failure> {
+/// 404 that says what was looked for and what there is; 403 for what the caller may not use.
+pub fn resolve<'a>(namespace: &'a Namespace, name: &str, caller: &Caller) -> Result<Found<'a>, Failure> {
+    let found = find(namespace, name).ok_or_else(|| unknown(namespace, name, caller))?;
+    if found.is_for(caller) { Ok(found) } else { Err(caller.not_allowed(name)) }
+}
+
+fn find<'a>(namespace: &'a Namespace, name: &str) -> Option<Found<'a>> {
     let short = name.strip_prefix(DEPLOYMENT);
     if let Some((name, deployment)) = namespace.deployments.get_key_value(short.unwrap_or(name)) {
-        return Ok(Found::Deployment(name, deployment));
+        return Some(Found::Deployment(name, deployment));
     }
     if let Some(target) = plain(namespace, name).filter(|_| short.is_none()) {
-        return Ok(Found::Tag(target));
+        return Some(Found::Tag(target));
     }
     let bare = short.unwrap_or(name).strip_suffix(LATEST);
     let deployment = bare.and_then(|bare| namespace.deployments.get_key_value(bare));
-    deployment.map(|(name, deployment)| Found::Deployment(name, deployment)).ok_or_else(|| unknown(namespace, name))
+    deployment.map(|(name, deployment)| Found::Deployment(name, deployment))
 }
 
 fn plain<'a>(namespace: &'a Namespace, name: &str) -> Option<&'a Target> {
@@ -60,21 +73,25 @@ fn plain<'a>(namespace: &'a Namespace, name: &str) -> Option<&'a Target> {
     namespace.tags.get(&full).filter(|target| !is_hidden(target))
 }
 
-/// The names that people can call: deployments, then tags that no deployment's name covers.
-pub fn callable(namespace: &Namespace) -> impl Iterator<Item = (&str, &Target)> {
-    let deployments = namespace.deployments.iter().map(|(name, deployment)| (name.as_str(), &deployment.stable));
-    let tags = namespace.tags.values().filter(|target| !is_hidden(target)).map(|target| (target.tag.as_str(), target));
-    deployments.chain(tags.filter(|(tag, _)| !namespace.deployments.contains_key(*tag)))
+/// The names that a caller can call: deployments, then tags that no deployment's name covers.
+pub fn callable<'a>(namespace: &'a Namespace, caller: &'a Caller) -> impl Iterator<Item = (&'a str, &'a Target)> {
+    let deployments = namespace.deployments.iter().map(|(name, deployment)| Found::Deployment(name, deployment));
+    let tags = namespace.tags.values().filter(|target| !is_hidden(target));
+    let tags = tags.filter(|target| !namespace.deployments.contains_key(&target.tag)).map(Found::Tag);
+    deployments.chain(tags).filter(|found| found.is_for(caller)).map(|found| match found {
+        Found::Deployment(name, deployment) => (name, &deployment.stable),
+        Found::Tag(target) => (target.tag.as_str(), target),
+    })
 }
 
 fn is_hidden(target: &Target) -> bool {
     is_alias(&target.model.to_ascii_lowercase())
 }
 
-fn unknown(namespace: &Namespace, name: &str) -> Failure {
+fn unknown(namespace: &Namespace, name: &str, caller: &Caller) -> Failure {
     let kinds =
         if name.starts_with(DEPLOYMENT) { "no such deployment" } else { "no deployment and no model of that name" };
-    let mut names: Vec<&str> = callable(namespace).map(|(name, _)| name).collect();
+    let mut names: Vec<&str> = callable(namespace, caller).map(|(name, _)| name).collect();
     let more = names.len().saturating_sub(LISTED);
     names.truncate(LISTED);
     let there = match (names.is_empty(), more) {

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    ask::Ask, ending::Ending, failure::Failure, meters::ModelMeters, plan::Leg, recorder::Recorder, spans::Trace,
-    tally::Answered, task::Task,
+    ask::Ask, callers::Visit, ending::Ending, failure::Failure, meters::ModelMeters, plan::Leg, recorder::Recorder,
+    spans::Trace, tally::Answered, task::Task,
 };
 use crate::{
     domain::{
@@ -41,6 +41,10 @@ pub struct Run {
     task: Option<Task>,
     /// Where its end counts, once it is known what shall answer.
     meters: Option<Arc<ModelMeters>>,
+    /// What its caller's limits know of it, to its end.
+    visit: Visit,
+    /// How many pieces of its answer there were.
+    pieces: u64,
 }
 
 impl Run {
@@ -86,6 +90,8 @@ impl Run {
             trace,
             task: None,
             meters: None,
+            visit: Visit::default(),
+            pieces: 0,
         }
     }
 
@@ -94,6 +100,12 @@ impl Run {
         if let Some(record) = &mut self.record {
             change(record);
         }
+    }
+
+    /// Notes whose it is.
+    pub fn called_by(&mut self, visit: Visit) {
+        self.note(|record| record.caller = visit.caller().cloned());
+        self.visit = visit;
     }
 
     /// Notes what is asked for, and keeps the request where that is wanted.
@@ -106,8 +118,9 @@ impl Run {
         }
     }
 
-    /// Keeps a piece of the answer, where that is wanted.
+    /// Counts a piece of the answer, and keeps it where that is wanted.
     pub fn keep_answer(&mut self, piece: &[u8]) {
+        self.pieces += 1;
         let Some(Capture { answer, .. }) = self.record.as_mut().and_then(|record| record.capture.as_mut()) else {
             return;
         };
@@ -224,7 +237,15 @@ impl Run {
         record.timings.total_ms = milliseconds(self.began.elapsed());
         self.meters.iter().for_each(|meters| meters.ended(&record));
         self.trace.end(self.task, &record);
-        Some(record).filter(|record| !record.requested.is_empty())
+        let record = Some(record).filter(|record| !record.requested.is_empty())?;
+        self.spend(&record.tokens);
+        Some(record)
+    }
+
+    /// Has the caller's limits count what it cost. Of an answer that didn't end nobody says that: a piece is a token at
+    /// least, so that whoever hangs up early doesn't get it for nothing.
+    fn spend(&self, tokens: &Tokens) {
+        self.visit.spend((tokens.prompt + tokens.completion).max(self.pieces));
     }
 
     /// Writes what is known into the headers of an answer.

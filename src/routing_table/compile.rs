@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
 
-use super::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, Target, runners::keep_runners_apart};
+use super::{Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Target, runners::keep_runners_apart};
 use crate::{
-    api::{self, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    api::{self, ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
     domain::{
         digest::{Digest, served},
         labels::NodeSelector,
@@ -33,6 +33,8 @@ pub struct Objects {
     pub deployments: Vec<Arc<ModelDeployment>>,
     /// Pulls: what they resolved is what their tags stand for.
     pub pulls: Vec<Arc<ModelPull>>,
+    /// Keys of callers.
+    pub keys: Vec<Arc<ApiKey>>,
 }
 
 /// A node that takes requests.
@@ -64,6 +66,9 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
             namespaces.entry(space(&**node)).or_default().away.insert(node.name_any(), why.into());
         }
     }
+    for (space, keys) in compile_keys(&objects.keys) {
+        namespaces.entry(space).or_default().keys = keys;
+    }
     warnings.extend(agree(&mut namespaces, &objects.pulls));
     RoutingTable { namespaces, warnings }
 }
@@ -90,6 +95,38 @@ fn deployments(objects: &Objects, usable: &[Usable<'_>], now: Timestamp) -> (BTr
     }
     let warnings = namespaces.values_mut().flat_map(keep_runners_apart).collect();
     (namespaces, warnings)
+}
+
+/// The keys of each namespace by their hashes. A hash that several have is the oldest one's, whatever that is good for.
+fn compile_keys(objects: &[Arc<ApiKey>]) -> BTreeMap<String, BTreeMap<Digest, Arc<Key>>> {
+    let mut holders: BTreeMap<(String, &str), &ApiKey> = BTreeMap::new();
+    for key in objects.iter().filter(|key| key.metadata.deletion_timestamp.is_none()) {
+        let holder = holders.entry((space(&**key), &key.spec.hash)).or_insert(key);
+        if key.seniority() < holder.seniority() {
+            *holder = key;
+        }
+    }
+    let mut compiled: BTreeMap<String, BTreeMap<Digest, Arc<Key>>> = BTreeMap::new();
+    for ((space, _), key) in holders {
+        if let Ok((hash, _)) = key.parsed() {
+            compiled.entry(space).or_default().insert(hash, Arc::new(compile_key(key)));
+        }
+    }
+    compiled
+}
+
+fn compile_key(key: &ApiKey) -> Key {
+    let spec = &key.spec;
+    let gateways = key.status.as_ref().and_then(|status| status.gateways).unwrap_or(1);
+    Key {
+        name: key.name_any(),
+        models: spec.models.clone(),
+        limits: spec.limits.share(gateways),
+        gateways,
+        expires_at: spec.expires_at,
+        disabled: spec.disabled,
+        allow_model_operations: spec.allow_model_operations,
+    }
 }
 
 /// Has each tag stand for one digest only, and says which nodes hold another one.

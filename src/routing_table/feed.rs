@@ -17,7 +17,7 @@ use super::{
     store,
 };
 use crate::{
-    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    api::{ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
     cluster::{self, Client, Watched},
     supervisor::Supervisor,
     telemetry::Readiness,
@@ -70,6 +70,7 @@ pub fn start(
         pulls,
         versions: cluster::watch(supervisor, &client, Some(namespace)),
         deployments: cluster::watch(supervisor, &client, Some(namespace)),
+        keys: cluster::watch(supervisor, &client, Some(namespace)),
         client,
         target,
     };
@@ -83,6 +84,7 @@ struct Feed {
     pulls: Watched<ModelPull>,
     versions: Watched<ModelVersion>,
     deployments: Watched<ModelDeployment>,
+    keys: Watched<ApiKey>,
     target: Target,
 }
 
@@ -93,6 +95,7 @@ impl Feed {
             self.pulls.changes().map(drop).boxed(),
             self.versions.changes().map(drop).boxed(),
             self.deployments.changes().map(drop).boxed(),
+            self.keys.changes().map(drop).boxed(),
         ]);
         let mut heartbeats = heartbeats(self.client.clone());
         let mut heard = Instant::now();
@@ -130,7 +133,8 @@ impl Feed {
     }
 
     fn is_complete(&self) -> bool {
-        self.nodes.is_ready() && self.pulls.is_ready() && self.versions.is_ready() && self.deployments.is_ready()
+        let of_models = self.nodes.is_ready() && self.pulls.is_ready() && self.versions.is_ready();
+        of_models && self.deployments.is_ready() && self.keys.is_ready()
     }
 
     fn publish(&self) {
@@ -139,6 +143,7 @@ impl Feed {
             versions: self.versions.all(),
             deployments: self.deployments.all(),
             pulls: self.pulls.all(),
+            keys: self.keys.all(),
         };
         let earlier = self.target.table.load();
         let table = compile(&objects, Timestamp::now()).keep_times(&earlier);

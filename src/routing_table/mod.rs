@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::{node::NodeModel, run_record::SystemPrompt};
+use crate::domain::{caller::Limits, digest::Digest, node::NodeModel, run_record::SystemPrompt};
 
 /// The table as the gateway holds it: loaded by each request, replaced as a whole by the feed.
 pub type SharedTable = Arc<ArcSwap<RoutingTable>>;
@@ -46,6 +46,28 @@ pub struct Namespace {
     pub away: BTreeMap<String, String>,
     /// Plain tags by their full name (`registry.ollama.ai/library/llama3.2:3b`, lower case).
     pub tags: BTreeMap<String, Target>,
+    /// Callers' keys by their hashes.
+    #[serde(default)]
+    pub keys: BTreeMap<Digest, Arc<Key>>,
+}
+
+/// A caller's key as requests see it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Key {
+    /// The object's name.
+    pub name: String,
+    /// The patterns of models that it may be used for; `None`: all.
+    pub models: Option<Vec<String>>,
+    /// What this gateway lets through of its limits.
+    pub limits: Limits,
+    /// How many gateways share them.
+    pub gateways: u32,
+    /// Until when it can be used.
+    pub expires_at: Option<Timestamp>,
+    /// Whether it can't be used for now.
+    pub disabled: bool,
+    /// Whether models may be pulled and deleted with it.
+    pub allow_model_operations: bool,
 }
 
 /// A node as requests see it.
@@ -152,6 +174,7 @@ impl RoutingTable {
             nodes: BTreeMap::new(),
             away: BTreeMap::new(),
             tags: BTreeMap::new(),
+            keys: BTreeMap::new(),
         };
         self.namespaces.get(name).unwrap_or(&NOTHING)
     }

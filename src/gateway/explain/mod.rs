@@ -20,6 +20,7 @@ use super::{
     ask::Ask,
     attempt::may_truncate,
     balance::Outlook,
+    callers::Caller,
     context,
     failure::Failure,
     faults::Faults,
@@ -41,19 +42,19 @@ use crate::{
 const USUAL_PATH: &str = "/api/chat";
 
 /// Explains the request in the body, whose format is that of the path which its field `path` names.
-pub async fn explain(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Response {
+pub async fn explain(State(gateway): State<Gateway>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
     let (route, fields) = match read(&gateway, &headers, body).await {
         Ok(read) => read,
         Err(failure) => return failure.render(Api::Ollama),
     };
-    match explanation(&gateway, route, &headers, fields) {
+    match explanation(&gateway, route, &caller, &headers, fields) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(failure) => failure.render(route.api),
     }
 }
 
 async fn read(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<(Route, Fields), Failure> {
-    let mut fields = parse(&read_body(body, headers, gateway.settings().body_limit).await?)?;
+    let mut fields = parse(&read_body(body, headers, gateway.settings()).await?)?;
     Ok((path(&mut fields)?, fields))
 }
 
@@ -66,13 +67,19 @@ fn path(fields: &mut Fields) -> Result<Route, Failure> {
     })
 }
 
-fn explanation(gateway: &Gateway, route: Route, headers: &HeaderMap, fields: Fields) -> Result<Explanation, Failure> {
+fn explanation(
+    gateway: &Gateway,
+    route: Route,
+    caller: &Caller,
+    headers: &HeaderMap,
+    fields: Fields,
+) -> Result<Explanation, Failure> {
     let mut ask = (route.read)(fields).map_err(Failure::bad_request)?;
     gateway.recorder().check()?;
     let (serving, name) = (gateway.serving(), &gateway.settings().namespace);
     let namespace = serving.table().namespace(name);
-    let found = find(namespace, headers, &mut ask)?;
-    let wish = wish(headers, found.sticky_header(), &ask);
+    let found = find(namespace, headers, &mut ask, caller)?;
+    let wish = wish(headers, found.sticky_header(), &ask, caller);
     let legs = plan::plan(name, found, headers, &serving, gateway.tally(), Purpose::Explain);
     context::check(&ask, &legs)?;
     let outlook = |leg: &Leg<'_>| {
