@@ -115,16 +115,16 @@ pub struct Settings {
     pub records_capture: bool,
     /// Whether others than this machine may ask for run records.
     pub management_open: bool,
-    /// Who must have a key.
-    pub require_key: RequireKey,
-    /// How long the body of a request may take.
-    pub body_timeout: Duration,
     /// The collector that gets traces; `None`: the one that the environment names, if it names one.
     pub otlp_endpoint: Option<String>,
     /// How many requests for one model may wait.
     pub queue_length: usize,
     /// Certificates to trust for nodes.
     pub node_ca_file: Option<PathBuf>,
+    /// Who must have a key.
+    pub require_key: RequireKey,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
     /// Whether callers may pull and remove models; none: as is usual for the command.
     pub model_operations: Option<bool>,
     /// Address of every server of `drover up`.
@@ -253,9 +253,9 @@ impl Settings {
             records_when_down: reader.read("records-when-down", "write refuse or serve", records::WhenDown::default()),
             records_capture: reader.read("records-capture", FLAG, false),
             management_open: reader.read("management-open", FLAG, false),
+            otlp_endpoint: reader.url("otlp-endpoint"),
             require_key: reader.read("require-key", "write nobody, remote or everybody", RequireKey::default()),
             body_timeout: reader.read("body-timeout", DURATION, HumanDuration::default()).0,
-            otlp_endpoint: reader.url("otlp-endpoint"),
             model_operations: reader.flag("model-operations"),
             listen: reader.read("listen", "write an IP address, such as 127.0.0.1 or 0.0.0.0", LOOPBACK),
             api_port: reader.read("api-port", PORT, 0),

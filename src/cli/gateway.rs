@@ -80,9 +80,9 @@ pub fn start(
         queue_length: settings.queue_length,
         truncation: settings.truncation,
         management_open: settings.management_open,
+        tracer: traces.tracer(),
         require_key: settings.require_key,
         body_within: settings.body_timeout,
-        tracer: traces.tracer(),
         ..gateway::Settings::default()
     };
     let address = listener.local_addr().map_err(|error| error.to_string())?;

@@ -122,7 +122,7 @@ impl AtGateway {
     /// A client to it.
     ///
     /// # Errors
-    /// When the URL can't be used.
+    /// When the URL or the key can't be used.
     pub fn client(&self) -> Result<GatewayClient, String> {
         GatewayClient::new(&self.gateway, self.api_key.as_deref())
     }

@@ -96,12 +96,12 @@ pub struct Settings {
     pub truncation: Truncation,
     /// Whether other machines may ask for run records.
     pub management_open: bool,
+    /// What makes spans of requests, if somebody wants them.
+    pub tracer: Option<SdkTracer>,
     /// Who is asked for a key.
     pub require_key: RequireKey,
     /// How long the body of a request may take.
     pub body_within: Duration,
-    /// What makes spans of requests, if somebody wants them.
-    pub tracer: Option<SdkTracer>,
 }
 
 impl Default for Settings {
@@ -116,9 +116,9 @@ impl Default for Settings {
             body_limit: 100 << 20,
             truncation: Truncation::default(),
             management_open: false,
+            tracer: None,
             require_key: RequireKey::default(),
             body_within: Duration::from_secs(120),
-            tracer: None,
         }
     }
 }

@@ -36,15 +36,15 @@ pub struct Run {
     first_piece: Duration,
     /// What is known so far; nothing once it is finished.
     record: Option<Box<RunRecord>>,
-    /// What its caller's limits know of it, to its end.
-    visit: Visit,
-    /// How many pieces of its answer there were.
-    pieces: u64,
     /// Its spans.
     pub trace: Trace,
     task: Option<Task>,
     /// Where its end counts, once it is known what shall answer.
     meters: Option<Arc<ModelMeters>>,
+    /// What its caller's limits know of it, to its end.
+    visit: Visit,
+    /// How many pieces of its answer there were.
+    pieces: u64,
 }
 
 impl Run {
@@ -238,7 +238,9 @@ impl Run {
         self.spend(&record.tokens);
         self.meters.iter().for_each(|meters| meters.ended(&record));
         self.trace.end(self.task, &record);
-        Some(record).filter(|record| !record.requested.is_empty())
+        let record = Some(record).filter(|record| !record.requested.is_empty())?;
+        self.spend(&record.tokens);
+        Some(record)
     }
 
     /// Has the caller's limits count what it cost. Of an answer that didn't end nobody says that: a piece is a token at

@@ -16,6 +16,6 @@ pub fn wish<'a>(headers: &'a HeaderMap, sticky: Option<&'a str>, ask: &'a Ask, c
         value.map(|value| (name, value))
     };
     let session = sticky.and_then(given).or_else(|| given(SESSION)).or_else(|| ask.session());
-    let (known_by, session) = session.unzip();
+    let (known_by, session) = (session.map(|(known_by, _)| known_by), session.map(|(_, session)| session));
     Wish { known_by, session, caller: caller.name().map(|name| name.as_bytes()).or(session) }
 }

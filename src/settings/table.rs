@@ -227,6 +227,13 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         scope: GATEWAY,
+        name: "otlp-endpoint",
+        help: "URL of an OpenTelemetry collector that gets a trace of every request, by OTLP over HTTP, such as \
+               http://127.0.0.1:4318; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says, and without that no traces",
+        default: "",
+    },
+    Setting {
+        scope: GATEWAY,
         name: "require-key",
         help: "Who must send the key of an ApiKey: `nobody`, `remote` (callers from other machines, and those for whom a \
                proxy asks) or `everybody`",
@@ -237,13 +244,6 @@ pub const SETTINGS: &[Setting] = &[
         name: "body-timeout",
         help: "How long the body of a request may take until it is all there",
         default: "2m",
-    },
-    Setting {
-        scope: GATEWAY,
-        name: "otlp-endpoint",
-        help: "URL of an OpenTelemetry collector that gets a trace of every request, by OTLP over HTTP, such as \
-               http://127.0.0.1:4318; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says, and without that no traces",
-        default: "",
     },
     Setting {
         scope: GATEWAY,

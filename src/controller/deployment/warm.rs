@@ -117,8 +117,7 @@ impl Served {
             nodes: nodes.to_vec(),
             versions: context.versions.list(&namespace),
             deployments: others.chain([Arc::new(own)]).collect(),
-            pulls: Vec::new(),
-            keys: Vec::new(),
+            ..Objects::default()
         };
         let table = compile_deployments(&objects, Timestamp::now());
         let mut served = Self { nodes: HashMap::new(), digests: HashSet::new() };

@@ -47,7 +47,7 @@ pub async fn explain(State(gateway): State<Gateway>, caller: Caller, headers: He
         Ok(read) => read,
         Err(failure) => return failure.render(Api::Ollama),
     };
-    match explanation(&gateway, &caller, route, &headers, fields) {
+    match explanation(&gateway, route, &caller, &headers, fields) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(failure) => failure.render(route.api),
     }
@@ -69,8 +69,8 @@ fn path(fields: &mut Fields) -> Result<Route, Failure> {
 
 fn explanation(
     gateway: &Gateway,
-    caller: &Caller,
     route: Route,
+    caller: &Caller,
     headers: &HeaderMap,
     fields: Fields,
 ) -> Result<Explanation, Failure> {
