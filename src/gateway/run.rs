@@ -235,7 +235,6 @@ impl Run {
     fn end(&mut self) -> Option<Box<RunRecord>> {
         let mut record = self.record.take()?;
         record.timings.total_ms = milliseconds(self.began.elapsed());
-        self.spend(&record.tokens);
         self.meters.iter().for_each(|meters| meters.ended(&record));
         self.trace.end(self.task, &record);
         let record = Some(record).filter(|record| !record.requested.is_empty())?;
