@@ -39,7 +39,9 @@ fn writes_until_it_is_killed() {
         let side = Side::embedded(&embedded).await;
         let say = |line: String| std::io::stderr().write_all(line.as_bytes()).expect("a line");
         say("listening\n".into());
-        let name = |number: usize| format!("{}-{number}", std::process::id());
+        // Not the process's number: in a thousand rounds those come again.
+        let round = std::env::var("DROVER_TEST_ROUND").expect("the round");
+        let name = |number: usize| format!("{round}-{number}");
         for number in 0.. {
             let object = json!({ "metadata": { "name": name(number) } });
             let made = side.ask("POST", CONFIGMAPS, &object).await;
@@ -61,7 +63,7 @@ fn writes_until_it_is_killed() {
 async fn writer(round: usize, scratch: &Scratch) -> Process {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--ignored", "--exact", "--nocapture", "kills::writes_until_it_is_killed"]);
-    command.env("DROVER_TEST_STATE", scratch.join("state"));
+    command.env("DROVER_TEST_STATE", scratch.join("state")).env("DROVER_TEST_ROUND", round.to_string());
     let mut process = Process::spawn(&format!("writer-{round}"), command, scratch.path());
     eventually("it listens", SOON, async || {
         let listens = process.log().contains("listening\n");
