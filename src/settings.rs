@@ -97,6 +97,8 @@ pub struct Settings {
     pub mirror_push_keys_file: Option<PathBuf>,
     /// Models that the mirror offers by name.
     pub mirror_offer: Vec<ModelName>,
+    /// Folder with the keys of providers.
+    pub provider_keys_dir: Option<PathBuf>,
     /// How long a request may wait for a node.
     pub queue_timeout: Duration,
     /// What becomes of a prompt that is too long.
@@ -225,6 +227,7 @@ impl Settings {
             upstream_ca_file: reader.path("upstream-ca-file"),
             mirror_push_keys_file: reader.path("mirror-push-keys-file"),
             mirror_offer: reader.names("mirror-offer"),
+            provider_keys_dir: reader.path("provider-keys-dir"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
             truncation: reader.read("truncation", "write allow or refuse", Truncation::default()),
             records: reader.secret("records", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE"),

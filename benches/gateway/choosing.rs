@@ -75,7 +75,7 @@ impl Fleet {
         let namespace = Namespace {
             tags: (0..models).map(model).collect(),
             nodes: nodes.iter().map(|node| (node.name.clone(), node.clone())).collect(),
-            deployments: BTreeMap::new(),
+            ..Namespace::default()
         };
         let table =
             RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() };

@@ -210,7 +210,7 @@ fn table(ports: &[u16]) -> RoutingTable {
     let namespace = Namespace {
         deployments: BTreeMap::from([("stub".into(), deployment)]),
         nodes: nodes.iter().map(|node| (node.name.clone(), node.clone())).collect(),
-        tags: BTreeMap::new(),
+        ..Namespace::default()
     };
     RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() }
 }

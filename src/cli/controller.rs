@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::process::{Process, listen};
+use super::{
+    keys::KeyPlace,
+    process::{Process, listen},
+};
 use crate::{
     cluster::{self, Client},
     controller::{self, Context, Options, Parts},
@@ -11,6 +14,7 @@ use crate::{
     mirror::{self, client::MirrorClient},
     ollama::Ollama,
     ports::Mirror,
+    providers::Providers,
     settings::Settings,
     telemetry::Readiness,
 };
@@ -21,7 +25,8 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let fleet = FleetHealth::default();
     let mut process = Process::new(&settings, health, vec![readiness.clone()], fleet.router());
     let client = cluster::connect().await?;
-    start(&mut process, client, &settings, readiness, &fleet, None).await?;
+    let keys = KeyPlace::of_controller(&settings, client.clone());
+    start(&mut process, client, &settings, readiness, &fleet, None, keys).await?;
     process.run().await
 }
 
@@ -34,6 +39,7 @@ pub async fn start(
     readiness: Readiness,
     fleet: &FleetHealth,
     mirror_nearby: Option<String>,
+    keys: KeyPlace,
 ) -> Result<Arc<Context>, String> {
     let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
     let key = mirror::key(settings)?;
@@ -48,7 +54,9 @@ pub async fn start(
         mirror_nearby,
         mirror_key: key.map_or_else(|| rand::random::<[u8; 32]>().to_vec(), String::into_bytes),
     };
-    let parts = Parts { client, ollama, gateways, mirror };
+    let KeyPlace { keys: provider_keys, secrets } = keys;
+    let provider_api = Arc::new(Providers::new(provider_keys.clone()).map_err(|error| error.to_string())?);
+    let parts = Parts { client, ollama, gateways, mirror, provider_api, provider_keys, secrets };
     let Process { supervisor, metrics } = process;
     let context = controller::start(supervisor, parts, options, metrics, readiness)
         .await

@@ -5,14 +5,19 @@ use std::{fs, sync::Arc};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use super::process::{Process, listen};
+use super::{
+    keys::KeyPlace,
+    process::{Process, listen},
+};
 use crate::{
     cluster,
     gateway::{self, Gateway, recorder::Recorder},
     health::FleetHealth,
     ollama::Ollama,
+    ports::ProviderKeys,
+    providers::{NodesAndProviders, Providers},
     records::{self, Place},
-    routing_table::feed::{self, Target},
+    routing_table::feed::{self, Target, Watches},
     settings::Settings,
     supervisor::Supervisor,
     telemetry::Readiness,
@@ -27,15 +32,14 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let readiness = Readiness::default();
     let fleet = FleetHealth::new(readiness.clone());
     let mut process = Process::new(&settings, health, vec![readiness.clone()], fleet.router());
-    let target = start(&mut process, listener, &settings, readiness)?;
+    let target = start(&mut process, listener, &settings, readiness, KeyPlace::of_gateway(&settings).keys)?;
 
     let client = cluster::connect().await?;
     let namespace = namespace(&settings);
     let Process { supervisor, metrics } = &mut process;
-    let nodes = cluster::watch(supervisor, &client, Some(&namespace));
-    let pulls = cluster::watch(supervisor, &client, Some(&namespace));
-    fleet.keep_current(supervisor, nodes.clone(), pulls.clone(), metrics);
-    feed::start(supervisor, client, &namespace, (nodes, pulls), target);
+    let watches = Watches::start(supervisor, &client, &namespace);
+    fleet.keep_current(supervisor, watches.nodes.clone(), watches.pulls.clone(), metrics);
+    feed::start(supervisor, client, &namespace, watches, target);
     process.run().await
 }
 
@@ -50,6 +54,7 @@ pub fn start(
     listener: TcpListener,
     settings: &Settings,
     readiness: Readiness,
+    keys: Arc<dyn ProviderKeys>,
 ) -> Result<Target, String> {
     let file = match &settings.data_dir {
         Some(dir) => {
@@ -60,7 +65,9 @@ pub fn start(
     };
     let target = Target { table: Arc::default(), file, readiness };
     feed::restore(&target);
-    let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
+    let nodes = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
+    let providers = Providers::new(keys).map_err(|error| error.to_string())?;
+    let inference = Arc::new(NodesAndProviders { nodes, providers });
     let namespace = namespace(settings);
     let limits = gateway::Settings {
         namespace: namespace.clone(),
@@ -73,7 +80,7 @@ pub fn start(
     info!(%address, namespace, "answering requests");
     let recorder = recorder(&mut process.supervisor, settings)?;
     process.metrics.register(|registry| recorder.register(registry));
-    let gateway = Gateway::recording(target.table.clone(), ollama, limits, recorder);
+    let gateway = Gateway::recording(target.table.clone(), inference, limits, recorder);
     process.metrics.register(|registry| gateway.meters().register(registry));
     let stop = process.supervisor.stop_token();
     process.supervisor.service("gateway", gateway::serve(listener, gateway, stop));

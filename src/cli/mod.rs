@@ -6,6 +6,7 @@ mod controller;
 mod crds;
 mod export;
 mod gateway;
+mod keys;
 mod mirror;
 mod options;
 mod process;

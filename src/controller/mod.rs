@@ -5,20 +5,22 @@ pub mod deployment;
 mod driver;
 mod meters;
 pub mod node;
+pub mod provider;
 pub mod pull;
 pub mod version;
 mod written;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use k8s_openapi::api::core::v1::Secret;
 use kube_runtime::reflector::ObjectRef;
 use sha2::{Digest, Sha256};
 use tokio::sync::{broadcast, watch};
 
 use crate::{
-    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     cluster::{self, Client, Events, Watched},
-    ports::{Gateways, Mirror, NodeApi, NodeError},
+    ports::{Gateways, Mirror, NodeApi, NodeError, ProviderApi, ProviderKeys},
     supervisor::{Jobs, Supervisor},
     telemetry::{Metrics, Readiness},
 };
@@ -80,6 +82,12 @@ pub struct Parts {
     pub gateways: Arc<dyn Gateways>,
     /// The mirror, if there is one.
     pub mirror: Option<Arc<dyn Mirror>>,
+    /// The providers.
+    pub provider_api: Arc<dyn ProviderApi>,
+    /// Their keys.
+    pub provider_keys: Arc<dyn ProviderKeys>,
+    /// Where their keys are, if that is watched.
+    pub secrets: Option<Watched<Secret>>,
 }
 
 /// What every reconciler shares.
@@ -90,6 +98,10 @@ pub struct Context {
     pub ollama: Arc<dyn NodeApi>,
     /// The gateways.
     pub gateways: Arc<dyn Gateways>,
+    /// The providers.
+    pub provider_api: Arc<dyn ProviderApi>,
+    /// Their keys.
+    pub provider_keys: Arc<dyn ProviderKeys>,
     /// Events on objects.
     pub events: Events,
     /// Work that ends by itself.
@@ -106,6 +118,8 @@ pub struct Context {
     pub versions: Watched<ModelVersion>,
     /// Watched objects.
     pub deployments: Watched<ModelDeployment>,
+    /// Watched objects.
+    pub providers: Watched<Provider>,
     /// Nodes that this process has looked at, and whose status says so.
     pub looked: watch::Sender<HashSet<ObjectRef<OllamaNode>>>,
     /// What is counted.
@@ -151,6 +165,7 @@ impl Context {
             pulls: self.pulls.clone(),
             versions: self.versions.clone(),
             deployments: self.deployments.clone(),
+            providers: self.providers.clone(),
         }
     }
 
@@ -172,7 +187,7 @@ pub async fn start(
     metrics: &Metrics,
     readiness: Readiness,
 ) -> Result<Arc<Context>, kube::Error> {
-    let Parts { client, ollama, gateways, mirror } = parts;
+    let Parts { client, ollama, gateways, mirror, provider_api, provider_keys, secrets } = parts;
     let namespace = options.namespace.clone();
     let grants = mirror.map(|mirror| {
         let addresses =
@@ -185,6 +200,7 @@ pub async fn start(
         pulls: cluster::watch_by(supervisor, &client, namespace.as_deref(), pull::words_of_pull),
         versions: cluster::watch(supervisor, &client, namespace.as_deref()),
         deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
+        providers: cluster::watch(supervisor, &client, namespace.as_deref()),
         events: Events::new(&client, "drover-controller"),
         jobs: supervisor.jobs(),
         looked: watch::Sender::default(),
@@ -195,6 +211,8 @@ pub async fn start(
         client,
         ollama,
         gateways,
+        provider_api,
+        provider_keys,
         options,
     });
     metrics.register(|registry| registry.register_collector(Box::new(context.objects())));
@@ -203,12 +221,14 @@ pub async fn start(
     supervisor.service("pull controller", pull::run(context.clone(), stop.clone()));
     supervisor.service("version controller", version::run(context.clone(), stop.clone()));
     supervisor.service("deployment controller", deployment::run(context.clone(), stop.clone()));
+    supervisor.service("provider controller", provider::run(context.clone(), secrets, stop.clone()));
     let shared = context.clone();
     supervisor.service("readiness", async move {
         context.nodes.ready().await?;
         context.pulls.ready().await?;
         context.versions.ready().await?;
         context.deployments.ready().await?;
+        context.providers.ready().await?;
         readiness.set(true);
         stop.cancelled().await;
         Ok::<(), String>(())

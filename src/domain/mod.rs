@@ -20,6 +20,7 @@ pub mod modelfile;
 pub mod named_nodes;
 pub mod node;
 pub mod params;
+pub mod provider;
 pub mod pull;
 pub mod ranges;
 pub mod rollout;

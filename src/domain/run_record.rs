@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{digest::Digest, params::Source, run_id::RunId};
+use super::{digest::Digest, params::Source, provider::Cost, run_id::RunId};
 
 /// One request's record. `V` is a parameter's value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct RunRecord<V> {
     /// Every parameter that took effect, and who set it.
     #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, Effective<V>>,
+    /// Parameters that were asked for, but that the provider has nothing like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped_parameters: Vec<String>,
     /// The version's system prompt, if the model got it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<SystemPrompt>,
@@ -58,6 +61,9 @@ pub struct RunRecord<V> {
     /// Tokens read and written.
     #[serde(default)]
     pub tokens: Tokens,
+    /// What it cost, where prices are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// What took how long.
     #[serde(default)]
     pub timings: Timings,

@@ -24,7 +24,7 @@ use super::{
     voice::Voice,
 };
 use crate::{
-    domain::{params::Truncation, run_record::Outcome},
+    domain::{params::Truncation, provider::has_counterpart, run_record::Outcome},
     ports::{NodeError, NodeRequest, NodeResponse},
     routing_table::Target,
 };
@@ -92,7 +92,7 @@ pub async fn attempt(
 ) -> Result<Answer, Missed> {
     let mut voice = Voice::new(ask, target, &run.id.to_string());
     let mut upstream = match send(gateway, ask, target, place, &voice, run, false).await {
-        Err(Missed::TooLong(_)) if may_truncate(gateway, ask) => {
+        Err(Missed::TooLong(_)) if target.offer.is_none() && may_truncate(gateway, ask) => {
             run.note(|record| record.truncated = true);
             send(gateway, ask, target, place, &voice, run, true).await?
         }
@@ -138,11 +138,14 @@ async fn send(
     let node = &*place.holder.node;
     // What is wrong with the window was told before the node was chosen.
     let wanted = ask.context(target, node, None).unwrap_or_default();
-    let running = place.widen(wanted.map(|(window, _)| window));
-    let parameters = ask.parameters(target, node, running);
+    let wanted = wanted.map(|(window, _)| window);
+    let running = if target.offer.is_some() { wanted } else { place.widen(wanted) };
+    let mut parameters = ask.parameters(target, node, running);
+    let dropped = target.offer.as_ref().map(|offer| parameters.keep(|option| has_counterpart(&offer.endpoint, option)));
     let body = ask.body(target, &parameters, truncate);
     run.note(|record| {
         record.parameters = parameters.effective();
+        record.dropped_parameters = dropped.unwrap_or_default();
         record.system_prompt = body.has_system_prompt.then(|| target.prompt_edition.clone()).flatten();
     });
     let request = NodeRequest {
@@ -150,6 +153,7 @@ async fn send(
         path: ask.task.path(),
         body: Some(body.bytes),
         head_within: settings.head_limit,
+        offer: target.offer.clone(),
     };
     let NodeResponse { status, body } = gateway.inference().send(request).await?;
     let mut upstream = Upstream { body, silence: settings.silence_limit };
@@ -199,7 +203,7 @@ async fn refusal(status: u16, upstream: &mut Upstream, voice: &Voice) -> Missed 
     let error = NodeError::Status { status, message };
     // A login is between the gateway and the node: none of the caller's business.
     let is_refusal = (400..500).contains(&status) || status == 501;
-    let by_caller = is_refusal && !error.is_retryable() && !matches!(status, 401 | 403 | 407);
+    let by_caller = is_refusal && !error.is_retryable() && !matches!(status, 401 | 402 | 403 | 407);
     match (StatusCode::from_u16(status), error) {
         (Ok(status), NodeError::Status { message, .. }) if by_caller => {
             Missed::ByCaller(Failure::new(status, "invalid_request", message))

@@ -128,7 +128,7 @@ async fn tell(
     path: &'static str,
     body: Option<Bytes>,
 ) -> Result<(u16, Bytes), NodeError> {
-    let request = NodeRequest { url: node.url.clone(), path, body, head_within: TELL_WITHIN };
+    let request = NodeRequest { url: node.url.clone(), path, body, head_within: TELL_WITHIN, offer: None };
     let NodeResponse { status, body } = gateway.inference().send(request).await?;
     Ok((status, read(&mut Upstream { body, silence: TELL_WITHIN }, LONGEST).await?))
 }

@@ -99,6 +99,9 @@ impl Renamer {
     pub fn hide(&self, error: NodeError) -> NodeError {
         match error {
             NodeError::Status { status, message } => NodeError::Status { status, message: self.text(&message) },
+            NodeError::Throttled { status, message, retry_after } => {
+                NodeError::Throttled { status, message: self.text(&message), retry_after }
+            }
             other => other,
         }
     }

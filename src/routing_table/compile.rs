@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
 
-use super::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, Target};
+use super::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, Target, providers};
 use crate::{
-    api::{self, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    api::{self, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     domain::{
         digest::{Digest, served},
         labels::NodeSelector,
@@ -30,6 +30,8 @@ pub struct Objects {
     pub deployments: Vec<Arc<ModelDeployment>>,
     /// Pulls: what they resolved is what their tags stand for.
     pub pulls: Vec<Arc<ModelPull>>,
+    /// Providers.
+    pub providers: Vec<Arc<Provider>>,
 }
 
 /// The table for these objects, as served from `now` on.
@@ -55,6 +57,10 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
         if let Some(compiled) = compile_deployment(deployment, objects, &nodes, now) {
             namespaces.entry(space).or_default().deployments.insert(deployment.name_any(), compiled);
         }
+    }
+    for provider in &objects.providers {
+        let namespace = namespaces.entry(space(&**provider)).or_default();
+        namespace.providers.insert(provider.name_any(), providers::compile(provider));
     }
     let warnings = agree(&mut namespaces, &objects.pulls);
     RoutingTable { namespaces, warnings }
@@ -137,7 +143,10 @@ fn compile_deployment(
         };
         // Of two objects for one version, one is refused and has no alias.
         let mut candidates = objects.versions.iter().filter(same);
-        let compiled = candidates.find_map(|version| compile_version(version, release, selector, nodes));
+        let compiled = candidates.find_map(|version| match &version.spec.source.provider {
+            Some(source) => providers::version(version, source, release, &objects.providers),
+            None => compile_version(version, release, selector, nodes),
+        });
         compiled.unwrap_or_else(|| nowhere(release))
     };
     let stable = target(&state.stable.as_ref()?.release);
@@ -164,7 +173,7 @@ fn nowhere(release: &Release) -> Target {
     }
 }
 
-fn edition(prompt: &api::SystemPrompt) -> SystemPrompt {
+pub(super) fn edition(prompt: &api::SystemPrompt) -> SystemPrompt {
     let digest = Digest::from_sha256(&Sha256::digest(&prompt.text));
     SystemPrompt { version: prompt.version.as_str().into(), digest }
 }
@@ -186,7 +195,7 @@ fn compile_version(
     let details = models.into_iter().find(|model| model.digest == *digest).cloned().map(Arc::new);
     Some(Target {
         details,
-        tag: version.spec.source.ollama.tag.clone(),
+        tag: version.tag(),
         version: Some(version.spec.version.clone()),
         digest: digest.clone(),
         model: alias.clone(),
@@ -194,5 +203,6 @@ fn compile_version(
         system_prompt: version.spec.system_prompt.as_ref().map(|prompt| prompt.text.clone()),
         prompt_edition: version.spec.system_prompt.as_ref().map(edition),
         holders: holders.collect(),
+        offer: None,
     })
 }

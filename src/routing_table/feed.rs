@@ -17,7 +17,7 @@ use super::{
     store,
 };
 use crate::{
-    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     cluster::{self, Client, Watched},
     supervisor::Supervisor,
     telemetry::Readiness,
@@ -54,17 +54,18 @@ pub fn restore(target: &Target) {
     }
 }
 
-/// Hands the watches of one namespace, whose nodes and pulls are watched already, and the compiler to the supervisor.
+/// Hands the watches of one namespace, some of which are there already, and the compiler to the supervisor.
 pub fn start(
     supervisor: &mut Supervisor,
     client: Client,
     namespace: &str,
-    (nodes, pulls): (Watched<OllamaNode>, Watched<ModelPull>),
+    Watches { nodes, pulls, providers }: Watches,
     target: Target,
 ) {
     let feed = Feed {
         nodes,
         pulls,
+        providers,
         versions: cluster::watch(supervisor, &client, Some(namespace)),
         deployments: cluster::watch(supervisor, &client, Some(namespace)),
         client,
@@ -74,10 +75,33 @@ pub fn start(
     supervisor.service("routing table", feed.run(stop));
 }
 
+/// What others watch, too.
+pub struct Watches {
+    /// Nodes.
+    pub nodes: Watched<OllamaNode>,
+    /// Pulls.
+    pub pulls: Watched<ModelPull>,
+    /// Providers.
+    pub providers: Watched<Provider>,
+}
+
+impl Watches {
+    /// Watches of one namespace.
+    pub fn start(supervisor: &mut Supervisor, client: &Client, namespace: &str) -> Self {
+        let namespace = Some(namespace);
+        Self {
+            nodes: cluster::watch(supervisor, client, namespace),
+            pulls: cluster::watch(supervisor, client, namespace),
+            providers: cluster::watch(supervisor, client, namespace),
+        }
+    }
+}
+
 struct Feed {
     client: Client,
     nodes: Watched<OllamaNode>,
     pulls: Watched<ModelPull>,
+    providers: Watched<Provider>,
     versions: Watched<ModelVersion>,
     deployments: Watched<ModelDeployment>,
     target: Target,
@@ -88,6 +112,7 @@ impl Feed {
         let mut changes = stream::select_all([
             self.nodes.changes().map(drop).boxed(),
             self.pulls.changes().map(drop).boxed(),
+            self.providers.changes().map(drop).boxed(),
             self.versions.changes().map(drop).boxed(),
             self.deployments.changes().map(drop).boxed(),
         ]);
@@ -123,7 +148,8 @@ impl Feed {
     }
 
     fn is_complete(&self) -> bool {
-        self.nodes.is_ready() && self.pulls.is_ready() && self.versions.is_ready() && self.deployments.is_ready()
+        let objects = self.nodes.is_ready() && self.pulls.is_ready() && self.providers.is_ready();
+        objects && self.versions.is_ready() && self.deployments.is_ready()
     }
 
     fn publish(&self) {
@@ -132,6 +158,7 @@ impl Feed {
             versions: self.versions.all(),
             deployments: self.deployments.all(),
             pulls: self.pulls.all(),
+            providers: self.providers.all(),
         };
         let earlier = self.target.table.load();
         let table = compile(&objects, Timestamp::now()).keep_times(&earlier);

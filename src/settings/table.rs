@@ -157,6 +157,13 @@ pub const SETTINGS: &[Setting] = &[
         default: "",
     },
     Setting {
+        scope: &[Scope::Controller, Scope::Gateway],
+        name: "provider-keys-dir",
+        help: "Folder with the keys of providers, as NAMESPACE/SECRET/KEY; empty: the controller reads Secrets, the \
+               gateway has none",
+        default: "",
+    },
+    Setting {
         scope: GATEWAY,
         name: "queue-timeout",
         help: "How long a request may wait for a node with room",

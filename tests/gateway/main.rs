@@ -10,6 +10,7 @@ mod parameters;
 #[path = "../support/mod.rs"]
 mod parts;
 mod places;
+mod providers;
 mod real;
 mod records;
 mod responses;

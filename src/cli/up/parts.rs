@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use super::{
     super::{
         controller, gateway,
+        keys::KeyPlace,
         process::{Process, listen},
     },
     ready::Ready,
@@ -18,7 +19,7 @@ use crate::{
     data_dir::DataDir,
     health::FleetHealth,
     mirror,
-    routing_table::feed,
+    routing_table::feed::{self, Watches},
     settings::Settings,
     standalone::{Api, Server, reachable, write_private},
     supervisor::Supervisor,
@@ -89,14 +90,14 @@ impl Parts {
         let options = mirror::Options::read(&of_mirror)?;
         mirror::start(&mut process.supervisor, doors.mirror, options, &process.metrics)?;
         let of_gateway = Settings { data_dir: Some(dir.gateway()), ..settings.clone() };
-        let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone())?;
+        let keys = KeyPlace::of_watched(cluster::watch(&mut process.supervisor, &client, None));
+        let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone(), keys.keys.clone())?;
         let namespace = gateway::namespace(&settings);
-        let nodes = cluster::watch(&mut process.supervisor, &client, Some(&namespace));
-        let pulls = cluster::watch(&mut process.supervisor, &client, Some(&namespace));
-        feed::start(&mut process.supervisor, client.clone(), &namespace, (nodes, pulls), target);
+        let watches = Watches::start(&mut process.supervisor, &client, &namespace);
+        feed::start(&mut process.supervisor, client.clone(), &namespace, watches, target);
         let nearby = Some(ready.mirror.clone());
         let context =
-            controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, nearby).await?;
+            controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, nearby, keys).await?;
         Ok((process, Self { ready, client, context, readiness: [controls, serves] }))
     }
 

@@ -7,6 +7,7 @@ use drover::{
     gateway::{self, Gateway, Settings, recorder::Recorder},
     ollama::Ollama,
     ports::{GatewayStats, VersionStats},
+    providers::{NodesAndProviders, Providers},
     routing_table::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, SharedTable, Target},
 };
 use reqwest::header::HeaderMap;
@@ -14,7 +15,7 @@ use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::FakeNode;
+use super::{FakeNode, provider::OneKey};
 
 /// The name under which nodes hold a version of `support-bot`.
 pub fn alias(version: &str) -> String {
@@ -87,6 +88,7 @@ pub fn table(deployment: Option<Deployment>, tags: &[Target]) -> RoutingTable {
         nodes,
         deployments: deployment.map(|deployment| ("support-bot".into(), deployment)).into_iter().collect(),
         tags: tags.iter().map(|target| (full(&target.tag), target.clone())).collect(),
+        ..Namespace::default()
     };
     RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() }
 }
@@ -121,7 +123,9 @@ impl World {
         // A second test in this process finds it installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let table: SharedTable = Arc::new(ArcSwap::from_pointee(table));
-        let gateway = Gateway::recording(table.clone(), Arc::new(Ollama::new().unwrap()), settings, recorder);
+        let providers = Providers::new(Arc::new(OneKey)).unwrap();
+        let inference = NodesAndProviders { nodes: Arc::new(Ollama::new().unwrap()), providers };
+        let gateway = Gateway::recording(table.clone(), Arc::new(inference), settings, recorder);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
