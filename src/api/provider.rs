@@ -13,7 +13,7 @@ use crate::domain::{
 };
 
 /// How many models a provider's object lists, in spec and status.
-pub const MOST_MODELS: usize = 50;
+pub const MOST_MODELS: usize = 500;
 
 /// A server of somebody else that answers requests: OpenAI-compatible, or Anthropic's.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,9 +49,9 @@ pub struct ProviderSpec {
     /// The Secret that holds its key. Unset: the usual environment variable of a well-known provider, none for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
-    /// The models that may be asked for. None: all that it lists, 50 at most.
+    /// The models that may be asked for. None: all that it lists, 500 at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 50))]
+    #[schemars(length(max = 500))]
     pub models: Vec<ProviderModel>,
     /// How many requests it is given at once.
     #[serde(default = "default_concurrency")]

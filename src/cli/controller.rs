@@ -10,7 +10,7 @@ use crate::{
     cluster::{self, Client},
     controller::{self, Context, Options, Parts},
     gateway::client::GatewayClient,
-    health::{self, FleetHealth},
+    health::{self, FleetHealth, WatchedFleet},
     mirror::{self, client::MirrorClient},
     ollama::Ollama,
     ports::Mirror,
@@ -61,9 +61,11 @@ pub async fn start(
     let context = controller::start(supervisor, parts, options, metrics, readiness)
         .await
         .map_err(|error| format!("asking Kubernetes for the uid of namespace kube-system: {error}"))?;
-    fleet.keep_current(supervisor, context.nodes.clone(), context.pulls.clone(), metrics);
+    let (nodes, pulls, providers) = (context.nodes.clone(), context.pulls.clone(), context.providers.clone());
+    let watched = WatchedFleet { nodes, pulls, providers };
+    fleet.keep_current(supervisor, watched.clone(), metrics);
     let looked = context.looked.subscribe();
-    health::warn_at_start(&supervisor.jobs(), context.nodes.clone(), context.pulls.clone(), looked);
+    health::warn_at_start(&supervisor.jobs(), watched, looked);
     Ok(context)
 }
 

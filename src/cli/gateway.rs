@@ -12,12 +12,12 @@ use super::{
 use crate::{
     cluster,
     gateway::{self, Gateway, recorder::Recorder},
-    health::FleetHealth,
+    health::{FleetHealth, WatchedFleet},
     ollama::Ollama,
     ports::ProviderKeys,
     providers::{NodesAndProviders, Providers},
     records::{self, Place},
-    routing_table::feed::{self, Target, Watches},
+    routing_table::feed::{self, Target},
     settings::Settings,
     supervisor::Supervisor,
     telemetry::Readiness,
@@ -37,9 +37,10 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let client = cluster::connect().await?;
     let namespace = namespace(&settings);
     let Process { supervisor, metrics } = &mut process;
-    let watches = Watches::start(supervisor, &client, &namespace);
-    fleet.keep_current(supervisor, watches.nodes.clone(), watches.pulls.clone(), metrics);
-    feed::start(supervisor, client, &namespace, watches, target);
+    let watched = WatchedFleet::start(supervisor, &client, &namespace);
+    fleet.keep_current(supervisor, watched.clone(), metrics);
+    let WatchedFleet { nodes, pulls, providers } = watched;
+    feed::start(supervisor, client, &namespace, (nodes, pulls, providers), target);
     process.run().await
 }
 

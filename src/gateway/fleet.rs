@@ -13,6 +13,7 @@ use super::{
     attempt::read,
     failure::Failure,
     fields::{Fields, json},
+    listing,
     lines::Renamer,
     relay::Upstream,
     resolve::{Found, resolve},
@@ -45,6 +46,9 @@ pub async fn show(gateway: &Gateway, mut asked: Fields) -> Result<Bytes, Failure
         Found::Deployment(_, deployment) => &deployment.stable,
         Found::Tag(target) => target,
     };
+    if target.offer.is_some() {
+        return Ok(json(listing::offered(target)));
+    }
     let body = asked.write(&[("model", json(&*target.model))]);
     let (renamer, mut told) = (Renamer::new(&target.model, &target.tag), Vec::new());
     for holder in &target.holders {

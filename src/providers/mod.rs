@@ -30,21 +30,6 @@ const USER_AGENT: &str = concat!("drover/", env!("CARGO_PKG_VERSION"));
 /// The edition of Anthropic's API that this speaks.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 
-/// What an answer's events are in Ollama's words.
-pub trait Translator: Send {
-    /// Writes the lines that one event makes.
-    ///
-    /// # Errors
-    /// The provider's own words when it failed, or that this is none of its events.
-    fn event(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), String>;
-
-    /// Writes what is left at the end of the body. An answer that isn't whole then gets no last line.
-    ///
-    /// # Errors
-    /// As for an event.
-    fn end(&mut self, out: &mut Vec<u8>) -> Result<(), String>;
-}
-
 /// A client to any number of providers; cheap to clone, connections are kept and shared.
 #[derive(Clone)]
 pub struct Providers {

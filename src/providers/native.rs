@@ -195,6 +195,21 @@ impl Said {
     }
 }
 
+/// What an answer's events are in Ollama's words.
+pub trait Translator: Send {
+    /// Writes the lines that one event makes.
+    ///
+    /// # Errors
+    /// The provider's own words when it failed, or that this is none of its events.
+    fn event(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), String>;
+
+    /// Writes what is left at the end of the body. An answer that isn't whole then gets no last line.
+    ///
+    /// # Errors
+    /// As for an event.
+    fn end(&mut self, out: &mut Vec<u8>) -> Result<(), String>;
+}
+
 /// How an answer ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct End {

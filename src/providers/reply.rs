@@ -7,8 +7,8 @@ use futures::{
 };
 
 use super::{
-    Translator, anthropic,
-    native::{self, Writer},
+    anthropic,
+    native::{self, Translator, Writer},
     openai,
     sse::Events,
 };

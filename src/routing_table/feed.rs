@@ -54,12 +54,12 @@ pub fn restore(target: &Target) {
     }
 }
 
-/// Hands the watches of one namespace, some of which are there already, and the compiler to the supervisor.
+/// Hands the watches of one namespace, of which others need some, too, and the compiler to the supervisor.
 pub fn start(
     supervisor: &mut Supervisor,
     client: Client,
     namespace: &str,
-    Watches { nodes, pulls, providers }: Watches,
+    (nodes, pulls, providers): (Watched<OllamaNode>, Watched<ModelPull>, Watched<Provider>),
     target: Target,
 ) {
     let feed = Feed {
@@ -73,28 +73,6 @@ pub fn start(
     };
     let stop = supervisor.stop_token();
     supervisor.service("routing table", feed.run(stop));
-}
-
-/// What others watch, too.
-pub struct Watches {
-    /// Nodes.
-    pub nodes: Watched<OllamaNode>,
-    /// Pulls.
-    pub pulls: Watched<ModelPull>,
-    /// Providers.
-    pub providers: Watched<Provider>,
-}
-
-impl Watches {
-    /// Watches of one namespace.
-    pub fn start(supervisor: &mut Supervisor, client: &Client, namespace: &str) -> Self {
-        let namespace = Some(namespace);
-        Self {
-            nodes: cluster::watch(supervisor, client, namespace),
-            pulls: cluster::watch(supervisor, client, namespace),
-            providers: cluster::watch(supervisor, client, namespace),
-        }
-    }
 }
 
 struct Feed {

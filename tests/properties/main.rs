@@ -16,6 +16,7 @@ mod named_nodes;
 mod names;
 mod params;
 mod patches;
+mod providers;
 mod pull;
 mod pull_queue;
 mod ranges;

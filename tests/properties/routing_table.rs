@@ -157,6 +157,7 @@ fn objects(world: &World) -> Objects {
         versions: versions.collect(),
         deployments: vec![deployment],
         pulls: Vec::new(),
+        providers: Vec::new(),
     }
 }
 

@@ -17,9 +17,9 @@ use crate::{
     cluster::{self, Client},
     controller::Context,
     data_dir::DataDir,
-    health::FleetHealth,
+    health::{FleetHealth, WatchedFleet},
     mirror,
-    routing_table::feed::{self, Watches},
+    routing_table::feed,
     settings::Settings,
     standalone::{Api, Server, reachable, write_private},
     supervisor::Supervisor,
@@ -93,8 +93,9 @@ impl Parts {
         let keys = KeyPlace::of_watched(cluster::watch(&mut process.supervisor, &client, None));
         let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone(), keys.keys.clone())?;
         let namespace = gateway::namespace(&settings);
-        let watches = Watches::start(&mut process.supervisor, &client, &namespace);
-        feed::start(&mut process.supervisor, client.clone(), &namespace, watches, target);
+        let watched = WatchedFleet::start(&mut process.supervisor, &client, &namespace);
+        let WatchedFleet { nodes, pulls, providers } = watched;
+        feed::start(&mut process.supervisor, client.clone(), &namespace, (nodes, pulls, providers), target);
         let nearby = Some(ready.mirror.clone());
         let context =
             controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, nearby, keys).await?;

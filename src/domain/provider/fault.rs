@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The reason of a provider's `Ready` condition while it has no key.
+pub const NO_KEY: &str = "NoKey";
+
 /// What a check of a provider found. No variant ever holds a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProviderFault {
@@ -27,7 +30,7 @@ impl ProviderFault {
     /// A word for programs.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::NoKey(_) => "NoKey",
+            Self::NoKey(_) => NO_KEY,
             Self::KeyRefused(_) => "KeyRefused",
             Self::PaymentRequired => "PaymentRequired",
             Self::Unreachable(_) => "Unreachable",

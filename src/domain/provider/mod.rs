@@ -4,11 +4,13 @@
 mod catalogue;
 mod endpoint;
 mod fault;
+mod found;
 mod offer;
 mod options;
 
 pub use catalogue::{CATALOGUE, Known, known_at, known_as};
 pub use endpoint::{Endpoint, KeySource, Origin, Protocol, node_name, origin, tag};
-pub use fault::ProviderFault;
+pub use fault::{NO_KEY, ProviderFault};
+pub use found::{Changes, Present, changes};
 pub use offer::{Cost, Offer, Price};
 pub use options::{counterpart, has_counterpart};

@@ -5,8 +5,7 @@ use serde_json::Value;
 
 use super::{
     super::{
-        Translator,
-        native::{Said, Writer},
+        native::{Said, Translator, Writer},
         openai::{call, words},
     },
     answer::{Block, Usage},

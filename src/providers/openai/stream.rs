@@ -1,10 +1,7 @@
 //! A streamed chat completion as Ollama's lines.
 
 use super::{
-    super::{
-        Translator,
-        native::{Said, Writer},
-    },
+    super::native::{Said, Translator, Writer},
     answer::{Call, Completion, Usage, call, end, words},
 };
 

@@ -1,7 +1,18 @@
 //! Providers as a controller leaves them, and their keys.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex},
+};
 
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Request, State},
+    http::HeaderMap,
+    response::Response,
+};
 use drover::{
     api::Provider,
     domain::provider::KeySource,
@@ -11,9 +22,10 @@ use drover::{
         compile::{Objects, compile},
     },
 };
-use futures::{FutureExt, future::BoxFuture};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 /// The key of every provider in these tests, which must not be seen anywhere.
 pub const KEY: &str = "sk-never-to-be-seen-4711";
@@ -59,8 +71,110 @@ pub fn models(names: &[&str]) -> Value {
     json!({ "models": names.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>() })
 }
 
-/// Merges objects.
-pub fn with(parts: &[Value]) -> Value {
-    let fields = parts.iter().flat_map(|part| part.as_object().unwrap().clone());
-    json!(fields.collect::<BTreeMap<String, Value>>())
+/// What a [`Far`] server does with a request.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    status: u16,
+    headers: Vec<(&'static str, &'static str)>,
+    pieces: Vec<String>,
+    is_cut: bool,
+}
+
+impl Reply {
+    /// A whole answer.
+    pub fn json(status: u16, body: Value) -> Self {
+        let headers = vec![("content-type", "application/json")];
+        Self { status, headers, pieces: vec![body.to_string()], is_cut: false }
+    }
+
+    /// A page for people.
+    pub fn page(status: u16) -> Self {
+        let page = "<html><body>Bad gateway: secret backend 10.1.2.3</body></html>";
+        Self { status, headers: vec![("content-type", "text/html")], pieces: vec![page.into()], is_cut: false }
+    }
+
+    /// Events.
+    pub fn events(events: &[Value]) -> Self {
+        let pieces = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        Self { status: 200, headers: vec![("content-type", "text/event-stream")], pieces, is_cut: false }
+    }
+
+    /// The same with this header.
+    pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The same, ended by the word of OpenAI's streams.
+    pub fn done(mut self) -> Self {
+        self.pieces.push("data: [DONE]\n\n".into());
+        self
+    }
+
+    /// The same, but the connection is cut at the end.
+    pub fn cut(mut self) -> Self {
+        self.is_cut = true;
+        self
+    }
+
+    fn into_response(self) -> Response {
+        let cut = self.is_cut.then(|| Err(io::Error::other("cut")));
+        let pieces = self.pieces.into_iter().map(|piece| Ok(Bytes::from(piece))).chain(cut);
+        // Each piece goes out before the next one is there.
+        let pieces = stream::iter(pieces).then(|piece| async {
+            tokio::task::yield_now().await;
+            piece
+        });
+        let mut response = Response::builder().status(self.status);
+        for (name, value) in self.headers {
+            response = response.header(name, value);
+        }
+        response.body(Body::from_stream(pieces)).unwrap()
+    }
+}
+
+/// A request as a server of somebody else gets it.
+#[derive(Clone, Debug)]
+pub struct Got {
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+/// A server of somebody else, which answers what it is told to and remembers what it was asked.
+#[derive(Clone)]
+pub struct Far {
+    pub url: String,
+    replies: Arc<Mutex<VecDeque<Reply>>>,
+    got: Arc<Mutex<Vec<Got>>>,
+}
+
+impl Far {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let far = Self { url, replies: Arc::default(), got: Arc::default() };
+        let router = Router::new().fallback(answer).with_state(far.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        far
+    }
+
+    /// What to do with the next request that has no reply yet.
+    pub fn next(&self, reply: Reply) {
+        self.replies.lock().unwrap().push_back(reply);
+    }
+
+    /// Every request so far.
+    pub fn got(&self) -> Vec<Got> {
+        self.got.lock().unwrap().clone()
+    }
+}
+
+async fn answer(State(far): State<Far>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let body = serde_json::from_slice(&body).unwrap_or_default();
+    far.got.lock().unwrap().push(Got { path: parts.uri.to_string(), headers: parts.headers, body });
+    let reply = far.replies.lock().unwrap().pop_front().expect("a reply");
+    reply.into_response()
 }
