@@ -146,7 +146,8 @@ fn is_users(key: &str) -> bool {
 /// A tag may stand for something else by now, or there: the digest that it was resolved to stays.
 fn pin(manifest: &mut Manifest, object: &Value, label: &str) {
     // A provider's model has no digest.
-    let Some(source) = manifest.object.pointer_mut("/spec/source/ollama").filter(|source| !source["digest"].is_string())
+    let Some(source) =
+        manifest.object.pointer_mut("/spec/source/ollama").filter(|source| !source["digest"].is_string())
     else {
         return;
     };

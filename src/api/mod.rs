@@ -36,7 +36,8 @@ pub const LABEL_APPLIED_BY: &str = "drover.dev/applied-by";
 
 /// Every CustomResourceDefinition, in the order of the design.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![OllamaNode::crd(), ModelPull::crd(), ModelVersion::crd(), ModelDeployment::crd(), Provider::crd()];
+    let mut crds =
+        vec![OllamaNode::crd(), ModelPull::crd(), ModelVersion::crd(), ModelDeployment::crd(), Provider::crd()];
     let schemas = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions).filter_map(|version| version.schema.as_mut());
     schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()).for_each(drop_unknown_formats);
     crds

@@ -70,7 +70,14 @@ pub async fn run(command: Providers) -> Result<(), String> {
             let cells = rows.iter().map(|row| {
                 let usable = if row.usable { "yes" } else { "no" };
                 let origin = format!("{:?}", row.origin);
-                vec![row.name.clone(), origin, usable.into(), row.models.to_string(), row.key.clone(), row.message.clone()]
+                vec![
+                    row.name.clone(),
+                    origin,
+                    usable.into(),
+                    row.models.to_string(),
+                    row.key.clone(),
+                    row.message.clone(),
+                ]
             });
             print_table(&[head].into_iter().chain(cells).collect::<Vec<_>>());
             Ok(())

@@ -54,7 +54,9 @@ impl ProviderKeys for WatchedKeys {
 
 fn key_in(secret: Option<&Secret>, name: &str, key: &str) -> Result<ProviderKey, String> {
     let secret = secret.ok_or_else(|| {
-        format!("Secret {name} is not there: create it with `kubectl create secret generic {name} --from-literal={key}=…`")
+        format!(
+            "Secret {name} is not there: create it with `kubectl create secret generic {name} --from-literal={key}=…`"
+        )
     })?;
     let found = secret.data.as_ref().and_then(|data| data.get(key));
     let found = found.ok_or_else(|| format!("Secret {name} has no key {key}: add it, or name another one"))?;

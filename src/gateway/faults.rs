@@ -80,7 +80,9 @@ impl Faults {
             _ if self.was_full => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             None => (StatusCode::SERVICE_UNAVAILABLE, "no_ready_node"),
             Some(NodeError::TimedOut(_)) => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
-            Some(NodeError::Throttled { .. } | NodeError::Status { status: 429 | 503, .. }) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Some(NodeError::Throttled { .. } | NodeError::Status { status: 429 | 503, .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "overloaded")
+            }
             Some(_) => (StatusCode::BAD_GATEWAY, "upstream_failed"),
         }
     }

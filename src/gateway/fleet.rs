@@ -13,8 +13,8 @@ use super::{
     attempt::read,
     failure::Failure,
     fields::{Fields, json},
-    listing,
     lines::Renamer,
+    listing,
     relay::Upstream,
     resolve::{Found, resolve},
 };

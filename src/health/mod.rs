@@ -59,12 +59,7 @@ impl FleetHealth {
     }
 
     /// Prepares answers from these objects for as long as the process runs.
-    pub fn keep_current(
-        &self,
-        supervisor: &mut Supervisor,
-        watched: WatchedFleet,
-        metrics: &Metrics,
-    ) {
+    pub fn keep_current(&self, supervisor: &mut Supervisor, watched: WatchedFleet, metrics: &Metrics) {
         let keeper = Keeper { watched, health: self.clone(), missing: missing(metrics) };
         let stop = supervisor.stop_token();
         supervisor.service("health of models", keeper.run(stop));

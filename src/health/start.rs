@@ -15,16 +15,13 @@ const LOOKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Once there is a complete view and every node was looked at, or after some seconds, warns of each model that is
 /// missing and each node that is away.
-pub fn warn_at_start(
-    jobs: &Jobs,
-    watched: WatchedFleet,
-    mut looked: watch::Receiver<HashSet<ObjectRef<OllamaNode>>>,
-) {
+pub fn warn_at_start(jobs: &Jobs, watched: WatchedFleet, mut looked: watch::Receiver<HashSet<ObjectRef<OllamaNode>>>) {
     jobs.start(CancellationToken::new(), async move {
         if watched.ready().await.is_err() {
             return;
         }
-        let all = |looked: &HashSet<_>| watched.nodes.all().iter().all(|node| looked.contains(&ObjectRef::from_obj(&**node)));
+        let all =
+            |looked: &HashSet<_>| watched.nodes.all().iter().all(|node| looked.contains(&ObjectRef::from_obj(&**node)));
         // What was not looked at in time is reported as it is known.
         let _ = timeout(LOOKED_WITHIN, looked.wait_for(all)).await;
         let fleet = watched.all();

@@ -68,11 +68,8 @@ fn call(offer: &Offer, path: &str, body: &[u8]) -> Result<Call, String> {
         return Ok(Call { path: "/embeddings", body: openai::embed(request)?, form });
     }
     let request = Request::read(body)?;
-    let writer = Writer {
-        model: request.model.clone(),
-        created_at: Timestamp::now().to_string(),
-        is_chat: path == "/api/chat",
-    };
+    let writer =
+        Writer { model: request.model.clone(), created_at: Timestamp::now().to_string(), is_chat: path == "/api/chat" };
     let (path, body) = match protocol {
         Protocol::OpenAI => ("/chat/completions", openai::chat(request, offer)?),
         Protocol::Anthropic => ("/v1/messages", anthropic::messages(request, offer)?),

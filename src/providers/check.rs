@@ -62,7 +62,9 @@ impl Providers {
             status @ (401 | 403) => Err(ProviderFault::KeyRefused(status)),
             402 => Err(ProviderFault::PaymentRequired),
             status @ 500.. => Err(ProviderFault::Failing(status)),
-            status => Err(ProviderFault::NotAnApi(format!("HTTP {status} is no answer to the question for its models"))),
+            status => {
+                Err(ProviderFault::NotAnApi(format!("HTTP {status} is no answer to the question for its models")))
+            }
         }
     }
 }

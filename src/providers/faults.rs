@@ -45,7 +45,8 @@ pub async fn refused(answer: Response, key: Option<&ProviderKey>, within: Durati
         return Refused::Answer { status, message: ProviderFault::KeyRefused(status).to_string() };
     }
     let wait = answer.headers().get(RETRY_AFTER).and_then(|wait| retry_after(wait.to_str().ok()?, Timestamp::now()));
-    let is_json = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let is_json =
+        answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let body = timeout(within, read(answer)).await.unwrap_or_default();
     let message = words(&body, is_json);
     let message = key.map_or(message.clone(), |key| key.hide(&message));

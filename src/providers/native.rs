@@ -167,7 +167,8 @@ fn name_calls(messages: &mut [Message]) {
         if message.role == "tool" {
             let by_id = open.iter().position(|(id, _)| *id == message.tool_call_id);
             let by_name = || open.iter().position(|(_, name)| *name == message.tool_name);
-            let found = if message.tool_call_id.is_empty() { by_name().or((!open.is_empty()).then_some(0)) } else { by_id };
+            let found =
+                if message.tool_call_id.is_empty() { by_name().or((!open.is_empty()).then_some(0)) } else { by_id };
             if let Some(at) = found {
                 message.tool_call_id = open.remove(at).0;
             }

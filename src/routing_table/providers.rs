@@ -77,11 +77,7 @@ fn target(endpoint: &Arc<Endpoint>, node: &Arc<Node>, model: &ProviderModel) -> 
         context_length: model.context_length.map(i64::from),
         ..NodeModel::default()
     };
-    let offer = Offer {
-        endpoint: endpoint.clone(),
-        max_output_tokens: model.max_output_tokens,
-        price: model.price(),
-    };
+    let offer = Offer { endpoint: endpoint.clone(), max_output_tokens: model.max_output_tokens, price: model.price() };
     Target {
         tag: tag(&endpoint.name, &model.name),
         model: model.name.clone(),

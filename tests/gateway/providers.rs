@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     parts::{Scratch, ollama::Ollama},
     support::{
-        Answer, World,
+        Answer, World, eventually,
         provider::{Far, KEY, Reply, models, offering, provider},
         real::{SENTENCE, with_more_models},
     },
@@ -100,7 +100,8 @@ async fn tools_and_thoughts(world: &World) {
             ],
         });
         let lines = world.post("/api/chat", &asked).await.lines();
-        let calls: Vec<&Value> = lines.iter().filter_map(|line| line["message"]["tool_calls"].as_array()).flatten().collect();
+        let calls: Vec<&Value> =
+            lines.iter().filter_map(|line| line["message"]["tool_calls"].as_array()).flatten().collect();
         assert_eq!(calls.len(), 1, "{lines:?}");
         assert_eq!(calls[0]["function"]["arguments"], json!({ "city": "Rome" }));
         assert!(calls[0]["id"].as_str().is_some_and(|id| !id.is_empty()), "{calls:?}");
@@ -184,15 +185,19 @@ async fn requests_are_said_in_openais_words() {
     assert_eq!(got.headers["authorization"], format!("Bearer {KEY}"));
     assert_eq!(got.headers["x-title"], "t");
     let image = json!({ "type": "image_url", "image_url": { "url": "data:image/png;base64,iVBORw0KGgo=" } });
-    let format = json!({ "type": "json_schema", "json_schema": { "name": "answer", "strict": true, "schema": schema } });
-    assert_eq!(got.body, json!({
-        "model": "m", "provider_option": { "a": 1 }, "reasoning_effort": "low", "response_format": format,
-        "messages": [
-            { "role": "system", "content": "s" },
-            { "role": "user", "content": [{ "type": "text", "text": "see" }, image] },
-        ],
-        "max_tokens": 50, "top_k": 3, "stop": ["x"], "seed": 7, "transforms": [],
-    }));
+    let format =
+        json!({ "type": "json_schema", "json_schema": { "name": "answer", "strict": true, "schema": schema } });
+    assert_eq!(
+        got.body,
+        json!({
+            "model": "m", "provider_option": { "a": 1 }, "reasoning_effort": "low", "response_format": format,
+            "messages": [
+                { "role": "system", "content": "s" },
+                { "role": "user", "content": [{ "type": "text", "text": "see" }, image] },
+            ],
+            "max_tokens": 50, "top_k": 3, "stop": ["x"], "seed": 7, "transforms": [],
+        })
+    );
 
     // What can't be done is refused before anybody is asked.
     for (field, value) in [("suffix", json!("x")), ("raw", json!(true)), ("options", json!({ "num_predict": 51 }))] {
@@ -208,10 +213,13 @@ async fn requests_are_said_in_openais_words() {
 #[tokio::test]
 async fn requests_are_said_in_anthropics_words() {
     let (far, world) = far("Anthropic", json!({ "models": [{ "name": "m" }] })).await;
-    far.next(Reply::json(200, json!({
-        "content": [{ "type": "text", "text": "Hi" }, { "type": "unheard_of" }], "stop_reason": "max_tokens",
-        "usage": { "input_tokens": 3, "cache_read_input_tokens": 4, "output_tokens": 2 },
-    })));
+    far.next(Reply::json(
+        200,
+        json!({
+            "content": [{ "type": "text", "text": "Hi" }, { "type": "unheard_of" }], "stop_reason": "max_tokens",
+            "usage": { "input_tokens": 3, "cache_read_input_tokens": 4, "output_tokens": 2 },
+        }),
+    ));
     let call = json!({ "function": { "name": "f", "arguments": { "a": 1 } } });
     let full = json!({
         "model": "provider/far/m", "stream": false, "options": { "top_k": 3, "stop": ["x"], "seed": 7 },
@@ -224,22 +232,28 @@ async fn requests_are_said_in_anthropics_words() {
     });
     let answer = world.post("/api/chat", &full).await;
     let last = answer.json();
-    assert_eq!((said(&answer).as_str(), &last["done_reason"], &last["prompt_eval_count"]), ("Hi", &json!("length"), &json!(7)));
+    assert_eq!(
+        (said(&answer).as_str(), &last["done_reason"], &last["prompt_eval_count"]),
+        ("Hi", &json!("length"), &json!(7))
+    );
     assert_eq!(answer.header("x-drover-dropped-parameters"), "seed");
     let got = &far.got()[0];
     assert_eq!((got.path.as_str(), got.headers["x-api-key"].to_str().unwrap()), ("/v1/messages", KEY));
     assert!(got.headers.contains_key("anthropic-version") && !got.headers.contains_key("authorization"));
     let used = |id: &str| json!({ "type": "tool_use", "id": id, "name": "f", "input": { "a": 1 } });
     let result = |id: &str, text: &str| json!({ "type": "tool_result", "tool_use_id": id, "content": text });
-    assert_eq!(got.body, json!({
-        "model": "m", "max_tokens": 4096, "system": "s", "top_k": 3, "stop_sequences": ["x"],
-        "tools": [{ "name": "f", "input_schema": { "type": "object" } }],
-        "messages": [
-            { "role": "user", "content": [{ "type": "text", "text": "go" }] },
-            { "role": "assistant", "content": [used("call_0"), used("call_1")] },
-            { "role": "user", "content": [result("call_0", "one"), result("call_1", "two")] },
-        ],
-    }));
+    assert_eq!(
+        got.body,
+        json!({
+            "model": "m", "max_tokens": 4096, "system": "s", "top_k": 3, "stop_sequences": ["x"],
+            "tools": [{ "name": "f", "input_schema": { "type": "object" } }],
+            "messages": [
+                { "role": "user", "content": [{ "type": "text", "text": "go" }] },
+                { "role": "assistant", "content": [used("call_0"), used("call_1")] },
+                { "role": "user", "content": [result("call_0", "one"), result("call_1", "two")] },
+            ],
+        })
+    );
     for (field, value) in [("logprobs", json!(true)), ("format", json!("json"))] {
         let mut asked = asked();
         asked[field] = value;
@@ -328,7 +342,8 @@ async fn what_a_run_cost_is_on_record_and_no_key_is() {
     for model in ["m", "free"] {
         far.next(Reply::events(&[chunk("Hi"), finish("stop"), usage.clone()]).done());
         let mut asked = asked();
-        (asked["model"], asked["options"]) = (format!("provider/far/{model}").into(), json!({ "num_gpu": 1, "top_p": 0.5 }));
+        (asked["model"], asked["options"]) =
+            (format!("provider/far/{model}").into(), json!({ "num_gpu": 1, "top_p": 0.5 }));
         assert_eq!(said(&world.post("/api/chat", &asked).await), "Hi");
     }
     let runs = store.list(Default::default(), 10).await.unwrap().items;
@@ -369,7 +384,11 @@ async fn what_cannot_be_asked_for_is_refused_by_name() {
     world.table.store(offering(away).into());
     let answer = world.post("/api/chat", &asked()).await;
     assert_eq!((answer.status, answer.text.contains("has not been checked")), (503, true), "{}", answer.text);
-    let keyless = provider("OpenAI", "http://127.0.0.1:9", json!({ "models": [{ "name": "m" }], "apiKeySecretRef": { "name": "none" } }));
+    let keyless = provider(
+        "OpenAI",
+        "http://127.0.0.1:9",
+        json!({ "models": [{ "name": "m" }], "apiKeySecretRef": { "name": "none" } }),
+    );
     world.table.store(offering(keyless).into());
     let answer = world.post("/api/chat", &asked()).await;
     assert_eq!((answer.status, answer.text.contains("Secret none is not there")), (502, true), "{}", answer.text);
@@ -381,28 +400,31 @@ async fn models_of_providers_are_listed_and_shown() {
     let (far, world) = far("OpenAI", json!({ "models": [model] })).await;
     let tags = world.get("/api/tags").await.json();
     let entry = &tags["models"][0];
-    assert_eq!((&entry["name"], &entry["remote_model"], &entry["remote_host"]), (&json!("provider/far/org/m:8b"), &json!("org/m:8b"), &json!(far.url)));
+    assert_eq!(
+        (&entry["name"], &entry["remote_model"], &entry["remote_host"]),
+        (&json!("provider/far/org/m:8b"), &json!("org/m:8b"), &json!(far.url))
+    );
     assert_eq!(entry["digest"].as_str().unwrap().len(), 64);
     let listed = world.get("/v1/models").await.json();
     assert_eq!(listed["data"][0]["id"], "provider/far/org/m:8b");
     assert_eq!(world.get("/v1/models/provider/far/org/m:8b").await.status, 200);
     let shown = world.post("/api/show", &json!({ "model": "provider/far/org/m:8b" })).await.json();
-    assert_eq!((&shown["capabilities"], &shown["model_info"]["provider.context_length"]), (&json!(["tools"]), &json!(4096)));
+    assert_eq!(
+        (&shown["capabilities"], &shown["model_info"]["provider.context_length"]),
+        (&json!(["tools"]), &json!(4096))
+    );
     assert!(far.got().is_empty(), "nobody was asked");
 }
 
 #[tokio::test]
 async fn a_caller_who_hangs_up_ends_the_request_at_the_provider() {
-    let dir = Scratch::new();
-    let (server, direct) = with_more_models(&dir).await;
-    let world = World::start(offering(provider("OpenAI", &format!("{}/v1", server.url()), json!({ "models": [{ "name": "endless:latest" }], "maxConcurrentRequests": 1 })))).await;
-    let asked = json!({ "model": "provider/far/endless:latest", "messages": user("Go on") });
-    let mut answer = world.request("/api/chat", &asked).send().await.unwrap();
+    let (far, world) = far("OpenAI", json!({ "models": [{ "name": "m" }], "maxConcurrentRequests": 1 })).await;
+    far.next(Reply::events(&[chunk("Hi")]).held());
+    let mut answer = world.request("/api/chat", &asked()).send().await.unwrap();
     assert!(answer.chunk().await.unwrap().is_some());
+    assert_eq!(far.under_way(), 1);
     drop(answer);
-    // The one place is free again, and the server's own one, too, which works on one request at a time.
-    let mut short = asked.clone();
-    short["options"] = json!({ "num_predict": 3 });
-    assert_eq!(world.post("/api/chat", &short).await.status, 200);
-    drop(direct);
+    eventually(0, || far.under_way()).await;
+    far.next(Reply::events(&[chunk("Hi"), finish("stop")]));
+    assert_eq!(said(&world.post("/api/chat", &asked()).await), "Hi", "its place is free again");
 }

@@ -9,7 +9,8 @@ use drover::domain::provider::{
 use proptest::{collection::btree_map, prelude::*, sample::select};
 
 /// Options of Ollama's that neither API has anything like.
-const OF_NODES_ALONE: [&str; 7] = ["num_ctx", "num_gpu", "num_batch", "num_keep", "repeat_last_n", "use_mmap", "typical_p"];
+const OF_NODES_ALONE: [&str; 7] =
+    ["num_ctx", "num_gpu", "num_batch", "num_keep", "repeat_last_n", "use_mmap", "typical_p"];
 
 fn url() -> impl Strategy<Value = String> {
     let known = select(CATALOGUE.iter().map(|known| known.url.to_owned()).collect::<Vec<_>>());
@@ -39,7 +40,8 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 }
 
 fn there() -> impl Strategy<Value = BTreeMap<String, Present>> {
-    let name = prop_oneof![select(CATALOGUE.iter().map(|known| known.name.to_owned()).collect::<Vec<_>>()), "[a-z]{1,4}"];
+    let name =
+        prop_oneof![select(CATALOGUE.iter().map(|known| known.name.to_owned()).collect::<Vec<_>>()), "[a-z]{1,4}"];
     btree_map(name, (url(), any::<bool>()).prop_map(|(url, is_own)| Present { url, is_own }), 0..6)
 }
 
@@ -47,7 +49,11 @@ fn there() -> impl Strategy<Value = BTreeMap<String, Present>> {
 fn the_catalogue_names_each_provider_once() {
     for (index, known) in CATALOGUE.iter().enumerate() {
         let others = &CATALOGUE[index + 1..];
-        assert!(others.iter().all(|other| (other.name, other.url, other.variable) != (known.name, known.url, known.variable)));
+        assert!(
+            others
+                .iter()
+                .all(|other| (other.name, other.url, other.variable) != (known.name, known.url, known.variable))
+        );
         assert!(others.iter().all(|other| other.name != known.name && other.url != known.url), "{}", known.name);
         assert!(known.url.starts_with("https://") && !known.url.ends_with('/'), "{}", known.url);
     }

@@ -15,8 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     nodes::{self, Named},
     parts::Parts,
-    providers,
-    words,
+    providers, words,
 };
 use crate::{api::OllamaNode, controller::Context, data_dir::DataDir, telemetry::Readiness};
 

@@ -56,5 +56,7 @@ pub fn usable(source: &ProviderSource, providers: &[Arc<Provider>]) -> Result<()
     let provider = provider.ok_or_else(|| format!("there is no Provider {name}: create it"))?;
     provider.usable().map_err(|why| format!("provider {name} can't be used: {why}"))?;
     let offered = provider.offer(model).map(drop);
-    offered.ok_or_else(|| format!("provider {name} doesn't offer {model}: check its spec.models, or this version's source"))
+    offered.ok_or_else(|| {
+        format!("provider {name} doesn't offer {model}: check its spec.models, or this version's source")
+    })
 }

@@ -31,16 +31,10 @@ pub const CATALOGUE: [Known; 13] = [
         renames: &[("max_tokens", "max_completion_tokens")],
         ..openai("openai", "https://api.openai.com/v1", "OPENAI_API_KEY")
     },
-    Known {
-        protocol: Protocol::Anthropic,
-        ..openai("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY")
-    },
+    Known { protocol: Protocol::Anthropic, ..openai("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY") },
     openai("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
     openai("together", "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
-    Known {
-        renames: &[("seed", "random_seed")],
-        ..openai("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY")
-    },
+    Known { renames: &[("seed", "random_seed")], ..openai("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY") },
     openai("deepseek", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
     openai("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
     openai("cerebras", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),

@@ -52,7 +52,10 @@ impl fmt::Display for ProviderFault {
         match self {
             Self::NoKey(why) => f.write_str(why),
             Self::KeyRefused(status) => {
-                write!(f, "the provider refuses the key (HTTP {status}): check that it is the right one and still valid")
+                write!(
+                    f,
+                    "the provider refuses the key (HTTP {status}): check that it is the right one and still valid"
+                )
             }
             Self::PaymentRequired => f.write_str("the provider asks for payment (HTTP 402): add credit to the account"),
             Self::Unreachable(why) => write!(f, "no connection: {why}; check spec.url and the network"),

@@ -8,7 +8,7 @@ mod found;
 mod offer;
 mod options;
 
-pub use catalogue::{CATALOGUE, Known, known_at, known_as};
+pub use catalogue::{CATALOGUE, Known, known_as, known_at};
 pub use endpoint::{Endpoint, KeySource, Origin, Protocol, node_name, origin, tag};
 pub use fault::{NO_KEY, ProviderFault};
 pub use found::{Changes, Present, changes};

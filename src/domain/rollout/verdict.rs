@@ -128,11 +128,9 @@ fn nowhere(input: &Input<'_>, state: &State) -> String {
         ),
         _ => match input.versions.get(&release.version).filter(|found| !found.message.is_empty()) {
             Some(found) => format!("{}: requests for {} fail", found.message, release.version),
-            None => format!(
-                "no ready node holds {} ({}): requests for it fail",
-                release.version,
-                short(release.identity())
-            ),
+            None => {
+                format!("no ready node holds {} ({}): requests for it fail", release.version, short(release.identity()))
+            }
         },
     }
 }

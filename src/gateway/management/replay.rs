@@ -87,7 +87,8 @@ fn target(namespace: &Namespace, record: &RunRecord) -> Result<Target, Failure> 
     });
     let versions = deployed.filter(|target| target.version.as_deref() == resolved.version.as_deref());
     let offered = namespace.providers.values().flat_map(|provider| provider.models.values());
-    let found = versions.chain(namespace.tags.values()).chain(offered).find(fits).ok_or_else(|| gone(resolved, record))?;
+    let found =
+        versions.chain(namespace.tags.values()).chain(offered).find(fits).ok_or_else(|| gone(resolved, record))?;
     let holders = found.holders.iter().filter(has_digest).map(|holder| Holder {
         // The window is the run's, whatever is the node's by now.
         node: Arc::new(Node { context_length: None, ..(*holder.node).clone() }),

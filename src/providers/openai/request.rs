@@ -106,7 +106,8 @@ fn is_strict(schema: &Value) -> bool {
     let own = match schema {
         Value::Object(fields) if fields.get("properties").is_some_and(Value::is_object) => {
             let required = fields.get("required").and_then(Value::as_array);
-            let is_required = |name: &String| required.is_some_and(|required| required.iter().any(|r| r == name.as_str()));
+            let is_required =
+                |name: &String| required.is_some_and(|required| required.iter().any(|r| r == name.as_str()));
             let properties = fields["properties"].as_object();
             fields.get("additionalProperties") == Some(&Value::Bool(false))
                 && properties.is_none_or(|properties| properties.keys().all(is_required))

@@ -31,7 +31,10 @@ impl Stream {
     fn add(&mut self, piece: Call) {
         // Servers that send whole calls leave the index out, or give each call the first.
         let last = self.calls.len().saturating_sub(1);
-        let starts = piece.id.as_deref().is_some_and(|id| self.calls.get(last).is_some_and(|call| !id.is_empty() && call.id != id));
+        let starts = piece
+            .id
+            .as_deref()
+            .is_some_and(|id| self.calls.get(last).is_some_and(|call| !id.is_empty() && call.id != id));
         let at = match piece.index {
             Some(index) if index > last || !starts => index.min(self.calls.len()),
             _ if starts => self.calls.len(),

@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use axum::{
@@ -77,26 +80,34 @@ pub struct Reply {
     status: u16,
     headers: Vec<(&'static str, &'static str)>,
     pieces: Vec<String>,
-    is_cut: bool,
+    end: End,
+}
+
+/// How an answer ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Whole,
+    Cut,
+    Never,
 }
 
 impl Reply {
     /// A whole answer.
     pub fn json(status: u16, body: Value) -> Self {
         let headers = vec![("content-type", "application/json")];
-        Self { status, headers, pieces: vec![body.to_string()], is_cut: false }
+        Self { status, headers, pieces: vec![body.to_string()], end: End::Whole }
     }
 
     /// A page for people.
     pub fn page(status: u16) -> Self {
         let page = "<html><body>Bad gateway: secret backend 10.1.2.3</body></html>";
-        Self { status, headers: vec![("content-type", "text/html")], pieces: vec![page.into()], is_cut: false }
+        Self { status, headers: vec![("content-type", "text/html")], pieces: vec![page.into()], end: End::Whole }
     }
 
     /// Events.
     pub fn events(events: &[Value]) -> Self {
         let pieces = events.iter().map(|event| format!("data: {event}\n\n")).collect();
-        Self { status: 200, headers: vec![("content-type", "text/event-stream")], pieces, is_cut: false }
+        Self { status: 200, headers: vec![("content-type", "text/event-stream")], pieces, end: End::Whole }
     }
 
     /// The same with this header.
@@ -113,17 +124,30 @@ impl Reply {
 
     /// The same, but the connection is cut at the end.
     pub fn cut(mut self) -> Self {
-        self.is_cut = true;
+        self.end = End::Cut;
         self
     }
 
-    fn into_response(self) -> Response {
-        let cut = self.is_cut.then(|| Err(io::Error::other("cut")));
-        let pieces = self.pieces.into_iter().map(|piece| Ok(Bytes::from(piece))).chain(cut);
+    /// The same, but nothing more comes, and no end.
+    pub fn held(mut self) -> Self {
+        self.end = End::Never;
+        self
+    }
+
+    fn into_response(self, under_way: UnderWay) -> Response {
+        let end = match self.end {
+            End::Whole => stream::empty().boxed(),
+            End::Cut => stream::iter([Err(io::Error::other("cut"))]).boxed(),
+            End::Never => stream::pending().boxed(),
+        };
+        let pieces = stream::iter(self.pieces.into_iter().map(|piece| Ok(Bytes::from(piece)))).chain(end);
         // Each piece goes out before the next one is there.
-        let pieces = stream::iter(pieces).then(|piece| async {
-            tokio::task::yield_now().await;
-            piece
+        let pieces = pieces.then(move |piece| {
+            let _ = &under_way;
+            async {
+                tokio::task::yield_now().await;
+                piece
+            }
         });
         let mut response = Response::builder().status(self.status);
         for (name, value) in self.headers {
@@ -147,13 +171,30 @@ pub struct Far {
     pub url: String,
     replies: Arc<Mutex<VecDeque<Reply>>>,
     got: Arc<Mutex<Vec<Got>>>,
+    under_way: Arc<AtomicUsize>,
+}
+
+/// An answer that is being sent.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Far {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let far = Self { url, replies: Arc::default(), got: Arc::default() };
+        let far = Self { url, replies: Arc::default(), got: Arc::default(), under_way: Arc::default() };
         let router = Router::new().fallback(answer).with_state(far.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         far
@@ -162,6 +203,11 @@ impl Far {
     /// What to do with the next request that has no reply yet.
     pub fn next(&self, reply: Reply) {
         self.replies.lock().unwrap().push_back(reply);
+    }
+
+    /// How many answers are being sent.
+    pub fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::SeqCst)
     }
 
     /// Every request so far.
@@ -176,5 +222,5 @@ async fn answer(State(far): State<Far>, request: Request) -> Response {
     let body = serde_json::from_slice(&body).unwrap_or_default();
     far.got.lock().unwrap().push(Got { path: parts.uri.to_string(), headers: parts.headers, body });
     let reply = far.replies.lock().unwrap().pop_front().expect("a reply");
-    reply.into_response()
+    reply.into_response(UnderWay::new(&far.under_way))
 }
