@@ -2,7 +2,8 @@
 # make build   the drover program
 # make test    everything that must hold before a change is taken
 # make fuzz    feeds nonsense to whatever reads bytes from outside, for FUZZ_SECONDS (60) each
-# make soak    what make test does briefly, for long: 1000 kills while the embedded API is written to, thousands of connections
+# make soak    what make test does briefly, for long: 1000 kills while the embedded API is written to, thousands of connections;
+#              a gateway for 10 min at saturation while nodes fail, and 100 kills of one
 # make bench   how Drover keeps to its goals of speed, in one table (25 min); BENCH="scale mirror" runs these parts only
 # make bench-gateway  the gateway next to nginx (6 min on a quiet machine); BENCH_SECONDS (1.5) is the time of each measurement
 # make demo    a tour of `drover up` with real nodes, no Kubernetes needed; DEMO_EXIT=1 ends it instead of leaving it running
@@ -39,6 +40,8 @@ fuzz: compilers
 soak: stack
 	$(STACK) ulimit -n $$(ulimit -Hn) && DROVER_KILLS=1000 DROVER_SOCKETS=8000 \
 		cargo test --locked --test conformance -- --nocapture --test-threads=1 outlives_kills ten_thousand_watchers
+	$(STACK) ulimit -n $$(ulimit -Hn) && DROVER_SOAK_SECONDS=600 DROVER_GATEWAY_KILLS=100 \
+		cargo test --locked --test gateway -- --nocapture --test-threads=1 nothing_is_lost however_the_gateway_dies
 
 bench: stack
 	@tests/stack/build.sh nginx

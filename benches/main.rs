@@ -7,6 +7,7 @@ mod support;
 #[path = "../tests/cluster/world.rs"]
 mod world;
 
+mod analysis;
 mod fleet;
 mod gateway;
 mod health;
@@ -46,6 +47,9 @@ fn main() {
     }
     if wants("records") {
         runtime.block_on(records::run(&mut table));
+    }
+    if wants("analysis") {
+        analysis::run(&mut table);
     }
     print!("{table}");
 }

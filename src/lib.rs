@@ -16,6 +16,7 @@ pub mod manifests;
 pub mod mirror;
 pub mod ollama;
 pub mod ports;
+pub mod prometheus;
 pub mod providers;
 pub mod records;
 pub mod routing_table;

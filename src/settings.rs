@@ -69,6 +69,8 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// URLs of the gateways.
     pub gateways: Vec<String>,
+    /// The Prometheus server that analyses may ask.
+    pub prometheus_url: Option<String>,
     /// How often each node is looked at.
     pub probe_interval: Duration,
     /// How many nodes may pull at once.
@@ -117,6 +119,8 @@ pub struct Settings {
     pub records_capture: bool,
     /// Whether others than this machine may ask for run records.
     pub management_open: bool,
+    /// Whether callers may pull and remove models; none: as is usual for the command.
+    pub model_operations: Option<bool>,
     /// Address of every server of `drover up`.
     pub listen: IpAddr,
     /// Port of the embedded API.
@@ -215,6 +219,7 @@ impl Settings {
             gateway_listen: reader.read("gateway-listen", ADDRESS, UNSET),
             data_dir: reader.path("data-dir"),
             gateways: reader.urls("gateways"),
+            prometheus_url: reader.server("prometheus-url"),
             probe_interval: reader.read("probe-interval", DURATION, HumanDuration::default()).0,
             max_pulls: reader.read("max-pulls", COUNT, NonZeroUsize::MIN).get(),
             mirror_url: reader.server("mirror-url"),
@@ -242,6 +247,7 @@ impl Settings {
             records_when_down: reader.read("records-when-down", "write refuse or serve", records::WhenDown::default()),
             records_capture: reader.read("records-capture", FLAG, false),
             management_open: reader.read("management-open", FLAG, false),
+            model_operations: reader.flag("model-operations"),
             listen: reader.read("listen", "write an IP address, such as 127.0.0.1 or 0.0.0.0", LOOPBACK),
             api_port: reader.read("api-port", PORT, 0),
             api_sync: reader.read("api-sync", "write full or normal", Durability::default()),
@@ -292,6 +298,12 @@ impl Reader<'_> {
             self.fault(name, advice);
             otherwise
         })
+    }
+
+    /// Yes, no, or nothing said.
+    fn flag(&mut self, name: &str) -> Option<bool> {
+        let is_given = !self.text(name).is_empty();
+        is_given.then(|| self.read(name, FLAG, false))
     }
 
     fn names(&mut self, name: &str) -> Vec<ModelName> {

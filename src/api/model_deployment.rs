@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{HasConditions, MODEL_PATTERN, conditions_schema};
 use crate::domain::{
+    analysis::{Criterion, Limit, Measure, Query, Settings},
     conditions::Condition,
     duration::HumanDuration,
     labels::NodeSelector,
@@ -116,59 +117,116 @@ pub struct CanaryStrategy {
     /// Keeps a session on one side of the rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
-    /// What a canary is compared by. This version of Drover does not measure yet: with an analysis asked for, a step is
-    /// left by promotion only, because a step must not rise without evidence.
+    /// What the canary is compared by. A step is left when enough of the canary's requests were measured and nothing
+    /// speaks against it; a canary that is worse than it may be is rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<Analysis>,
 }
 
 /// What a canary is compared by, against the stable version in the same time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("size(self.metrics) > 0 || (has(self.prometheus) && size(self.prometheus) > 0)", "name one metric at least, in metrics or in prometheus"))]
 pub struct Analysis {
-    /// How often it is compared.
+    /// How often it is compared, 1s or more.
     #[serde(default = "default_interval")]
+    #[x_kube(validation = ("duration(self) >= duration('1s')", "must be at least 1s"))]
     pub interval: HumanDuration,
-    /// With fewer requests nothing is decided.
+    /// A step is not left before this many requests to the canary were measured in it.
     #[serde(default = "default_min_requests")]
     #[schemars(range(min = 1, max = 1000000))]
     pub min_requests: u32,
-    /// How many failed comparisons roll back.
+    /// The measures. Of rollouts to a version that is no worse than they allow, at most 1 % are rolled back by all of
+    /// them together.
+    #[serde(default)]
+    #[schemars(length(max = 10))]
+    pub metrics: Vec<Metric>,
+    /// Numbers that Prometheus knows, at the controller's `prometheus-url`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub prometheus: Vec<PrometheusMetric>,
+    /// So many answers of a Prometheus query in a row that are out of bounds roll back. The other measures decide by
+    /// counts, and need no such limit.
     #[serde(default = "default_failure_limit")]
     #[schemars(range(min = 1, max = 100))]
     pub failure_limit: u32,
-    /// The measures.
-    #[schemars(length(min = 1, max = 10))]
-    pub metrics: Vec<Metric>,
+}
+
+/// A number that Prometheus knows, and its bounds.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.min) || has(self.max)", "set min, max or both"))]
+pub struct PrometheusMetric {
+    /// What people call it.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// An instant query that gives one number. `{namespace}`, `{deployment}`, `{version}` and `{stable}` stand for the
+    /// rollout's own.
+    #[schemars(length(min = 1, max = 4096))]
+    pub query: String,
+    /// The least it may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// The most it may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// True: it is measured and shown, and decides nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// One measure and how much worse the canary may be.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.maxIncrease) != has(self.maxRatio)", "set either maxIncrease or maxRatio"))]
+#[x_kube(validation = ("[has(self.maxIncrease), has(self.maxRatio), has(self.max)].filter(set, set).size() == 1", "set one of maxIncrease, maxRatio and max"))]
+#[x_kube(validation = ("!self.name.endsWith('Rate') || ((!has(self.maxIncrease) || self.maxIncrease <= 1.0) && (!has(self.max) || self.max <= 1.0))", "maxIncrease and max of a rate are shares from 0 to 1: 0.02 is two percent"))]
 pub struct Metric {
     /// What is measured.
-    pub name: MetricName,
-    /// By how much it may exceed stable's, as a difference.
+    pub name: Measure,
+    /// By how much it may exceed stable's: of a rate as a share (0.02 are two percentage points), of a time in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(range(min = 0.0, max = 3600.0))]
     pub max_increase: Option<f64>,
     /// By which factor it may exceed stable's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1.0, max = 100.0))]
     pub max_ratio: Option<f64>,
+    /// What it may be, however stable does: of a rate a share, of a time seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 3600.0))]
+    pub max: Option<f64>,
+    /// True: it is measured and shown, and decides nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
-/// What can be measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum MetricName {
-    /// Share of attempts that failed.
-    ErrorRate,
-    /// 95th percentile of the time to the whole answer.
-    LatencyP95,
-    /// Share of answers that broke the schema they were asked for.
-    SchemaFailureRate,
+impl Analysis {
+    /// The same as decisions take it, for this deployment.
+    pub fn settings(&self, namespace: &str, deployment: &str) -> Settings {
+        let criteria = self.metrics.iter().filter_map(|metric| {
+            let limits = [
+                metric.max_increase.map(Limit::Increase),
+                metric.max_ratio.map(Limit::Ratio),
+                metric.max.map(Limit::Max),
+            ];
+            let limit = limits.into_iter().flatten().next()?;
+            Some(Criterion { measure: metric.name, limit, dry_run: metric.dry_run })
+        });
+        let queries = self.prometheus.iter().map(|metric| Query {
+            name: metric.name.clone(),
+            text: metric.query.replace("{namespace}", namespace).replace("{deployment}", deployment),
+            min: metric.min,
+            max: metric.max,
+            dry_run: metric.dry_run,
+        });
+        Settings {
+            interval: self.interval.0,
+            min_requests: self.min_requests,
+            criteria: criteria.collect(),
+            queries: queries.collect(),
+            failure_limit: self.failure_limit,
+        }
+    }
 }
 
 impl Default for CanaryStrategy {

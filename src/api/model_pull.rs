@@ -14,6 +14,9 @@ use crate::domain::{
 /// What a digest looks like.
 pub const DIGEST_PATTERN: &str = "^sha256:[0-9a-f]{64}$";
 
+/// Finalizer: on every ModelPull whose model goes with it.
+pub const PULL_FINALIZER: &str = "drover.dev/pull";
+
 /// A model that nodes must hold.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(

@@ -13,7 +13,8 @@ use crate::{
     health::{self, FleetHealth, WatchedFleet},
     mirror::{self, client::MirrorClient},
     ollama::Ollama,
-    ports::Mirror,
+    ports::{Mirror, Queries},
+    prometheus::Prometheus,
     providers::Providers,
     settings::Settings,
     telemetry::Readiness,
@@ -54,9 +55,11 @@ pub async fn start(
         mirror_nearby,
         mirror_key: key.map_or_else(|| rand::random::<[u8; 32]>().to_vec(), String::into_bytes),
     };
+    let prometheus = settings.prometheus_url.as_deref().map(Prometheus::new).transpose()?;
+    let queries = prometheus.map(|prometheus| Arc::new(prometheus) as Arc<dyn Queries>);
     let KeyPlace { keys: provider_keys, secrets } = keys;
     let provider_api = Arc::new(Providers::new(provider_keys.clone()).map_err(|error| error.to_string())?);
-    let parts = Parts { client, ollama, gateways, mirror, provider_api, provider_keys, secrets };
+    let parts = Parts { client, ollama, gateways, queries, mirror, provider_api, provider_keys, secrets };
     let Process { supervisor, metrics } = process;
     let context = controller::start(supervisor, parts, options, metrics, readiness)
         .await

@@ -10,7 +10,7 @@ use super::{
     process::{Process, listen},
 };
 use crate::{
-    cluster,
+    cluster::{self, Operations},
     gateway::{self, Gateway, recorder::Recorder},
     health::{FleetHealth, WatchedFleet},
     ollama::Ollama,
@@ -32,15 +32,20 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let readiness = Readiness::default();
     let fleet = FleetHealth::new(readiness.clone());
     let mut process = Process::new(&settings, health, vec![readiness.clone()], fleet.router());
-    let target = start(&mut process, listener, &settings, readiness, KeyPlace::of_gateway(&settings).keys)?;
 
+    // Makes no connection yet: callers are answered also while the API is away.
     let client = cluster::connect().await?;
     let namespace = namespace(&settings);
     let Process { supervisor, metrics } = &mut process;
     let watched = WatchedFleet::start(supervisor, &client, &namespace);
     fleet.keep_current(supervisor, watched.clone(), metrics);
     let WatchedFleet { nodes, pulls, providers } = watched;
-    feed::start(supervisor, client, &namespace, (nodes, pulls, providers), target);
+    let is_allowed = settings.model_operations.unwrap_or(false);
+    let fleet = (nodes.clone(), pulls.clone());
+    let operations = is_allowed.then(|| Operations::new(client.clone(), &namespace, fleet, supervisor.stop_token()));
+    let keys = KeyPlace::of_gateway(&settings).keys;
+    let target = start(&mut process, listener, &settings, readiness, keys, operations)?;
+    feed::start(&mut process.supervisor, client, &namespace, (nodes, pulls, providers), target);
     process.run().await
 }
 
@@ -49,13 +54,15 @@ pub fn namespace(settings: &Settings) -> String {
     settings.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.into())
 }
 
-/// Answers requests, from the table that was kept before until another one goes to the target.
+/// Answers requests, from the table that was kept before until another one goes to the target; with `operations`, callers
+/// may pull and remove models.
 pub fn start(
     process: &mut Process,
     listener: TcpListener,
     settings: &Settings,
     readiness: Readiness,
     keys: Arc<dyn ProviderKeys>,
+    operations: Option<Operations>,
 ) -> Result<Target, String> {
     let file = match &settings.data_dir {
         Some(dir) => {
@@ -83,6 +90,9 @@ pub fn start(
     process.metrics.register(|registry| recorder.register(registry));
     let gateway = Gateway::recording(target.table.clone(), inference, limits, recorder);
     process.metrics.register(|registry| gateway.meters().register(registry));
+    if let Some(operations) = operations {
+        gateway.allow_operations(Arc::new(operations));
+    }
     let stop = process.supervisor.stop_token();
     process.supervisor.service("gateway", gateway::serve(listener, gateway, stop));
     Ok(target)

@@ -1,4 +1,5 @@
-//! The only code that talks to the Kubernetes API: watches, status writes, events, logins in Secrets.
+//! The only code that talks to the Kubernetes API: watches, status writes, events, logins in Secrets,
+//! and what a gateway's callers have done with models.
 
 mod apply;
 mod events;
@@ -6,6 +7,7 @@ mod follow;
 mod index;
 mod keys;
 mod list;
+mod operations;
 mod secrets;
 mod watch;
 mod write;
@@ -17,6 +19,7 @@ pub use index::{Index, Words};
 pub use keys::{SecretKeys, WatchedKeys};
 pub use kube::Client;
 pub use list::{KindOf, get, list};
+pub use operations::Operations;
 pub use secrets::registry_login;
 pub use watch::{Change, Changed, Watched};
 pub use write::{Precondition, annotate, apply_status, set_finalizer};

@@ -20,7 +20,7 @@ use tokio::sync::{broadcast, watch};
 use crate::{
     api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     cluster::{self, Client, Events, Watched},
-    ports::{Gateways, Mirror, NodeApi, NodeError, ProviderApi, ProviderKeys},
+    ports::{Gateways, Mirror, NodeApi, NodeError, ProviderApi, ProviderKeys, Queries},
     supervisor::{Jobs, Supervisor},
     telemetry::{Metrics, Readiness},
 };
@@ -80,6 +80,8 @@ pub struct Parts {
     pub ollama: Arc<dyn NodeApi>,
     /// The gateways.
     pub gateways: Arc<dyn Gateways>,
+    /// Where other numbers come from, if there is such a place.
+    pub queries: Option<Arc<dyn Queries>>,
     /// The mirror, if there is one.
     pub mirror: Option<Arc<dyn Mirror>>,
     /// The providers.
@@ -102,6 +104,8 @@ pub struct Context {
     pub provider_api: Arc<dyn ProviderApi>,
     /// Their keys.
     pub provider_keys: Arc<dyn ProviderKeys>,
+    /// Where other numbers come from.
+    queries: Option<Arc<dyn Queries>>,
     /// Events on objects.
     pub events: Events,
     /// Work that ends by itself.
@@ -169,6 +173,14 @@ impl Context {
         }
     }
 
+    /// The number that a query of an analysis gives, or why there is none.
+    async fn value(&self, query: &str) -> Result<f64, String> {
+        match &self.queries {
+            Some(queries) => queries.value(query).await,
+            None => Err("the controller has no prometheus-url".into()),
+        }
+    }
+
     /// Eight hex digits for this installation and namespace, part of every alias.
     pub fn alias_id(&self, namespace: &str) -> String {
         let hash = Sha256::digest(format!("{}/{namespace}", self.cluster_uid));
@@ -187,7 +199,7 @@ pub async fn start(
     metrics: &Metrics,
     readiness: Readiness,
 ) -> Result<Arc<Context>, kube::Error> {
-    let Parts { client, ollama, gateways, mirror, provider_api, provider_keys, secrets } = parts;
+    let Parts { client, ollama, gateways, queries, mirror, provider_api, provider_keys, secrets } = parts;
     let namespace = options.namespace.clone();
     let grants = mirror.map(|mirror| {
         let addresses =
@@ -213,6 +225,7 @@ pub async fn start(
         gateways,
         provider_api,
         provider_keys,
+        queries,
         options,
     });
     metrics.register(|registry| registry.register_collector(Box::new(context.objects())));

@@ -5,6 +5,7 @@
 //! one observe the world, call a function here, and carry out what it says.
 
 pub mod alias;
+pub mod analysis;
 pub mod backoff;
 pub mod conditions;
 pub mod digest;
@@ -19,6 +20,7 @@ pub mod model_name;
 pub mod modelfile;
 pub mod named_nodes;
 pub mod node;
+pub mod operations;
 pub mod params;
 pub mod provider;
 pub mod pull;

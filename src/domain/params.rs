@@ -112,8 +112,10 @@ pub enum Shape {
 }
 
 const MOST: f64 = f64::INFINITY;
-/// As many tokens, layers or threads as anything can have.
+/// As many tokens or layers as anything can have.
 const MANY: f64 = 1e9;
+/// A node starts as many threads as it is told to, and stands still where that is too many.
+const THREADS: f64 = 1024.0;
 
 /// The options of Ollama 0.17, by name.
 const SHAPES: [(&str, Shape); 19] = [
@@ -131,7 +133,7 @@ const SHAPES: [(&str, Shape); 19] = [
     ("num_batch", Shape::Whole(1.0, MANY)),
     ("num_gpu", Shape::Whole(-1.0, MANY)),
     ("main_gpu", Shape::Whole(0.0, MANY)),
-    ("num_thread", Shape::Whole(0.0, MANY)),
+    ("num_thread", Shape::Whole(0.0, THREADS)),
     ("repeat_last_n", Shape::Whole(-1.0, MANY)),
     ("seed", Shape::Whole(-MOST, MOST)),
     ("use_mmap", Shape::Flag),

@@ -16,7 +16,7 @@ use super::{
     balance::Place,
     ending::Ending,
     failure::Failure,
-    lines::Lines,
+    lines::{Lines, Renamer},
     relay::{Opened, Relay, Upstream},
     run::{Run, header},
     schema::SchemaCheck,
@@ -33,11 +33,15 @@ use crate::{
 const LONGEST_ANSWER: usize = 256 << 20;
 /// What Ollama says of a prompt that is longer than the context window.
 const TOO_LONG: &str = "exceeds the context length";
+/// How Ollama begins what it says with status 500 though the request is at fault: no node would do better.
+const MISTAKES: [&str; 4] = ["invalid format: ", "invalid JSON schema in format", "option \"", "template: "];
 /// The longest error that is read, in bytes.
 const LONGEST_ERROR: usize = 64 << 10;
 
 /// A node's answer.
 pub struct Answer {
+    /// Whether it was to be checked by a schema.
+    pub is_checked: bool,
     /// Why the answer doesn't keep to the schema that it was to be checked by.
     pub schema_failure: Option<String>,
     content_type: &'static str,
@@ -79,7 +83,7 @@ impl From<NodeError> for Missed {
     }
 }
 
-/// Asks the node of `place` for `target` in this run, up to the point from which the answer can be sent.
+/// Asks the node of `place` for `target`, whose name there `renamer` replaces, in this run, up to the point from which the answer can be sent.
 ///
 /// # Errors
 /// Whose fault it is that there is no answer. Nothing has been sent to the caller then.
@@ -87,10 +91,11 @@ pub async fn attempt(
     gateway: &Gateway,
     ask: &Ask,
     target: &Target,
+    renamer: Arc<Renamer>,
     place: &Place,
     run: &mut Run,
 ) -> Result<Answer, Missed> {
-    let mut voice = Voice::new(ask, target, &run.id.to_string());
+    let mut voice = Voice::new(ask, target, renamer, run.id);
     let mut upstream = match send(gateway, ask, target, place, &voice, run, false).await {
         Err(Missed::TooLong(_)) if target.offer.is_none() && may_truncate(gateway, ask) => {
             run.note(|record| record.truncated = true);
@@ -101,15 +106,20 @@ pub async fn attempt(
     let content_type = voice.content_type(ask.stream);
     if ask.stream && ask.check.is_none() {
         let content = Content::Stream(Box::new(Opened::open(upstream, voice).await?));
-        return Ok(Answer { schema_failure: None, content_type, content });
+        return Ok(Answer { is_checked: false, schema_failure: None, content_type, content });
     }
     let whole = read(&mut upstream, LONGEST_ANSWER).await?;
     let lines = if ask.stream { split(&whole)? } else { vec![whole.clone()] };
     let fault = |check: &SchemaCheck| check.fault(lines.iter().map(|line| &line[..]));
     let fault = ask.check.as_deref().map(fault).transpose().map_err(|error| voice.renamer().hide(error))?;
-    let ending = Ending::of_whole(lines.last().unwrap_or(&whole));
-    let written = if ask.stream { voice.lines(lines)? } else { voice.whole(&whole)? };
-    Ok(Answer { schema_failure: fault.flatten(), content_type, content: Content::Whole(written, ending) })
+    let (written, ending) = if ask.stream {
+        let ending = lines.last().and_then(|last| Ending::of_whole(last));
+        (voice.lines(lines)?, ending.unwrap_or_default())
+    } else {
+        voice.whole(&whole)?
+    };
+    let (is_checked, content) = (ask.check.is_some(), Content::Whole(written, ending));
+    Ok(Answer { is_checked, schema_failure: fault.flatten(), content_type, content })
 }
 
 /// The lines of a whole answer.
@@ -177,7 +187,8 @@ impl Ready {
                 place.note(None);
                 drop(place);
                 let fault = answer.schema_failure;
-                counter.iter().for_each(|counter| counter.succeeded(fault.is_some()));
+                let keeps_schema = answer.is_checked.then_some(fault.is_none());
+                counter.iter().for_each(|counter| counter.answered(&run.answered(&ending, false, keeps_schema)));
                 if let Some(value) = fault.as_deref().and_then(header) {
                     response.headers_mut().insert(HeaderName::from_static("x-drover-schema-failure"), value);
                 }
@@ -199,6 +210,9 @@ async fn refusal(status: u16, upstream: &mut Upstream, voice: &Voice) -> Missed 
     if message.contains(TOO_LONG) {
         let message = format!("{message}: shorten the prompt, ask for a larger num_ctx, or let it be cut");
         return Missed::TooLong(Failure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message));
+    }
+    if status == 500 && MISTAKES.iter().any(|start| message.starts_with(start)) {
+        return Missed::ByCaller(Failure::bad_request(message));
     }
     let error = NodeError::Status { status, message };
     // A login is between the gateway and the node: none of the caller's business.

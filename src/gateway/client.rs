@@ -46,10 +46,13 @@ impl GatewayClient {
         Ok(found.into_iter().filter_map(replica).collect())
     }
 
-    async fn ask(&self, url: Url) -> Result<GatewayStats, GatewayError> {
+    async fn ask(&self, url: Url, of: Option<[&str; 2]>) -> Result<GatewayStats, GatewayError> {
         let name = url.to_string();
-        let stats =
+        let mut stats =
             url.join("drover/v1/stats").map_err(|error| GatewayError::Unknown(name.clone(), error.to_string()))?;
+        if let Some([namespace, deployment]) = of {
+            stats.query_pairs_mut().append_pair("deployment", &format!("{namespace}/{deployment}"));
+        }
         let unknown = |error: reqwest::Error| GatewayError::Unknown(name.clone(), error.to_string());
         let answer =
             self.http.get(stats).send().await.map_err(|error| match error.is_connect() && !error.is_timeout() {
@@ -59,10 +62,10 @@ impl GatewayClient {
         answer.error_for_status().map_err(unknown)?.json().await.map_err(unknown)
     }
 
-    async fn ask_replicas(&self, url: &str) -> Result<Vec<GatewayStats>, GatewayError> {
+    async fn ask_replicas(&self, url: &str, of: Option<[&str; 2]>) -> Result<Vec<GatewayStats>, GatewayError> {
         let replicas = Self::replicas(url).await?;
         let answers = try_join_all(replicas.into_iter().map(|replica| async {
-            match self.ask(replica).await {
+            match self.ask(replica, of).await {
                 Err(GatewayError::Away(_)) => Ok(None),
                 answer => answer.map(Some),
             }
@@ -72,9 +75,9 @@ impl GatewayClient {
 }
 
 impl Gateways for GatewayClient {
-    fn stats(&self) -> BoxFuture<'_, Result<Vec<GatewayStats>, GatewayError>> {
+    fn stats<'a>(&'a self, of: Option<[&'a str; 2]>) -> BoxFuture<'a, Result<Vec<GatewayStats>, GatewayError>> {
         async move {
-            let answers = try_join_all(self.urls.iter().map(|url| self.ask_replicas(url))).await?;
+            let answers = try_join_all(self.urls.iter().map(|url| self.ask_replicas(url, of))).await?;
             Ok(answers.into_iter().flatten().collect())
         }
         .boxed()

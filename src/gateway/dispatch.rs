@@ -60,6 +60,7 @@ impl<'a> Dispatch<'a> {
     async fn leg(&mut self, leg: &Leg<'_>) -> Result<Option<Ready>, Failure> {
         let balance = self.gateway.balance();
         let pool = self.serving.pool(leg.target, balance);
+        let renamer = self.serving.renamer(leg.target);
         loop {
             let usable = |holder: &Holder| self.is_usable(leg.target, holder);
             let since = Instant::now();
@@ -76,7 +77,7 @@ impl<'a> Dispatch<'a> {
                 }
             };
             self.run.attempt(&place.holder);
-            match attempt(self.gateway, self.ask, leg.target, &place, self.run).await {
+            match attempt(self.gateway, self.ask, leg.target, renamer.clone(), &place, self.run).await {
                 Ok(answer) => {
                     self.run.answers();
                     if answer.schema_failure.is_some() {

@@ -33,8 +33,8 @@ impl Ending {
         serde_json::from_slice(line).ok().filter(|ending: &Self| ending.done)
     }
 
-    /// The end of an answer that came whole.
-    pub fn of_whole(answer: &[u8]) -> Self {
-        serde_json::from_slice(answer).unwrap_or_default()
+    /// The end of an answer that came whole; nothing if it can't be read.
+    pub fn of_whole(answer: &[u8]) -> Option<Self> {
+        serde_json::from_slice(answer).ok()
     }
 }

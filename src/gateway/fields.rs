@@ -4,10 +4,12 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{
-    Deserializer as _,
+    Deserializer as _, Serialize,
     de::{DeserializeOwned, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
+
+use super::sse::put_json;
 
 /// A JSON object's fields in their order; values share the body's memory.
 #[derive(Clone, Debug, Default)]
@@ -28,16 +30,16 @@ impl Fields {
     /// # Errors
     /// What is wrong with the JSON.
     pub fn parse_exact(object: &Bytes) -> Result<Self, serde_json::Error> {
-        Self::read_object(object, str::to_owned)
+        Self::read_object(object, |name| name)
     }
 
-    fn read_object(body: &Bytes, spelling: impl Fn(&str) -> String) -> Result<Self, serde_json::Error> {
+    fn read_object(body: &Bytes, spelling: fn(String) -> String) -> Result<Self, serde_json::Error> {
         let mut json = serde_json::Deserializer::from_slice(body);
         let entries = json.deserialize_map(Entries)?;
         json.end()?;
         let mut fields = Self(Vec::with_capacity(entries.len()));
         for (name, value) in entries {
-            fields.set(&spelling(&name), body.slice_ref(value.get().as_bytes()));
+            fields.put(spelling(name), body.slice_ref(value.get().as_bytes()));
         }
         Ok(fields)
     }
@@ -68,7 +70,11 @@ impl Fields {
 
     /// Gives a field a value, which has to be JSON.
     pub fn set(&mut self, name: &str, value: Bytes) {
-        match self.0.iter_mut().find(|(field, _)| field == name) {
+        self.put(name, value);
+    }
+
+    fn put(&mut self, name: impl AsRef<str> + Into<String>, value: Bytes) {
+        match self.0.iter_mut().find(|(field, _)| field == name.as_ref()) {
             Some((_, old)) => *old = value,
             None => self.0.push((name.into(), value)),
         }
@@ -103,7 +109,7 @@ pub fn write_object<'a>(fields: impl Iterator<Item = (&'a str, &'a Bytes)> + Clo
     let mut out = BytesMut::with_capacity(2 + length);
     for (index, (name, value)) in fields.enumerate() {
         out.put_u8(if index == 0 { b'{' } else { b',' });
-        out.put(&json(name)[..]);
+        put_json(&mut out, name);
         out.put_u8(b':');
         out.put(&value[..]);
     }
@@ -112,8 +118,10 @@ pub fn write_object<'a>(fields: impl Iterator<Item = (&'a str, &'a Bytes)> + Clo
 }
 
 /// A string or value as JSON.
-pub fn json(value: impl Into<serde_json::Value>) -> Bytes {
-    value.into().to_string().into()
+pub fn json(value: impl Serialize) -> Bytes {
+    let mut out = BytesMut::new();
+    put_json(&mut out, &value);
+    out.freeze()
 }
 
 /// What is wrong with some JSON, without the strings in it: they may be of a prompt.
@@ -126,7 +134,10 @@ pub fn describe(error: &serde_json::Error) -> String {
 }
 
 /// How Go's JSON decoder compares names: without regard to case, and two odd letters count as `s` and `k`.
-fn fold(name: &str) -> String {
+fn fold(name: String) -> String {
+    if name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        return name;
+    }
     name.chars()
         .map(|letter| match letter {
             'ſ' => 's',

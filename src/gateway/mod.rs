@@ -23,6 +23,7 @@ pub mod management;
 pub mod meters;
 mod native;
 pub mod openai;
+mod operations;
 pub mod parameters;
 pub mod plan;
 mod prompt;
@@ -43,19 +44,20 @@ mod wish;
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::{balance::Balance, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
 use crate::{
-    domain::params::Truncation,
-    ports::{GatewayStats, Inference},
+    domain::{params::Truncation, run_id::RunId},
+    ports::{GatewayStats, Inference, ModelOperations},
     routing_table::{RoutingTable, SharedTable},
 };
 
@@ -103,6 +105,8 @@ impl Default for Settings {
 pub struct Gateway(Arc<Inner>);
 
 struct Inner {
+    /// Names this gateway among all that ever ran.
+    instance: String,
     table: SharedTable,
     /// The table that the memories below were last brought in line with.
     serving: ArcSwap<Serving>,
@@ -114,6 +118,8 @@ struct Inner {
     tally: Tally,
     meters: Meters,
     recorder: Arc<Recorder>,
+    /// Unset where callers may not change which models there are.
+    operations: OnceLock<Arc<dyn ModelOperations>>,
 }
 
 impl Gateway {
@@ -131,6 +137,7 @@ impl Gateway {
     ) -> Self {
         let balance = Arc::new(Balance::new(settings.queue_length));
         Self(Arc::new(Inner {
+            instance: RunId::new(Timestamp::now(), rand::random()).to_string(),
             table,
             serving: ArcSwap::default(),
             renewal: Mutex::default(),
@@ -140,7 +147,13 @@ impl Gateway {
             tally: Tally::default(),
             meters: Meters::default(),
             recorder: Arc::new(recorder),
+            operations: OnceLock::new(),
         }))
+    }
+
+    /// Has callers pull and remove models through `operations` from now on; what was named first stays.
+    pub fn allow_operations(&self, operations: Arc<dyn ModelOperations>) {
+        let _ = self.0.operations.set(operations);
     }
 
     /// What records its requests.
@@ -153,9 +166,13 @@ impl Gateway {
         &self.0.meters
     }
 
-    /// What it tells about itself.
-    pub fn stats(&self) -> GatewayStats {
-        GatewayStats { namespace: self.0.settings.namespace.clone(), deployments: self.0.tally.stats(&self.table()) }
+    /// What it tells about itself: of all deployments, or of one (namespace and name) with the times of its answers.
+    pub fn stats(&self, of: Option<[&str; 2]>) -> GatewayStats {
+        GatewayStats {
+            instance: self.0.instance.clone(),
+            namespace: self.0.settings.namespace.clone(),
+            deployments: self.0.tally.stats(&self.table(), of),
+        }
     }
 
     /// The table as it is now.
@@ -187,6 +204,10 @@ impl Gateway {
 
     fn inference(&self) -> &dyn Inference {
         &*self.0.inference
+    }
+
+    fn operations(&self) -> Option<&Arc<dyn ModelOperations>> {
+        self.0.operations.get()
     }
 
     fn balance(&self) -> &Arc<Balance> {

@@ -10,7 +10,7 @@ use super::{
     tally::{Counter, Tally},
 };
 use crate::{
-    domain::routing::{is_canary_session, is_canary_turn, session_hash},
+    domain::routing::{fails_outright, is_canary_session, is_canary_turn, session_hash},
     routing_table::{Canary, Deployment, Target},
 };
 
@@ -66,6 +66,9 @@ impl<'a> Split<'a, '_> {
             return vec![self.leg(stable, "stable", &format!(" has {} %{by}", 100 - weight.min(100)))];
         }
         let trial = self.leg(&canary.target, "canary", &format!(" has {weight} %{by}"));
+        if self.is_braked(&canary.target) {
+            return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) fails outright"))];
+        }
         if !is_usable(&canary.target) {
             trial.counter.iter().for_each(|counter| counter.failed());
             return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) has no ready node"))];
@@ -85,6 +88,15 @@ impl<'a> Split<'a, '_> {
         }
     }
 
+    fn is_braked(&self, canary: &Target) -> bool {
+        let failed = |target| self.counter(target).failed_in_a_row();
+        fails_outright(failed(canary), failed(&self.deployment.stable))
+    }
+
+    fn counter(&self, target: &Target) -> Arc<Counter> {
+        self.serving.counter(target, || self.tally.counter(self.namespace, self.name, version(target)))
+    }
+
     fn session<'h>(&self, headers: &'h HeaderMap) -> Option<&'h [u8]> {
         let value = headers.get(self.deployment.sticky_header.as_deref()?)?;
         Some(value.as_bytes()).filter(|session| !session.is_empty())
@@ -96,7 +108,7 @@ impl<'a> Split<'a, '_> {
             target,
             reason: format!("deployment {}: {side} {version}{why}", self.name),
             deployment: Some(self.name),
-            counter: Some(self.serving.counter(target, || self.tally.counter(self.namespace, self.name, version))),
+            counter: Some(self.counter(target)),
         }
     }
 }

@@ -141,6 +141,7 @@ impl Relay {
         let Some(ending) = self.source.ending.take() else { return Some(piece) };
         self.is_whole = true;
         self.count(None);
+        self.counter.iter().for_each(|counter| counter.answered(&self.run.answered(&ending, true, None)));
         self.run.ended(ending);
         match self.run.finish(Outcome::Answered, OK, None).await {
             Ok(()) => Some(piece),
@@ -183,6 +184,7 @@ impl Relay {
         self.source.voice.broke(node, error, out);
         self.source.ending = None;
         self.count(Some(error));
+        self.counter.iter().for_each(|counter| counter.failed());
         self.run.attempted(Outcome::Broken, Some(error.to_string()));
         self.run.keep_answer(out);
         // The caller is told of the worse already.
@@ -195,9 +197,6 @@ impl Relay {
         }
         if let Some(place) = &self.place {
             place.note(error);
-        }
-        if let Some(counter) = &self.counter {
-            if error.is_none() { counter.succeeded(false) } else { counter.failed() }
         }
     }
 }

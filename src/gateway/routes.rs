@@ -3,7 +3,7 @@
 use axum::{
     Json, Router,
     body::to_bytes,
-    extract::{Path, Request, State},
+    extract::{Path, Query, Request, State},
     http::{
         HeaderMap, HeaderValue, Method, StatusCode, Uri,
         header::{CONTENT_LENGTH, CONTENT_TYPE},
@@ -12,6 +12,7 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::{
@@ -24,13 +25,13 @@ use super::{
     fields::Fields,
     fleet, listing, management, meters,
     openai::{chat, completions, embeddings, responses},
-    plan,
+    operations, plan,
     resolve::resolve,
     run::Run,
     task::Task,
     wish::wish,
 };
-use crate::domain::run_record::Outcome;
+use crate::{domain::run_record::Outcome, ports::GatewayStats};
 
 /// The version of Ollama whose API this is: clients refuse to talk to what they take for an older one.
 const OLLAMA_VERSION: &str = "0.17.4";
@@ -84,6 +85,7 @@ pub(super) fn router(gateway: Gateway) -> Router {
     });
     answered
         .merge(management::router())
+        .merge(operations::router())
         .route("/", get(|| async { "Ollama is running" }))
         .route("/api/version", get(|| async { Json(json!({ "version": OLLAMA_VERSION })) }))
         .route("/api/tags", get(tags))
@@ -91,10 +93,22 @@ pub(super) fn router(gateway: Gateway) -> Router {
         .route("/api/ps", get(ps))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
-        .route("/drover/v1/stats", get(|State(gateway): State<Gateway>| async move { Json(gateway.stats()) }))
+        .route("/drover/v1/stats", get(stats))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway)
+}
+
+/// Which deployment is asked about.
+#[derive(Deserialize)]
+struct About {
+    /// `NAMESPACE/NAME`; all of them if left out.
+    deployment: Option<String>,
+}
+
+async fn stats(State(gateway): State<Gateway>, Query(about): Query<About>) -> Json<GatewayStats> {
+    let of = about.deployment.as_deref().map(|of| of.split_once('/').unwrap_or(("", of)));
+    Json(gateway.stats(of.map(|(namespace, name)| [namespace, name])))
 }
 
 /// Answers a request for a model; the headers tell about every outcome.

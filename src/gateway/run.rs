@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{ask::Ask, ending::Ending, failure::Failure, plan::Leg, recorder::Recorder};
+use super::{ask::Ask, ending::Ending, failure::Failure, plan::Leg, recorder::Recorder, tally::Answered};
 use crate::{
     domain::{
         provider::Price,
@@ -20,6 +20,8 @@ use crate::{
 
 /// The longest request and the longest answer that are kept, in bytes.
 const LONGEST_CAPTURE: usize = 1 << 20;
+/// As many headers as an answer usually has, so that there is room for them from the start.
+const HEADERS: usize = 12;
 
 /// One request. Dropped before it was finished, its caller hung up, which is recorded.
 pub struct Run {
@@ -30,6 +32,8 @@ pub struct Run {
     attempt_began: Instant,
     /// What its tokens cost, where that is known.
     price: Option<Price>,
+    /// How long the attempt took to the first piece of its answer.
+    first_piece: Duration,
     /// What is known so far; nothing once it is finished.
     record: Option<Box<RunRecord>>,
 }
@@ -67,7 +71,8 @@ impl Run {
             feedback: None,
         };
         let (recorder, record) = (recorder.clone(), Some(Box::new(record)));
-        Self { id, recorder, began, attempt_began: began, price: None, record }
+        let (price, first_piece) = (None, Duration::ZERO);
+        Self { id, recorder, began, attempt_began: began, price, first_piece, record }
     }
 
     /// Changes what is known.
@@ -147,8 +152,23 @@ impl Run {
     /// Notes that the first piece of the answer is there.
     pub fn answers(&mut self) {
         let ms = milliseconds(self.began.elapsed());
+        self.first_piece = self.attempt_began.elapsed();
         self.attempted(Outcome::Answered, None);
         self.note(|record| record.timings.first_token_ms = Some(ms));
+    }
+
+    /// What counts of the attempt that was answered, and ended so.
+    pub fn answered(&self, ending: &Ending, is_stream: bool, keeps_schema: Option<bool>) -> Answered {
+        // Loading is the node's business: which version it happened to have loaded says nothing of a version.
+        let load = Duration::from_nanos(ending.load_duration.unwrap_or_default());
+        let tokens = u32::try_from(ending.eval_count).unwrap_or(u32::MAX);
+        let token_time = ending.eval_duration.and_then(|spent| Duration::from_nanos(spent).checked_div(tokens));
+        Answered {
+            keeps_schema,
+            latency: self.attempt_began.elapsed().saturating_sub(load),
+            first_token: is_stream.then(|| self.first_piece.saturating_sub(load)),
+            token_time,
+        }
     }
 
     /// Notes what the node says at the end.
@@ -179,6 +199,7 @@ impl Run {
 
     /// Writes what is known into the headers of an answer.
     pub fn stamp(&self, headers: &mut HeaderMap) {
+        headers.reserve(HEADERS);
         let mut put = |name: &'static str, text: &str| {
             if let Some(value) = header(text) {
                 headers.insert(HeaderName::from_static(name), value);
@@ -218,7 +239,10 @@ fn milliseconds(duration: Duration) -> f64 {
 
 /// A header's value; what a header can't hold becomes a question mark.
 pub fn header(text: &str) -> Option<HeaderValue> {
-    let plain = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    let text: String = text.chars().map(plain).collect();
-    if text.is_empty() { None } else { HeaderValue::try_from(text).ok() }
+    let is_plain = |c: char| c == ' ' || c.is_ascii_graphic();
+    match text.chars().all(is_plain) {
+        _ if text.is_empty() => None,
+        true => HeaderValue::from_str(text).ok(),
+        false => HeaderValue::try_from(text.replace(|c| !is_plain(c), "?")).ok(),
+    }
 }

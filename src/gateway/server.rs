@@ -14,8 +14,8 @@ use tower::Service;
 
 use crate::supervisor::Tasks;
 
-/// What the gateway's own paths begin with.
-const OWN: &str = "/drover/";
+/// Beginnings of the paths for which it matters who is there: the gateway's own, and those that change the fleet.
+const PERSONAL: [&str; 3] = ["/drover/", "/api/pull", "/api/delete"];
 /// When no more connections can be had (of open files, mostly), how long until the next look.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -65,8 +65,8 @@ async fn connection(
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let answer = service_fn(move |mut request: http::Request<Incoming>| {
-        // Only the gateway's own paths ask who is there, and it isn't free to tell.
-        if request.uri().path().starts_with(OWN) {
+        // It isn't free to tell.
+        if PERSONAL.iter().any(|start| request.uri().path().starts_with(start)) {
             request.extensions_mut().insert(ConnectInfo(peer));
         }
         router.clone().call(request)

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     balance::{Balance, Pool},
+    lines::Renamer,
     tally::Counter,
 };
 use crate::routing_table::{RoutingTable, Target};
@@ -24,6 +25,7 @@ pub struct Serving {
 #[derive(Default)]
 struct Served {
     pool: OnceLock<Arc<Pool>>,
+    renamer: OnceLock<Arc<Renamer>>,
     counter: OnceLock<Arc<Counter>>,
     turns: OnceLock<Arc<AtomicU64>>,
 }
@@ -51,6 +53,11 @@ impl Serving {
     /// The nodes that hold a target, prepared for choices among them.
     pub fn pool(&self, target: &Target, balance: &Balance) -> Arc<Pool> {
         self.known(target, |served| &served.pool, || balance.pool(&target.model, &target.holders))
+    }
+
+    /// What replaces the name that the nodes know a target by.
+    pub fn renamer(&self, target: &Target) -> Arc<Renamer> {
+        self.known(target, |served| &served.renamer, || Arc::new(Renamer::new(&target.model, &target.tag)))
     }
 
     /// Where a version's attempts are counted.

@@ -4,12 +4,17 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use crate::{
-    ports::{DeploymentStats, VersionStats},
+    domain::{
+        analysis::{self, Observed, Sketch},
+        routing::fails_outright,
+    },
+    ports::DeploymentStats,
     routing_table::RoutingTable,
 };
 
@@ -21,27 +26,95 @@ type Key = (String, String);
 pub struct Counter {
     attempts: AtomicU64,
     failures: AtomicU64,
+    schema_checks: AtomicU64,
     schema_failures: AtomicU64,
+    latency: Times,
+    first_token: Times,
+    token_time: Times,
+    /// Attempts that failed since the last one that didn't.
+    failed_in_a_row: AtomicU64,
+}
+
+/// What is counted of an attempt that the node answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answered {
+    /// Whether it keeps to the schema that was asked for; nothing without one.
+    pub keeps_schema: Option<bool>,
+    /// From the request to the node to the end of its answer, without loading the model.
+    pub latency: Duration,
+    /// The same, to the first piece of a stream.
+    pub first_token: Option<Duration>,
+    /// The time for each token.
+    pub token_time: Option<Duration>,
+}
+
+/// Durations, counted by size.
+#[derive(Debug)]
+struct Times(Box<[AtomicU32]>);
+
+impl Default for Times {
+    fn default() -> Self {
+        Self((0..analysis::BUCKETS).map(|_| AtomicU32::new(0)).collect())
+    }
+}
+
+impl Times {
+    fn add(&self, duration: Duration) {
+        if let Some(count) = self.0.get(analysis::bucket(duration)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self) -> Sketch {
+        Sketch::new(self.0.iter().map(|count| count.load(Ordering::Relaxed).into()))
+    }
 }
 
 impl Counter {
-    /// An attempt that the node answered, with or without keeping to the schema that was asked for.
-    pub fn succeeded(&self, is_schema_failure: bool) {
-        self.schema_failures.fetch_add(is_schema_failure.into(), Ordering::Relaxed);
+    /// An attempt that the node answered.
+    pub fn answered(&self, answer: &Answered) {
+        if let Some(keeps_schema) = answer.keeps_schema {
+            self.schema_failures.fetch_add((!keeps_schema).into(), Ordering::Relaxed);
+            self.schema_checks.fetch_add(1, Ordering::Relaxed);
+        }
+        self.latency.add(answer.latency);
+        answer.first_token.iter().for_each(|time| self.first_token.add(*time));
+        answer.token_time.iter().for_each(|time| self.token_time.add(*time));
+        self.failed_in_a_row.store(0, Ordering::Relaxed);
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An attempt that failed through the node's fault.
     pub fn failed(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
+        self.failed_in_a_row.fetch_add(1, Ordering::Relaxed);
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn read(&self) -> VersionStats {
+    /// A version that failed in an earlier rollout gets another chance.
+    fn begin_rollout(&self) {
+        self.failed_in_a_row.store(0, Ordering::Relaxed);
+    }
+
+    /// How many attempts failed since the last one that didn't.
+    pub fn failed_in_a_row(&self) -> u64 {
+        self.failed_in_a_row.load(Ordering::Relaxed)
+    }
+
+    fn read(&self, with_times: bool) -> Observed {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let times = |times: &Times| if with_times { times.read() } else { Sketch::default() };
         // The parts before the whole: a count that is under way makes no share over 1.
         let (failures, schema_failures) = (read(&self.failures), read(&self.schema_failures));
-        VersionStats { attempts: read(&self.attempts), failures, schema_failures }
+        Observed {
+            failures,
+            schema_failures,
+            schema_checks: read(&self.schema_checks),
+            latency: times(&self.latency),
+            first_token: times(&self.first_token),
+            token_time: times(&self.token_time),
+            attempts: read(&self.attempts),
+        }
     }
 }
 
@@ -51,6 +124,8 @@ struct Deployment {
     turns: HashMap<String, Arc<AtomicU64>>,
     /// By version.
     counters: BTreeMap<String, Arc<Counter>>,
+    /// The rollout that failures in a row are counted for.
+    rollout_id: String,
 }
 
 /// The counts, since the gateway started.
@@ -76,25 +151,40 @@ impl Tally {
     pub fn keep(&self, table: &RoutingTable) {
         self.lock().retain(|(namespace, name), counts| {
             let deployment = table.namespaces.get(namespace).and_then(|space| space.deployments.get(name));
+            if let Some(deployment) = deployment.filter(|deployment| deployment.rollout_id != counts.rollout_id) {
+                counts.rollout_id.clone_from(&deployment.rollout_id);
+                counts.counters.values().for_each(|counter| counter.begin_rollout());
+            }
             counts.turns.retain(|rollout, _| deployment.is_some_and(|deployment| deployment.rollout_id == *rollout));
             deployment.is_some()
         });
     }
 
-    /// Every deployment of the table with its counts.
-    pub fn stats(&self, table: &RoutingTable) -> Vec<DeploymentStats> {
+    /// Every deployment of the table with its counts, or one (namespace and name) with the times of its answers, too.
+    pub fn stats(&self, table: &RoutingTable, of: Option<[&str; 2]>) -> Vec<DeploymentStats> {
         let counts = self.lock();
         let spaces = table.namespaces.iter();
         let deployments = spaces.flat_map(|(namespace, space)| {
-            space.deployments.iter().map(|(name, deployment)| {
+            let asked = |name: &str| of.is_none_or(|of| of == [namespace.as_str(), name]);
+            space.deployments.iter().filter(move |(name, _)| asked(name)).map(|(name, deployment)| {
                 let counters = counts.get(&(namespace.clone(), name.clone())).map(|counts| &counts.counters);
+                let versions = counters.into_iter().flatten();
+                let failed = |version: Option<&str>| {
+                    let counter = counters.and_then(|counters| counters.get(version?));
+                    counter.map_or(0, |counter| counter.failed_in_a_row())
+                };
+                let canary = deployment.canary.as_ref().and_then(|canary| canary.target.version.as_deref());
+                let braked = fails_outright(failed(canary), failed(deployment.stable.version.as_deref()));
                 DeploymentStats {
                     namespace: namespace.clone(),
                     name: name.clone(),
                     revision: deployment.revision,
                     since: deployment.since,
                     rollout_id: deployment.rollout_id.clone(),
-                    versions: counters.into_iter().flatten().map(|(v, counter)| (v.clone(), counter.read())).collect(),
+                    braked,
+                    versions: versions
+                        .map(|(version, counter)| (version.clone(), counter.read(of.is_some())))
+                        .collect(),
                 }
             })
         });

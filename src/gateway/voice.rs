@@ -1,5 +1,7 @@
 //! A node's answer in the words of the API that the caller speaks.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
 use jiff::Timestamp;
@@ -8,19 +10,20 @@ use serde::Deserialize;
 use super::{
     api::Api,
     ask::Ask,
+    ending::Ending,
     failure::Failure,
     format::{Head, Translator},
     lines::Renamer,
     said::Said,
 };
-use crate::{ports::NodeError, routing_table::Target};
+use crate::{domain::run_id::RunId, ports::NodeError, routing_table::Target};
 
 /// How much of a digest stands for the weights in OpenAI's format.
 const FINGERPRINT: usize = 12;
 
 /// Writes an answer for the caller.
 pub struct Voice {
-    renamer: Renamer,
+    renamer: Arc<Renamer>,
     api: Api,
     form: Form,
 }
@@ -41,19 +44,19 @@ struct End {
 }
 
 impl Voice {
-    /// For the answer to `ask` by `target`, in the run with this id.
-    pub fn new(ask: &Ask, target: &Target, run: &str) -> Self {
+    /// For the answer to `ask` by `target`, in this run.
+    pub fn new(ask: &Ask, target: &Target, renamer: Arc<Renamer>, run: RunId) -> Self {
         let head = || {
             let digest = target.digest.trim_start_matches("sha256:");
             Head {
-                run: run.into(),
+                run: run.to_string(),
                 created: Timestamp::now().as_second(),
                 model: target.tag.clone(),
                 fingerprint: format!("fp_{}", digest.get(..FINGERPRINT).unwrap_or(digest)),
             }
         };
         let form = ask.format.translator(head).map_or(Form::Ollama { last: Bytes::new() }, Form::Translated);
-        Self { renamer: Renamer::new(&target.model, &target.tag), api: ask.format.api(), form }
+        Self { renamer, api: ask.format.api(), form }
     }
 
     /// How the node's name is kept from the caller.
@@ -130,21 +133,24 @@ impl Voice {
         }
     }
 
-    /// A whole answer.
+    /// A whole answer, and what the node says that it cost.
     ///
     /// # Errors
     /// The node's own error, or that this isn't a whole answer.
-    pub fn whole(&self, answer: &[u8]) -> Result<Bytes, NodeError> {
+    pub fn whole(&self, answer: &[u8]) -> Result<(Bytes, Ending), NodeError> {
         let answer = answer.trim_ascii();
-        match &self.form {
+        let ending = Ending::of_whole(answer);
+        let written = match &self.form {
             Form::Ollama { .. } => {
+                if ending.is_none() && serde_json::from_slice::<End>(answer).is_err() {
+                    return Err(NodeError::Broken("the answer is not whole".into()));
+                }
                 let mut out = BytesMut::with_capacity(answer.len() + 64);
-                let end = serde_json::from_slice::<End>(answer);
-                end.map_err(|_| NodeError::Broken("the answer is not whole".into()))?;
                 self.renamer.object(answer, &mut out)?;
-                Ok(out.freeze())
+                out.freeze()
             }
-            Form::Translated(translator) => translator.whole(answer).map_err(|error| self.renamer.hide(error)),
-        }
+            Form::Translated(translator) => translator.whole(answer).map_err(|error| self.renamer.hide(error))?,
+        };
+        Ok((written, ending.unwrap_or_default()))
     }
 }

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use super::{
     FleetHealth,
-    facts::{self, Fleet},
+    facts::{self, Objects},
 };
 use crate::domain::health::{self, Counts, Report, Status};
 
@@ -52,7 +52,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When a report can't be written as JSON, which is never.
-    pub fn of(fleet: &Fleet) -> io::Result<Self> {
+    pub fn of(fleet: &Objects) -> io::Result<Self> {
         let reports = facts::reports(fleet);
         if let (1, Some((name, report))) = (reports.len(), reports.first_key_value()) {
             let only = Some((*name).to_owned());

@@ -15,7 +15,7 @@ use crate::{
 
 /// The objects that say how a fleet is.
 #[derive(Clone, Default)]
-pub struct Fleet {
+pub struct Objects {
     /// Nodes.
     pub nodes: Vec<Arc<OllamaNode>>,
     /// Pulls.
@@ -33,7 +33,7 @@ struct Space<'a> {
 }
 
 /// The health of each namespace that has any of them.
-pub fn reports(fleet: &Fleet) -> BTreeMap<&str, Report<'_>> {
+pub fn reports(fleet: &Objects) -> BTreeMap<&str, Report<'_>> {
     let mut spaces: BTreeMap<&str, Space<'_>> = BTreeMap::new();
     for node in fleet.nodes.iter().filter(|node| stays(&***node)) {
         spaces.entry(namespace(&**node)).or_default().nodes.push(node);

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use answer::Snapshot;
-pub use facts::Fleet;
+pub use facts::Objects;
 pub use start::warn_at_start;
 
 use crate::{
@@ -116,8 +116,8 @@ impl WatchedFleet {
     }
 
     /// As they are now.
-    fn all(&self) -> Fleet {
-        Fleet { nodes: self.nodes.all(), pulls: self.pulls.all(), providers: self.providers.all() }
+    fn all(&self) -> Objects {
+        Objects { nodes: self.nodes.all(), pulls: self.pulls.all(), providers: self.providers.all() }
     }
 }
 

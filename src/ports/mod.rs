@@ -1,8 +1,10 @@
 //! The seams between decisions and the world: what the rest of the code asks of a node or a gateway.
 
+mod operations;
 mod providers;
 mod records;
 
+pub use operations::{ModelOperations, OperationError, Pulling};
 pub use providers::{ProviderApi, ProviderKey, ProviderKeys, ProviderListing};
 pub use records::{Page, Records, RecordsError, RunRecord};
 
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::{
+    analysis::Observed,
     node::{Probe, ProbeFault},
     provider::Offer,
     pull::{Fault, Line},
@@ -133,6 +136,9 @@ pub trait Inference: Send + Sync {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayStats {
+    /// Names this process: another one, or the same gateway after a restart, counts from zero.
+    #[serde(default)]
+    pub instance: String,
     /// The namespace whose callers it answers.
     pub namespace: String,
     /// Every deployment it serves.
@@ -153,21 +159,11 @@ pub struct DeploymentStats {
     pub since: Timestamp,
     /// The rollout it counts for.
     pub rollout_id: String,
-    /// Counters by version, since the gateway started.
-    pub versions: BTreeMap<String, VersionStats>,
-}
-
-/// What became of one version's attempts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VersionStats {
-    /// Attempts that ended: with an answer, or through the node's fault. What a caller got wrong or broke off is none.
-    pub attempts: u64,
-    /// Attempts that failed through the node's fault.
-    pub failures: u64,
-    /// Answers that didn't keep to the JSON schema of their request, of those that were checked.
+    /// The canary failed outright, and gets no more requests of this gateway.
     #[serde(default)]
-    pub schema_failures: u64,
+    pub braked: bool,
+    /// Counters by version, since the gateway started.
+    pub versions: BTreeMap<String, Observed>,
 }
 
 /// Why a gateway could not be asked.
@@ -183,8 +179,15 @@ pub enum GatewayError {
 
 /// How the controller learns what the gateways serve.
 pub trait Gateways: Send + Sync {
-    /// Asks every gateway; one that is away is left out.
-    fn stats(&self) -> BoxFuture<'_, Result<Vec<GatewayStats>, GatewayError>>;
+    /// Asks every gateway, about all deployments or one (namespace and name): only then with the times of answers. A
+    /// gateway that is away is left out.
+    fn stats<'a>(&'a self, of: Option<[&'a str; 2]>) -> BoxFuture<'a, Result<Vec<GatewayStats>, GatewayError>>;
+}
+
+/// How the controller learns numbers that neither it nor a gateway counts.
+pub trait Queries: Send + Sync {
+    /// The number that a query gives, or why there is none.
+    fn value<'a>(&'a self, query: &'a str) -> BoxFuture<'a, Result<f64, String>>;
 }
 
 /// A login at a registry. The password is never printed.

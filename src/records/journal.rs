@@ -187,13 +187,13 @@ impl Journal {
         Ok(())
     }
 
-    /// What is in the oldest file that nobody writes to any more, if there is one.
+    /// The oldest file that nobody writes to any more, if there is one.
     ///
     /// # Errors
     /// Those of the disk.
-    pub async fn oldest(&self) -> Result<Option<Vec<u8>>, RecordsError> {
+    pub async fn oldest(&self) -> Result<Option<File>, RecordsError> {
         let Some(path) = self.closed().front().map(|closed| closed.path.clone()) else { return Ok(None) };
-        blocking(move || fs::read(path)).await.map(Some).map_err(|error| self.say(&error))
+        blocking(move || File::open(path)).await.map(Some).map_err(|error| self.say(&error))
     }
 
     /// Removes that file, as what is in it is kept elsewhere.

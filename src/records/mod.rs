@@ -5,7 +5,9 @@
 //! records at once. With PostgreSQL ([`postgres`]) whatever waits is committed together.
 
 mod journal;
+mod line;
 mod postgres;
+mod rows;
 mod sql;
 mod sqlite;
 

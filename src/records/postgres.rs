@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Keeper, Retention, Sync, down, sql};
+use super::{Keeper, Retention, Sync, down, line, rows, sql};
 use crate::{
     domain::{
         run_id::RunId,
@@ -26,6 +26,7 @@ use crate::{
     ports::{Page, Records, RecordsError, RunRecord},
 };
 
+const MIGRATIONS: [(&str, &str); 1] = [("runs", include_str!("migrations/postgres/1_runs.sql"))];
 const READERS: u32 = 2;
 const READER_IDLE: Duration = Duration::from_secs(60);
 /// How many records may wait for the server.
@@ -122,7 +123,7 @@ impl Records for PostgresRecords {
     fn commit(&self, record: RunRecord) -> BoxFuture<'static, Result<(), RecordsError>> {
         let (done, outcome) = oneshot::channel();
         let mut line = Vec::new();
-        let queued = sql::write_line(record, &mut line).and_then(|()| {
+        let queued = line::write(record, &mut line).and_then(|()| {
             self.queue.try_send(Waiting { line, done }).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => RecordsError::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => down("the gateway is ending"),
@@ -140,7 +141,7 @@ impl Records for PostgresRecords {
     }
 
     fn list(&self, filter: RunFilter, limit: usize) -> BoxFuture<'_, Result<Page, RecordsError>> {
-        async move { sql::page(self.rows(sql::select(&filter, limit)).await?, limit) }.boxed()
+        async move { sql::page(self.rows(sql::select(&filter, limit, &rows::FILTERED)).await?, limit) }.boxed()
     }
 
     fn note_feedback(&self, id: RunId, feedback: Feedback) -> BoxFuture<'_, Result<bool, RecordsError>> {
@@ -182,7 +183,7 @@ impl Writer {
             Some(connection) => connection,
             None => {
                 let mut connection = within(self.options.connect()).await?;
-                let version = timeout(PATIENCE, sql::migrate(&mut connection)).await.map_err(down)??;
+                let version = timeout(PATIENCE, sql::migrate(&mut connection, &MIGRATIONS)).await.map_err(down)??;
                 let (host, database) = (self.options.get_host(), self.options.get_database().unwrap_or_default());
                 tracing::info!(host, database, version, "run records");
                 self.fault.store(None);
@@ -242,17 +243,17 @@ async fn within<T>(task: impl Future<Output = Result<T, sqlx::Error>>) -> Result
 }
 
 async fn insert(connection: &mut PgConnection, records: &[Vec<u8>]) -> Result<(), sqlx::Error> {
-    let mut rows = records.iter().filter_map(|line| sql::row(line));
-    if records.len() <= sql::ROWS {
-        return sql::insert(rows.collect()).query::<Postgres>().execute(connection).await.map(drop);
+    let mut rows = records.iter().filter_map(|line| rows::row(line));
+    if records.len() <= rows::MOST {
+        return rows::insert(rows.collect()).query::<Postgres>().execute(connection).await.map(drop);
     }
     let mut transaction = connection.begin().await?;
     loop {
-        let some: Vec<_> = rows.by_ref().take(sql::ROWS).collect();
+        let some: Vec<_> = rows.by_ref().take(rows::MOST).collect();
         if some.is_empty() {
             return transaction.commit().await;
         }
-        sql::insert(some).query::<Postgres>().execute(&mut *transaction).await?;
+        rows::insert(some).query::<Postgres>().execute(&mut *transaction).await?;
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use sqlx::{
     AssertSqlSafe, Database, Encode, SqlSafeStr, Type,
     migrate::{Migrate, Migration, MigrationType, Migrator},
@@ -18,26 +17,19 @@ use crate::{
     ports::{Page, RecordsError, RunRecord},
 };
 
-/// How many rows one statement inserts: each number of them is a statement that the database has to prepare once.
-pub const ROWS: usize = 64;
 /// How many records one statement forgets: few, as nothing is stored meanwhile.
 pub const FORGOTTEN: u64 = 500;
-const COLUMNS: usize = 10;
-/// Between a record and what was said, in a line; JSON has none of these.
-const TAB: u8 = b'\t';
-const MIGRATIONS: [(&str, &str); 1] = [("runs", include_str!("migrations/1_runs.sql"))];
 /// Not sqlx's own name for it, as others may use the same database.
 const MIGRATIONS_TABLE: &str = "drover_migrations";
 
 /// A statement with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
-    text: Cow<'static, str>,
-    values: Vec<Option<String>>,
+    /// Made of constants and numbers only.
+    pub text: Cow<'static, str>,
+    /// What stands apart from it.
+    pub values: Vec<Option<String>>,
 }
-
-/// One record as its columns.
-pub type Row = [Option<String>; COLUMNS];
 
 impl Statement {
     /// The same for one database.
@@ -45,70 +37,16 @@ impl Statement {
     where
         Option<String>: for<'q> Encode<'q, DB> + Type<DB>,
     {
-        // The text is made of constants and numbers only; values stand apart from it.
         let query = sqlx::query(AssertSqlSafe(self.text.into_owned()));
         self.values.into_iter().fold(query, Query::bind)
     }
 }
 
+/// Where a record's model, version, digest, node, caller and outcome stand.
+pub type Columns = [&'static str; 6];
+
 /// A record in the database.
 pub type Found = (String, Option<String>, Option<String>);
-
-/// Writes a record as one line: JSON, and what was said apart from the rest, so that lists needn't read it.
-pub fn write_line(mut record: RunRecord, line: &mut Vec<u8>) -> Result<(), RecordsError> {
-    let capture = record.capture.take();
-    serde_json::to_writer(&mut *line, &record).map_err(down)?;
-    if let Some(capture) = capture {
-        line.push(TAB);
-        serde_json::to_writer(line, &capture).map_err(down)?;
-    }
-    Ok(())
-}
-
-/// The columns of such a line; nothing if it is none, as happens when a write was cut short.
-pub fn row(line: &[u8]) -> Option<Row> {
-    #[derive(Deserialize)]
-    struct Columns {
-        id: String,
-        namespace: String,
-        resolved: Option<Resolved>,
-        caller: Option<String>,
-        outcome: String,
-    }
-    #[derive(Default, Deserialize)]
-    struct Resolved {
-        model: String,
-        digest: Option<String>,
-        version: Option<String>,
-        node: Option<String>,
-    }
-    let line = str::from_utf8(line).ok()?;
-    let (record, capture) =
-        line.split_once(char::from(TAB)).map_or((line, None), |(record, said)| (record, Some(said)));
-    let Columns { id, namespace, resolved, caller, outcome } = serde_json::from_str(record).ok()?;
-    let (model, resolved) = match resolved {
-        Some(mut resolved) => (Some(std::mem::take(&mut resolved.model)), resolved),
-        None => (None, Resolved::default()),
-    };
-    let Resolved { digest, version, node, .. } = resolved;
-    let (record, capture) = (Some(record.to_owned()), capture.map(str::to_owned));
-    Some([Some(id), Some(namespace), model, version, digest, node, caller, Some(outcome), record, capture])
-}
-
-/// Adds records; one that is there already stays as it is.
-pub fn insert(rows: Vec<Row>) -> Statement {
-    let mut text = String::from(
-        "INSERT INTO drover_runs (id, namespace, model, version, digest, node, caller, outcome, record, capture) VALUES ",
-    );
-    for row in 0..rows.len() {
-        let places: Vec<String> = (1..=COLUMNS).map(|column| format!("${}", row * COLUMNS + column)).collect();
-        text += if row == 0 { "(" } else { ", (" };
-        text += &places.join(", ");
-        text += ")";
-    }
-    text += " ON CONFLICT (id) DO NOTHING";
-    Statement { text: text.into(), values: rows.into_iter().flatten().collect() }
-}
 
 /// One record.
 pub fn select_one(id: RunId) -> Statement {
@@ -116,21 +54,22 @@ pub fn select_one(id: RunId) -> Statement {
     Statement { text: text.into(), values: vec![Some(id.to_string())] }
 }
 
-/// The newest records that fit, one more than `limit`, by which one sees whether there are more.
-pub fn select(filter: &RunFilter, limit: usize) -> Statement {
+/// The newest records that fit, one more than `limit`, by which one sees whether there are more. What they are filtered by
+/// stands in `columns`.
+pub fn select(filter: &RunFilter, limit: usize, columns: &Columns) -> Statement {
     let (from, before) = filter.ids();
     let capture = if filter.with_capture { "capture" } else { "NULL" };
     let mut text = format!("SELECT record, feedback, {capture} FROM drover_runs WHERE id >= $1 AND id < $2");
     let mut values = vec![Some(from.to_string()), Some(before.to_string())];
-    let columns = [
-        ("model", filter.model.as_deref()),
-        ("version", filter.version.as_deref()),
-        ("digest", filter.digest.as_deref()),
-        ("node", filter.node.as_deref()),
-        ("caller", filter.caller.as_deref()),
-        ("outcome", filter.outcome.map(|outcome| outcome.name())),
+    let wanted = [
+        filter.model.as_deref(),
+        filter.version.as_deref(),
+        filter.digest.as_deref(),
+        filter.node.as_deref(),
+        filter.caller.as_deref(),
+        filter.outcome.map(|outcome| outcome.name()),
     ];
-    for (column, value) in columns {
+    for (column, value) in columns.iter().zip(wanted) {
         if let Some(value) = value {
             values.push(Some(value.to_owned()));
             text += &format!(" AND {column} = ${}", values.len());
@@ -180,13 +119,16 @@ pub fn page(rows: Vec<Found>, limit: usize) -> Result<Page, RecordsError> {
     Ok(Page { items, next })
 }
 
-/// Brings the tables up to date, and says which version they are of.
-pub async fn migrate<C: Migrate>(connection: &mut C) -> Result<usize, RecordsError> {
-    let migrations = MIGRATIONS.iter().zip(1..).map(|((name, text), version)| {
+/// Brings the tables up to date with these changes, each with its name, and says which version they are of.
+pub async fn migrate<C: Migrate>(
+    connection: &mut C,
+    changes: &[(&'static str, &'static str)],
+) -> Result<usize, RecordsError> {
+    let migrations = changes.iter().zip(1..).map(|((name, text), version)| {
         Migration::new(version, (*name).into(), MigrationType::Simple, text.into_sql_str(), false)
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator.run_direct(None, connection, false).await.map_err(down)?;
-    Ok(MIGRATIONS.len())
+    Ok(changes.len())
 }

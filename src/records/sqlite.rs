@@ -15,11 +15,17 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 use tokio::{
+    io::{AsyncBufReadExt, BufReader},
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{Keeper, Retention, Sync, down, journal::Journal, sql};
+use super::{
+    Keeper, Retention, Sync, down,
+    journal::Journal,
+    line::{self, Line},
+    sql,
+};
 use crate::{
     domain::{
         run_id::RunId,
@@ -29,6 +35,22 @@ use crate::{
 };
 
 const FILE: &str = "runs.db";
+const MIGRATIONS: [(&str, &str); 1] = [("runs", include_str!("migrations/sqlite/1_runs.sql"))];
+/// By what lists are filtered. It is read out of the records when that is wanted, which is seldom: no columns are written for it.
+const FILTERED: sql::Columns = [
+    "record ->> '$.resolved.model'",
+    "record ->> '$.resolved.version'",
+    "record ->> '$.resolved.digest'",
+    "record ->> '$.resolved.node'",
+    "record ->> '$.caller'",
+    "record ->> '$.outcome'",
+];
+/// Of the database in bytes: a page has room for some records.
+const PAGE: u32 = 16 << 10;
+/// How many bytes of a journal are read at once.
+const PIECE: usize = 64 << 10;
+/// How many rows one statement adds: few, so that requests needn't wait for long for a processor that they share.
+const MOST_ROWS: usize = 16;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 2;
 /// Of a record in bytes.
@@ -54,7 +76,7 @@ struct SqliteRecords {
 pub fn open(folder: &Path, sync: Sync, retention: Retention) -> Result<(Arc<dyn Records>, Keeper), String> {
     let journal = Arc::new(Journal::open(folder, sync)?);
     let file = folder.join(FILE);
-    let options = SqliteConnectOptions::new().filename(&file).busy_timeout(BUSY_TIMEOUT);
+    let options = SqliteConnectOptions::new().filename(&file).busy_timeout(BUSY_TIMEOUT).page_size(PAGE);
     let options = options.journal_mode(SqliteJournalMode::Wal).disable_statement_logging();
     let options = options.synchronous(match sync {
         Sync::Normal => SqliteSynchronous::Normal,
@@ -92,7 +114,7 @@ impl Records for SqliteRecords {
     fn commit(&self, record: RunRecord) -> BoxFuture<'static, Result<(), RecordsError>> {
         let mut line = Vec::with_capacity(USUAL_LENGTH);
         line.push(b'\n');
-        let written = sql::write_line(record, &mut line).and_then(|()| self.journal.append(&line));
+        let written = line::write(record, &mut line).and_then(|()| self.journal.append(&line));
         async move { written?.settled().await }.boxed()
     }
 
@@ -101,7 +123,7 @@ impl Records for SqliteRecords {
     }
 
     fn list(&self, filter: RunFilter, limit: usize) -> BoxFuture<'_, Result<Page, RecordsError>> {
-        async move { sql::page(self.rows(sql::select(&filter, limit)).await?, limit) }.boxed()
+        async move { sql::page(self.rows(sql::select(&filter, limit, &FILTERED)).await?, limit) }.boxed()
     }
 
     fn note_feedback(&self, id: RunId, feedback: Feedback) -> BoxFuture<'_, Result<bool, RecordsError>> {
@@ -170,7 +192,7 @@ impl Mover {
         let connection = self.connection().await?;
         journal.turn_over().await?;
         while let Some(records) = journal.oldest().await? {
-            insert(connection, &records).await.map_err(down)?;
+            insert(connection, records).await.map_err(down)?;
             journal.remove_oldest().await?;
         }
         Ok(())
@@ -183,7 +205,7 @@ impl Mover {
                 // Made here, as records may hold what was said, which is nobody else's business.
                 File::options().create(true).append(true).mode(0o600).open(&self.file).map_err(down)?;
                 let mut connection = self.options.connect().await.map_err(down)?;
-                let version = sql::migrate(&mut connection).await?;
+                let version = sql::migrate(&mut connection, &MIGRATIONS).await?;
                 tracing::info!(file = %self.file.display(), version, "run records");
                 connection
             }
@@ -208,16 +230,43 @@ impl Mover {
     }
 }
 
-async fn insert(connection: &mut SqliteConnection, journal: &[u8]) -> Result<(), sqlx::Error> {
-    let lines = journal.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let mut rows = lines.filter_map(sql::row);
+/// Adds the records of a journal's file.
+async fn insert(connection: &mut SqliteConnection, journal: File) -> Result<(), sqlx::Error> {
+    let mut lines = BufReader::with_capacity(PIECE, tokio::fs::File::from_std(journal)).split(b'\n');
     let mut transaction = connection.begin().await?;
     loop {
-        let some: Vec<_> = rows.by_ref().take(sql::ROWS).collect();
-        if some.is_empty() {
+        let mut rows = Rows::default();
+        while rows.count < MOST_ROWS
+            && let Some(line) = lines.next_segment().await?
+        {
+            Line::read(&line).into_iter().for_each(|line| rows.push(line));
+        }
+        if rows.count == 0 {
             return transaction.commit().await;
         }
-        sql::insert(some).query::<Sqlite>().execute(&mut *transaction).await?;
+        rows.insert().query::<Sqlite>().execute(&mut *transaction).await?;
+    }
+}
+
+/// Records that one statement adds.
+#[derive(Default)]
+struct Rows {
+    values: Vec<Option<String>>,
+    count: usize,
+}
+
+impl Rows {
+    fn push(&mut self, Line { id, record, capture }: Line<'_>) {
+        self.values.extend([Some(id.to_owned()), Some(record.to_owned()), capture.map(str::to_owned)]);
+        self.count += 1;
+    }
+
+    /// One that is there already stays as it is. (The places of values have no numbers: with them, SQLite would search a
+    /// list of all of them for each.)
+    fn insert(self) -> sql::Statement {
+        let places = vec!["(?, ?, ?)"; self.count].join(", ");
+        let text = format!("INSERT INTO drover_runs (id, record, capture) VALUES {places} ON CONFLICT (id) DO NOTHING");
+        sql::Statement { text: text.into(), values: self.values }
     }
 }
 

@@ -80,6 +80,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "Comma-separated URLs of the gateways; each address behind a host name is one gateway",
         default: "",
     },
+    Setting {
+        scope: CONTROLLER,
+        name: "prometheus-url",
+        help: "The Prometheus server that the analysis of a canary may ask; empty: none",
+        default: "",
+    },
     Setting { scope: CONTROLLER, name: "probe-interval", help: "How often each node is looked at", default: "5s" },
     Setting { scope: CONTROLLER, name: "max-pulls", help: "How many nodes may pull at once", default: "128" },
     Setting {
@@ -220,6 +226,13 @@ pub const SETTINGS: &[Setting] = &[
         name: "management-open",
         help: "Whether run records may be asked for from other machines",
         default: "false",
+    },
+    Setting {
+        scope: GATEWAY,
+        name: "model-operations",
+        help: "Whether callers may pull and remove models, as `ollama pull` and `ollama rm` do; empty: with `drover up` \
+               they may",
+        default: "",
     },
     Setting { scope: UP, name: "listen", help: "Address that all servers listen on", default: "127.0.0.1" },
     Setting { scope: UP, name: "api-port", help: "Port of the Kubernetes API; 0: any that is free", default: "16443" },

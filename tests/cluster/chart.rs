@@ -188,7 +188,8 @@ fn the_chart_is_well_formed_and_brings_the_crds() {
 fn a_release_comes_changes_and_goes() {
     run(async {
         let api = &*api(Server::Real).await;
-        let release = Release::install(api, namespace(api, "release").await, &[]).await;
+        let several = "gateway.replicas=2,gateway.records.secret=database";
+        let release = Release::install(api, namespace(api, "release").await, &["--set", several]).await;
         assert_eq!(release.status().await, "deployed");
         let in_namespace = ["-n", &release.namespace];
         api.kubectl_ok(&[&["get"], NAMESPACED, &in_namespace].concat(), None).await;
@@ -200,8 +201,13 @@ fn a_release_comes_changes_and_goes() {
         let arguments = controller["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
         assert!(arguments.contains(&url), "the controller does not ask {url}: {arguments}");
 
-        release.helm_ok(&["upgrade", "drover", CHART, "--set", "gateway.replicas=3,drainTimeoutSeconds=60"]).await;
+        let more = "gateway.replicas=3,drainTimeoutSeconds=60,gateway.records.maxAge=24h";
+        release.helm_ok(&["upgrade", "drover", CHART, "--reuse-values", "--set", more]).await;
         let gateway = release.deployment("gateway").await;
+        let container = &gateway["spec"]["template"]["spec"]["containers"][0];
+        assert!(container["args"].to_string().contains("--records-max-age=24h"), "{container}");
+        let database = json!({ "secretKeyRef": { "name": "database", "key": "url" } });
+        assert_eq!(container["env"], json!([{ "name": "DROVER_RECORDS", "valueFrom": database }]));
         assert_eq!(gateway["spec"]["replicas"], 3);
         // Draining, taking requests until nobody sends any more, and a margin.
         assert_eq!(gateway["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 60 + 5 + 5);
@@ -391,6 +397,9 @@ fn no_right_is_wider_than_its_use() {
             // For /health/models.
             (true, &["watch", "modelpulls.drover.dev", "-n", &models]),
             (false, &["patch", "modelpulls.drover.dev", "-n", &models]),
+            // Only with gateway.modelOperations.
+            (false, &["create", "modelpulls.drover.dev", "-n", &models]),
+            (false, &["delete", "modelpulls.drover.dev", "-n", &models]),
             (false, &["list", "ollamanodes.drover.dev", "-n", &other]),
             (false, &["get", "secrets", "-n", &models]),
             (false, &["create", "events.events.k8s.io", "-n", &models]),
@@ -400,13 +409,27 @@ fn no_right_is_wider_than_its_use() {
             (false, &["patch", "modeldeployments.drover.dev", "--subresource=status", "-n", &models]),
         ];
         for (component, questions) in [("controller", controller), ("gateway", gateway)] {
-            for (expected, question) in questions {
-                let may = release.may(component, question).await;
-                assert_eq!(may, *expected, "{component}: {}", question.join(" "));
-            }
+            check_rights(&release, component, questions).await;
         }
+        release.helm_ok(&["upgrade", "drover", CHART, "--reuse-values", "--set", "gateway.modelOperations=true"]).await;
+        let operating: &[(bool, &[&str])] = &[
+            (true, &["create", "modelpulls.drover.dev", "-n", &models]),
+            (true, &["delete", "modelpulls.drover.dev", "-n", &models]),
+            (false, &["patch", "modelpulls.drover.dev", "-n", &models]),
+            (false, &["delete", "modelversions.drover.dev", "-n", &models]),
+            (false, &["create", "modelpulls.drover.dev", "-n", &other]),
+        ];
+        check_rights(&release, "gateway", operating).await;
         release.helm_ok(&["uninstall", "drover"]).await;
     });
+}
+
+/// Whether each of these may be done, or not.
+async fn check_rights(release: &Release<'_>, component: &str, questions: &[(bool, &[&str])]) {
+    for (expected, question) in questions {
+        let may = release.may(component, question).await;
+        assert_eq!(may, *expected, "{component}: {}", question.join(" "));
+    }
 }
 
 #[test]
@@ -417,6 +440,9 @@ fn values_that_mean_nothing_are_refused_by_name() {
             ("gatway.replicas=3", "gatway"),
             ("gateway.replica=3", "replica"),
             ("gateway.replicas=many", "/gateway/replicas"),
+            ("gateway.replicas=2", "gateway.records.secret"),
+            ("gateway.records.maxSize=lots", "/gateway/records/maxSize"),
+            ("gateway.records.whenDown=wait", "/gateway/records/whenDown"),
             ("log.format=xml", "/log/format"),
             ("controller.probeInterval=5", "/controller/probeInterval"),
             ("mirror.cacheSize=lots", "/mirror/cacheSize"),

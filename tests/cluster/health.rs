@@ -9,7 +9,7 @@ use std::{
 
 use drover::{
     api::{ModelPull, OllamaNode},
-    health::{Fleet, FleetHealth, Snapshot},
+    health::{FleetHealth, Objects, Snapshot},
 };
 use http::StatusCode;
 use regex::Regex;
@@ -256,7 +256,7 @@ async fn a_thousand_nodes_with_fifty_models_are_answered_for_from_memory() {
     });
     let (nodes, pulls): (Vec<_>, Vec<_>) = (nodes.collect(), pulls.collect());
     let began = Instant::now();
-    let fleet = Fleet { nodes, pulls, ..Fleet::default() };
+    let fleet = Objects { nodes, pulls, ..Objects::default() };
     let snapshot = Snapshot::of(&fleet).expect("a snapshot");
     let prepared = began.elapsed();
     let health = FleetHealth::default();

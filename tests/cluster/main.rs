@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod analysis;
 mod chart;
 mod faults;
 mod fleet;
@@ -12,7 +13,9 @@ mod health;
 mod mirror;
 mod namespace;
 mod nodes;
+mod operations;
 mod process;
+mod providers;
 mod pulls;
 mod rollout;
 mod specs;

@@ -127,7 +127,7 @@ async fn every_failure_is_named_with_what_to_do(server: Server) {
     let nowhere = format!("127.0.0.1:{}/drover/alpha:1", free_port());
     let plain = format!("{}/drover/alpha:1", fleet.registry.address());
     for (name, model, says) in [
-        ("absent", fleet.model("drover/absent:1"), "check spec.model"),
+        ("absent", fleet.model("drover/absent:1"), "check the spelling"),
         ("unreachable", nowhere, "check the registry's host name"),
         ("plain", plain, "sends Location"),
         ("secret", fleet.model("secret/alpha:1"), "wants a login"),

@@ -107,14 +107,39 @@ async fn ollamas_answers_are_the_same_bytes_through_the_gateway() {
     let mut rows = vec![
         // Streamed, Ollama answers this without a line end.
         ("/api/chat", json!({ "stream": false, "messages": [] })),
+        ("/api/generate", json!({ "stream": false, "prompt": "" })),
         ("/api/embed", json!({ "input": ["a", "b"] })),
         ("/api/embeddings", json!({ "prompt": "a" })),
     ];
+    let generate = [
+        json!({}),
+        json!({ "system": "Be brief.", "template": "{{ .System }} {{ .Prompt }}" }),
+        json!({ "raw": true }),
+        json!({ "raw": true, "template": "{{ .Prompt }}" }),
+        json!({ "suffix": "end" }),
+        json!({ "context": [1, 2, 3] }),
+        json!({ "format": "json" }),
+        json!({ "format": schema }),
+        json!({ "images": ["iVBORw0KGgo="] }),
+        json!({ "images": ["not base64"] }),
+        json!({ "think": true }),
+        json!({ "logprobs": true }),
+        json!({ "prompt": 7 }),
+        json!({ "options": { "stop": ["real"], "seed": 7, "temperature": 0, "num_ctx": 1024 } }),
+        json!({ "options": { "num_predict": 2, "num_ctx": 1024 } }),
+        json!({ "unknown": { "field": 1 } }),
+    ];
+    for more in [json!({ "input": "" }), json!({ "input": [] }), json!({ "input": 7 }), json!({ "dimensions": 8 })] {
+        rows.push(("/api/embed", merged(json!({ "input": "a" }), &more)));
+    }
+    rows.push(("/api/embeddings", json!({ "prompt": "" })));
     for stream in [true, false] {
+        rows.extend(
+            generate.iter().map(|more| ("/api/generate", merged(json!({ "stream": stream, "prompt": "Who?" }), more))),
+        );
         rows.extend(
             more.iter().map(|more| ("/api/chat", merged(json!({ "stream": stream, "messages": messages }), more))),
         );
-        rows.push(("/api/generate", json!({ "stream": stream, "prompt": "Who?" })));
     }
     let common = json!({ "options": options, "keep_alive": "10m" });
     let mut differences = Vec::new();
@@ -122,12 +147,31 @@ async fn ollamas_answers_are_the_same_bytes_through_the_gateway() {
         differences.extend(compare(&node, &world, path, merged(common.clone(), &asked)).await);
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+    mistakes(&node, &world).await;
     cut_prompts(&world).await;
 }
 
 fn merged(mut object: Value, more: &Value) -> Value {
     object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     object
+}
+
+/// What a caller got wrong and Ollama calls a fault of its own: the same words, as the caller's mistake.
+async fn mistakes(node: &Ollama, world: &World) {
+    for more in [
+        json!({ "format": "yaml" }),
+        json!({ "format": 7 }),
+        json!({ "format": { "type": "nonsense" } }),
+        json!({ "format": { "$ref": "#/definitions/none" } }),
+        json!({ "template": "{{ .Prompt" }),
+    ] {
+        let mut asked =
+            merged(json!({ "model": "support-bot", "prompt": "Who?", "options": { "num_ctx": 1024 } }), &more);
+        let (through, _, told) = answer(world, &world.url, "/api/generate", &asked).await;
+        asked["model"] = "bot:1".into();
+        let (direct, _, said) = answer(world, &node.url(), "/api/generate", &asked).await;
+        assert_eq!((through, direct, told), (400, 500, said), "{more}");
+    }
 }
 
 /// A prompt that doesn't fit into the window: it is cut as Ollama cuts it, and the header says so.

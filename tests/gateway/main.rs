@@ -16,6 +16,7 @@ mod records;
 mod responses;
 mod retries;
 mod schema;
+mod soak;
 mod split;
 mod support;
 mod tables;

@@ -177,3 +177,20 @@ async fn a_callers_own_mistake_is_passed_on_and_counts_for_nobody() {
         assert_eq!(world.counts("v1.0.0").await, (0, 0));
     }
 }
+
+#[tokio::test]
+async fn a_mistake_that_ollama_calls_its_own_fault_is_asked_of_one_node_only() {
+    let (first, second, world) = two_nodes().await;
+    for words in [
+        "invalid format: \"yaml\"; expected \"json\" or a valid JSON Schema object",
+        "invalid JSON schema in format",
+        "option \"shape\" must be of type integer",
+        "template: :1: unclosed action",
+    ] {
+        first.next(Act::Fail(500, words.into()));
+        let answer = world.post("/api/chat", &chat(true)).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!(words)));
+    }
+    assert_eq!((first.count(), second.count()), (4, 0));
+    assert_eq!(world.counts("v1.0.0").await, (0, 0));
+}

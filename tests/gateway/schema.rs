@@ -61,8 +61,10 @@ async fn an_answer_that_breaks_its_schema_comes_with_a_header_and_counts_for_its
         }
     }
     let failed = rows.iter().filter(|row| !row.3.is_empty()).count() as u64;
-    let stats = world.stats().await.deployments[0].versions["v1.0.0"];
+    let stats = &world.stats().await.deployments[0].versions["v1.0.0"];
     assert_eq!((stats.schema_failures, stats.failures, stats.attempts), (2 * failed, 0, 2 * rows.len() as u64));
+    let unchecked = rows.iter().filter(|row| row.0.is_null()).count();
+    assert_eq!(stats.schema_checks, 2 * (rows.len() - unchecked) as u64, "only what asked for a schema is checked");
 }
 
 #[tokio::test]

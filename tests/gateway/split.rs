@@ -1,6 +1,9 @@
 //! Which version answers.
 
-use drover::routing_table::{Deployment, Target};
+use drover::{
+    ports::GatewayStats,
+    routing_table::{Deployment, Target},
+};
 use serde_json::json;
 
 use crate::support::{Act, Answer, FakeNode, World, canary, deployment, table, version};
@@ -133,6 +136,60 @@ async fn a_canary_that_fails_is_answered_by_stable_and_counted_against_the_canar
     let reason = "deployment support-bot: stable v1.0.0, canary v1.1.0 (100 %) could not answer";
     assert_eq!(answer.header("x-drover-reason"), reason);
     assert_eq!((world.counts("v1.0.0").await, world.counts("v1.1.0").await), ((1, 0), (2, 2)));
+}
+
+#[tokio::test]
+async fn a_canary_that_fails_outright_gets_no_more_requests_until_the_next_rollout() {
+    let node = FakeNode::start("n1").await;
+    let world = World::start(table(Some(rollout(&node, 50)), &[])).await;
+    // Every second request is the canary's; stable answers it on the same node.
+    for _ in 0..10 {
+        let acts = [Act::Answer, Act::Fail(500, "bad weights".into()), Act::Answer];
+        acts.into_iter().for_each(|act| node.next(act));
+    }
+    let answered = versions(&world, 40).await;
+    assert_eq!(share(&answered), 0);
+    assert_eq!(world.counts("v1.1.0").await, (10, 10), "no more was tried");
+    let reason = "deployment support-bot: stable v1.0.0, canary v1.1.0 (50 %) fails outright";
+    let of_canary =
+        [ask(&world, None).await, ask(&world, None).await].map(|answer| answer.header("x-drover-reason") == reason);
+    assert_eq!(of_canary.iter().filter(|told| **told).count(), 1);
+    assert!(world.stats().await.deployments[0].braked);
+
+    world.table.store(table(Some(Deployment { rollout_id: "r2".into(), ..rollout(&node, 50) }), &[]).into());
+    assert_eq!(share(&versions(&world, 40).await), 20, "another rollout is another chance");
+    assert!(!world.stats().await.deployments[0].braked);
+}
+
+#[tokio::test]
+async fn a_canary_that_fails_together_with_stable_is_not_to_blame() {
+    let node = FakeNode::start("n1").await;
+    let world = World::start(table(Some(rollout(&node, 50)), &[])).await;
+    node.always(Act::Fail(500, "out of memory".into()));
+    for _ in 0..60 {
+        ask(&world, None).await;
+    }
+    assert!(!world.stats().await.deployments[0].braked);
+}
+
+#[tokio::test]
+async fn times_of_answers_are_told_of_one_deployment_at_a_time() {
+    let node = FakeNode::start("n1").await;
+    let world = World::start(table(Some(rollout(&node, 0)), &[])).await;
+    for stream in [false, true, true] {
+        let answer = world.post("/api/chat", &json!({ "model": "support-bot", "stream": stream })).await;
+        assert_eq!(answer.status, 200);
+    }
+    let about = async |query: &str| -> GatewayStats {
+        serde_json::from_str(&world.get(&format!("/drover/v1/stats{query}")).await.text).unwrap()
+    };
+    let all = about("").await;
+    assert!(all.deployments[0].versions["v1.0.0"].latency.is_empty(), "all deployments' times would be a lot");
+    let one = about("?deployment=default/support-bot").await;
+    let counts = &one.deployments[0].versions["v1.0.0"];
+    assert_eq!([counts.latency.total(), counts.first_token.total()], [3, 2], "streams have a first piece");
+    assert_eq!(one.instance, all.instance, "the same process");
+    assert!(about("?deployment=default/other").await.deployments.is_empty());
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What must hold for every input: the domain, the settings and the routing table under random and hostile values.
 
+mod analysis;
 mod backoff;
 mod conditions;
 mod export;
@@ -14,6 +15,7 @@ mod manifest;
 mod manifests;
 mod named_nodes;
 mod names;
+mod operations;
 mod params;
 mod patches;
 mod providers;

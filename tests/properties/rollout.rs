@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use drover::domain::{
+    analysis::{Batch, Criterion, Limit, Measure, Observed, Settings, Verdict},
     pull::elapsed,
     rollout::{
         Availability, Commands, Decision, HistoryEntry, Input, Outcome, Phase, Release, Served, Spec, State, Step,
@@ -45,6 +46,15 @@ enum Event {
     Gateways {
         reachable: bool,
     },
+    /// Whether the canary is compared.
+    Analyse(bool),
+    /// Somebody looks at what the gateways counted.
+    Count {
+        attempts: u64,
+        failures: u64,
+    },
+    /// A gateway stops sending requests to the canary.
+    Brake,
     /// The process dies between decision and write.
     Crash,
     /// The decision is made on an older state: its write is refused.
@@ -90,6 +100,9 @@ fn event() -> impl Strategy<Value = Event> {
         2 => id().prop_map(Event::Retry),
         4 => (0..GATEWAYS, 0..3i64).prop_map(|(gateway, lag)| Event::Report { gateway, lag }),
         1 => any::<bool>().prop_map(|reachable| Event::Gateways { reachable }),
+        1 => any::<bool>().prop_map(Event::Analyse),
+        4 => (1..60u64, 0..3u64).prop_map(|(attempts, failures)| Event::Count { attempts, failures }),
+        1 => Just(Event::Brake),
         1 => Just(Event::Crash),
         1 => Just(Event::Stale),
     ]
@@ -104,6 +117,10 @@ struct World {
     commands: Commands,
     served: Vec<Served>,
     reachable: bool,
+    batch: Option<Batch>,
+    braked: bool,
+    /// The canary's requests that were counted in a step, by when the step began.
+    counted: (Timestamp, u64),
     now: Timestamp,
     decisions: usize,
 }
@@ -120,6 +137,13 @@ fn step(weight: u8, seconds: u64) -> Step {
     Step { weight, duration: Duration::from_secs(seconds) }
 }
 
+fn analysis() -> Settings {
+    let criterion = |measure, limit| Criterion { measure, limit, dry_run: false };
+    let criteria =
+        vec![criterion(Measure::ErrorRate, Limit::Increase(0.02)), criterion(Measure::LatencyP95, Limit::Ratio(1.2))];
+    Settings { interval: Duration::from_secs(30), min_requests: 50, criteria, queries: Vec::new(), failure_limit: 2 }
+}
+
 impl World {
     fn new() -> Self {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
@@ -128,7 +152,7 @@ impl World {
                 version: VERSIONS[0].into(),
                 steps: vec![step(20, 60), step(50, 120)],
                 require_approval: false,
-                analysis: false,
+                analysis: None,
                 paused: false,
                 min_nodes: 1,
                 id_prefix: "abc".into(),
@@ -139,6 +163,9 @@ impl World {
             commands: Commands::default(),
             served: vec![Served { revision: 0, since: now }; GATEWAYS],
             reachable: true,
+            batch: None,
+            braked: false,
+            counted: (now, 0),
             now,
             decisions: 0,
         }
@@ -151,6 +178,8 @@ impl World {
             versions: &self.versions,
             commands: &self.commands,
             served: self.reachable.then_some(self.served.as_slice()),
+            batch: self.batch.as_ref(),
+            braked: self.braked,
             now: self.now,
         })
     }
@@ -158,10 +187,28 @@ impl World {
     /// One decision, written, and everything that must hold of it.
     fn decide(&mut self) -> Decision {
         let decision = self.decide_on(&self.state);
+        self.count();
         self.check(&self.state, &decision);
         self.decisions += 1;
+        (self.batch, self.braked) = (None, false);
         self.earlier = std::mem::replace(&mut self.state, decision.state.clone());
         decision
+    }
+
+    /// What the batch adds to the requests that were counted in the present step.
+    fn count(&mut self) {
+        let Some(canary) = &self.state.canary else { return };
+        if self.counted.0 != canary.step_started_at {
+            self.counted = (canary.step_started_at, 0);
+        }
+        self.counted.1 += self.batch.as_ref().map_or(0, |batch| batch.canary.attempts);
+    }
+
+    fn measure(&mut self, stable: [u64; 2], canary: [u64; 2]) {
+        let observed = |[attempts, failures]: [u64; 2]| Observed { attempts, failures, ..Observed::default() };
+        let (rollout_id, at) = (self.state.rollout_id.clone(), self.now);
+        self.batch =
+            Some(Batch { rollout_id, at, stable: observed(stable), canary: observed(canary), ..Batch::default() });
     }
 
     fn pass(&mut self, seconds: i64) {
@@ -208,6 +255,11 @@ impl World {
                 }
             }
             Event::Gateways { reachable } => self.reachable = *reachable,
+            Event::Analyse(wanted) => self.spec.analysis = wanted.then(analysis),
+            Event::Count { attempts, failures } => {
+                self.measure([4 * attempts, 0], [*attempts, *failures.min(attempts)]);
+            }
+            Event::Brake => self.braked = true,
             Event::Crash => drop(self.decide_on(&self.state)),
             Event::Stale => {
                 // The API server refuses the write, because the object has moved on; nothing else happens.
@@ -284,6 +336,9 @@ impl World {
         let held = elapsed(canary.step_started_at, self.now);
         let due = own_step.is_none_or(|step| held >= step.duration);
         assert!(promoted || (due && !self.spec.require_approval), "rose after {held:?} without a promotion");
+        let wanted = self.spec.analysis.as_ref().map_or(0, |analysis| u64::from(analysis.min_requests));
+        assert!(promoted || self.counted.1 >= wanted, "rose after {} of {wanted} requests", self.counted.1);
+        assert!(!self.braked, "rose though a gateway sends no more requests to it");
     }
 
     fn new_sides_are_available(&self, before: &State, after: &State) {
@@ -413,6 +468,7 @@ impl World {
             for gateway in self.served.iter_mut().filter(|gateway| gateway.revision < revision) {
                 *gateway = Served { revision, since: now };
             }
+            self.measure([240, 0], [60, 0]);
             decision = self.decide();
         }
         decision
@@ -516,16 +572,111 @@ fn a_promotion_leaves_one_step_only_also_when_the_steps_are_edited_before_the_ne
 }
 
 #[test]
-fn a_step_with_an_analysis_that_nothing_measures_is_left_by_promotion_and_says_so() {
+fn a_compared_step_is_left_after_its_requests_and_not_by_time_alone() {
     let mut world = with_canary("v1.1.0");
-    world.spec.analysis = true;
+    world.spec.analysis = Some(analysis());
     world.pass(10_000_000);
     let said = world.decide();
     assert_eq!(World::share(&world.state, "v1.1.0"), 20, "time is no evidence");
-    assert!(said.findings[0].message.contains("analysis is not measured"), "{said:?}");
+    assert!(said.findings[0].message.contains("50 of 50 requests"), "{said:?}");
+    world.measure([120, 1], [30, 0]);
+    let said = world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+    assert!(said.findings[0].message.contains("20 of 50 requests"), "{said:?}");
+    world.pass(30);
+    world.measure([80, 0], [20, 0]);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 50, "measured, and nothing speaks against it");
+    world.pass(10_000_000);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 50, "each step has requests of its own");
+    world.commands.promote = Some(format!("{}/1", world.state.rollout_id));
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 100, "a promotion needs none");
+}
+
+/// Found by the model check: the step had the same number before and after.
+#[test]
+fn a_step_that_was_edited_counts_its_requests_anew() {
+    let mut world = with_canary("v1.1.0");
+    world.spec.analysis = Some(analysis());
+    world.measure([160, 0], [40, 0]);
+    world.decide();
+    world.spec.steps = vec![step(30, 60), step(50, 60)];
     world.commands.promote = Some(format!("{}/0", world.state.rollout_id));
     world.decide();
-    assert_eq!(World::share(&world.state, "v1.1.0"), 50);
+    assert_eq!(World::share(&world.state, "v1.1.0"), 30);
+    world.pass(100);
+    world.measure([160, 0], [40, 0]);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 30);
+}
+
+#[test]
+fn a_canary_that_is_worse_goes_whatever_holds_its_step() {
+    let holds: [fn(&mut World); 4] = [
+        |_| (),
+        |world| world.spec.paused = true,
+        |world| world.spec.require_approval = true,
+        |world| world.spec.min_nodes = 9,
+    ];
+    for hold in holds {
+        let mut world = with_canary("v1.1.0");
+        world.spec.analysis = Some(analysis());
+        hold(&mut world);
+        world.measure([80, 0], [20, 0]);
+        world.decide();
+        world.pass(30);
+        world.measure([80, 0], [20, 12]);
+        world.decide();
+        assert_eq!(World::share(&world.state, "v1.1.0"), 0);
+        let reason = &world.state.rejected.as_ref().expect("rejected").reason;
+        assert!(reason.contains("errorRate at most stable's + 2.0 %: 30.0 % of 40 attempts failed"), "{reason}");
+        let seen = world.state.analysis.as_ref().expect("what it rests on");
+        assert_eq!(seen.measurements[0].verdict, Verdict::Failed);
+    }
+}
+
+#[test]
+fn a_measure_on_trial_decides_nothing() {
+    let mut world = with_canary("v1.1.0");
+    let mut analysis = analysis();
+    analysis.criteria[0].dry_run = true;
+    world.spec.analysis = Some(analysis);
+    for _ in 0..3 {
+        world.pass(30);
+        world.measure([80, 0], [20, 20]);
+        world.decide();
+    }
+    assert!(World::share(&world.state, "v1.1.0") > 0);
+    let seen = world.state.analysis.as_ref().expect("it is shown all the same");
+    assert!(seen.metrics[0].message.contains("worse than allowed"), "{seen:?}");
+}
+
+#[test]
+fn a_canary_that_a_gateway_gave_up_goes_without_an_analysis_too() {
+    let mut world = with_canary("v1.1.0");
+    world.braked = true;
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 0);
+    assert!(world.state.last_rollback.is_some());
+}
+
+#[test]
+fn evidence_of_another_rollout_or_seen_before_is_none() {
+    let mut world = with_canary("v1.1.0");
+    world.spec.analysis = Some(analysis());
+    world.measure([80, 0], [20, 20]);
+    world.batch.as_mut().expect("there").rollout_id = "other-1".into();
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+    world.pass(-10);
+    world.measure([80, 0], [20, 0]);
+    let batch = world.batch.clone();
+    world.decide();
+    world.batch = batch;
+    world.decide();
+    assert_eq!(world.state.analysis.as_ref().expect("there").requests, 20);
 }
 
 #[test]

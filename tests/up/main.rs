@@ -3,6 +3,7 @@
 mod fleet;
 mod instance;
 mod manifests;
+mod operations;
 mod starts;
 #[path = "../support/mod.rs"]
 mod support;

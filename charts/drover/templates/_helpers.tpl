@@ -144,6 +144,18 @@ affinity:
 {{- end }}
 {{- end }}
 
+{{/* Environment variables of a component from its other values: what is secret is no argument. Takes (list . component). */}}
+{{- define "drover.ownEnv" -}}
+{{- $records := (index (index . 0).Values (index . 1)).records -}}
+{{- if and $records $records.secret }}
+- name: DROVER_RECORDS
+  valueFrom:
+    secretKeyRef:
+      name: {{ $records.secret }}
+      key: {{ $records.key }}
+{{- end }}
+{{- end }}
+
 {{/* What the containers of all components have in common. Takes (list . component). */}}
 {{- define "drover.containerSettings" -}}
 {{- $root := index . 0 -}}
@@ -154,7 +166,7 @@ imagePullPolicy: {{ $root.Values.image.pullPolicy }}
 securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $own.extraEnv }}
+{{- with concat (include "drover.ownEnv" . | fromYamlArray) $own.extraEnv }}
 env:
   {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api,
-    cluster::{self, Client},
+    cluster::{self, Client, Operations},
     controller::Context,
     data_dir::DataDir,
     health::{FleetHealth, WatchedFleet},
@@ -91,10 +91,15 @@ impl Parts {
         mirror::start(&mut process.supervisor, doors.mirror, options, &process.metrics)?;
         let of_gateway = Settings { data_dir: Some(dir.gateway()), ..settings.clone() };
         let keys = KeyPlace::of_watched(cluster::watch(&mut process.supervisor, &client, None));
-        let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone(), keys.keys.clone())?;
         let namespace = gateway::namespace(&settings);
         let watched = WatchedFleet::start(&mut process.supervisor, &client, &namespace);
         let WatchedFleet { nodes, pulls, providers } = watched;
+        let (supervisor, is_allowed) = (&process.supervisor, settings.model_operations.unwrap_or(true));
+        let watched = (nodes.clone(), pulls.clone());
+        let stop = supervisor.stop_token();
+        let operations = is_allowed.then(|| Operations::new(client.clone(), &namespace, watched, stop));
+        let found = keys.keys.clone();
+        let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone(), found, operations)?;
         feed::start(&mut process.supervisor, client.clone(), &namespace, (nodes, pulls, providers), target);
         let nearby = Some(ready.mirror.clone());
         let context =

@@ -2,6 +2,7 @@
 
 mod observe;
 mod status;
+mod trials;
 mod warm;
 
 use std::{sync::Arc, time::Duration};
@@ -31,6 +32,7 @@ const OFTEN_FOR: Duration = Duration::from_secs(60);
 struct Deployments {
     context: Arc<Context>,
     warm: warm::Warm,
+    trials: trials::Trials,
 }
 
 /// Runs until `stop`.
@@ -65,7 +67,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     context.versions.ready().await?;
     context.providers.ready().await?;
     let meter = context.meters.of::<ModelDeployment>();
-    let reconciler = Arc::new(Deployments { context, warm: warm::Warm::default() });
+    let reconciler = Arc::new(Deployments { context, warm: warm::Warm::default(), trials: trials::Trials::default() });
     driver::run(reconciler, deployments, triggers, meter, stop).await
 }
 
@@ -83,29 +85,36 @@ impl Reconciler for Deployments {
                 self.write(&object, &status).await?;
                 return Ok(None);
             }
+            let spec = observe::spec(&object);
+            let look = self.trials.look(&self.context, &object, &spec, &earlier.rollout).await;
             let seen = observe::observe(&self.context, &object, &earlier.rollout).await;
             let now = Timestamp::now();
             let decision = rollout::plan(&rollout::Input {
-                spec: &observe::spec(&object),
+                spec: &spec,
                 state: &earlier.rollout,
                 versions: &seen.versions,
                 commands: &observe::commands(&object),
                 served: seen.served.as_deref(),
+                batch: look.batch.as_ref(),
+                braked: look.braked,
                 now,
             });
             let status = status::status(&object, &decision, now);
             if self.write(&object, &status).await? {
                 self.announce(&object, &decision.notices).await;
             }
+            self.trials.used(&object, look);
             self.warm.load_missing(&self.context, &object, &status.rollout);
             let ask_again = status::ask_again_after(&status, now, [ASK_OFTEN, ASK_SELDOM], OFTEN_FOR);
-            Ok([decision.wake_after, ask_again].into_iter().flatten().min())
+            let look_again = self.trials.due_in(&object, &spec, &status.rollout);
+            Ok([decision.wake_after, ask_again, look_again].into_iter().flatten().min())
         }
         .boxed()
     }
 
     fn forget(&self, object: &ObjectRef<ModelDeployment>) {
         self.warm.forget(object);
+        self.trials.forget(object);
     }
 }
 

@@ -34,12 +34,14 @@ pub fn spec(object: &ModelDeployment) -> Spec {
         (None, Some(_)) => None,
         (None, None) => Some(CanaryStrategy::default()),
     };
+    let (namespace, analysis) =
+        (object.namespace().unwrap_or_default(), canary.as_ref().and_then(|canary| canary.analysis.as_ref()));
     let steps = canary.iter().flat_map(|canary| &canary.steps);
     Spec {
         version: object.spec.version.clone(),
         steps: steps.map(|step| Step { weight: step.weight, duration: step.duration.0 }).collect(),
         require_approval: canary.as_ref().is_some_and(|canary| canary.require_approval),
-        analysis: canary.as_ref().is_some_and(|canary| canary.analysis.is_some()),
+        analysis: analysis.map(|analysis| analysis.settings(&namespace, &object.name_any())),
         paused: object.spec.paused,
         min_nodes: object.spec.placement.min_nodes,
         id_prefix: object.uid().unwrap_or_default().chars().take(ID_PREFIX).collect(),
@@ -112,12 +114,16 @@ fn of_provider(
 }
 
 async fn served(context: &Context, object: &ModelDeployment) -> Option<Vec<Served>> {
-    match tokio::time::timeout(ASK_WITHIN, context.gateways.stats()).await {
-        Ok(Ok(gateways)) => {
-            let namespace = object.namespace().unwrap_or_default();
-            let serving = gateways.iter().filter(|stats| stats.namespace == namespace);
-            Some(serving.map(|stats| revision(stats, object)).collect())
-        }
+    let gateways = ask(context, None).await?;
+    let namespace = object.namespace().unwrap_or_default();
+    let serving = gateways.iter().filter(|stats| stats.namespace == namespace);
+    Some(serving.map(|stats| revision(stats, object)).collect())
+}
+
+/// What the gateways say of all deployments, or of one; `None` when one of them could not be asked.
+pub async fn ask(context: &Context, of: Option<[&str; 2]>) -> Option<Vec<GatewayStats>> {
+    match tokio::time::timeout(ASK_WITHIN, context.gateways.stats(of)).await {
+        Ok(Ok(gateways)) => Some(gateways),
         Ok(Err(error)) => {
             debug!(%error, "a gateway can't be asked");
             None

@@ -87,8 +87,8 @@ impl Checks {
     /// When to look again.
     pub fn next(&self, provider: &Provider) -> Duration {
         let due = self.lock().get(&ObjectRef::from_obj(provider)).map(|last| last.due);
-        let until = due.map_or(LOOK_EVERY, |due| due.saturating_duration_since(Instant::now()));
-        until.min(spread(LOOK_EVERY))
+        let until = due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
+        until.min(spread(LOOK_EVERY.min(provider.spec.check_interval.0)))
     }
 
     /// Forgets a provider that is gone.

@@ -35,13 +35,10 @@ use super::{
     written::Written,
 };
 use crate::{
-    api::{DeletionPolicy, ModelPull, ModelPullStatus, OllamaNode},
+    api::{DeletionPolicy, ModelPull, ModelPullStatus, OllamaNode, PULL_FINALIZER},
     cluster::{self, Changed, Precondition},
     domain::pull::Phase,
 };
-
-/// On every pull whose model goes with it.
-const FINALIZER: &str = "drover.dev/pull";
 
 /// When an object is looked at that the watch should have brought after a write, and hasn't yet.
 const UNTIL_SEEN: Duration = Duration::from_secs(1);
@@ -93,7 +90,7 @@ impl Reconciler for Pulls {
     fn reconcile(self: Arc<Self>, pull: Arc<ModelPull>) -> BoxFuture<'static, Result<Option<Duration>, Error>> {
         async move {
             let key = ObjectRef::from_obj(&*pull);
-            let has_finalizer = pull.finalizers().iter().any(|name| name == FINALIZER);
+            let has_finalizer = pull.finalizers().iter().any(|name| name == PULL_FINALIZER);
             let deletes = pull.spec.deletion_policy == DeletionPolicy::Delete;
             let api = cluster::api(&self.context.client, pull.namespace().as_deref());
             if pull.metadata.deletion_timestamp.is_some() {
@@ -104,13 +101,13 @@ impl Reconciler for Pulls {
                 let wait = if deletes { cleanup::clean(&self.context, &pull).await } else { None };
                 if wait.is_none() {
                     let _turn = self.turns.acquire().await;
-                    cluster::set_finalizer(&api, &*pull, FINALIZER, false).await?;
+                    cluster::set_finalizer(&api, &*pull, PULL_FINALIZER, false).await?;
                 }
                 return Ok(wait);
             }
             if has_finalizer != deletes {
                 let _turn = self.turns.acquire().await;
-                cluster::set_finalizer(&api, &*pull, FINALIZER, deletes).await?;
+                cluster::set_finalizer(&api, &*pull, PULL_FINALIZER, deletes).await?;
                 return Ok(None);
             }
             self.settle(&key, pull).await

@@ -158,10 +158,34 @@ impl Fault {
         Self::ALL.into_iter().find(|fault| fault.reason() == reason)
     }
 
+    /// Whether trying again is in vain until somebody does something about it.
+    pub fn needs_somebody(self) -> bool {
+        match self {
+            Self::NoSuchModel
+            | Self::Unauthorized
+            | Self::NoSpace
+            | Self::NeedsNewerOllama
+            | Self::WrongScheme
+            | Self::PlainRegistry
+            | Self::MirrorFull
+            | Self::PullSecret
+            | Self::NeedsMirror
+            | Self::Conflict => true,
+            Self::RegistryUnreachable
+            | Self::RateLimited
+            | Self::DigestMismatch
+            | Self::NodeAway
+            | Self::Stalled
+            | Self::MirrorUnreachable
+            | Self::TimedOut
+            | Self::Other => false,
+        }
+    }
+
     /// What to do about it.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::NoSuchModel => "check spec.model for spelling and tag",
+            Self::NoSuchModel => "check the spelling of the model and its tag",
             Self::RegistryUnreachable => "check the registry's host name and that the node can reach it",
             Self::Unauthorized => {
                 "the registry wants a login, or another one: name a Secret in spec.pullSecret, or give the mirror one; \

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::elapsed;
 
@@ -15,18 +15,22 @@ const VERIFYING: &str = "verifying";
 const RATE_WINDOW: Duration = Duration::from_secs(5);
 
 /// One line of Ollama's `/api/pull` answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Line {
     /// What it is doing.
     pub status: String,
     /// The layer the counters are for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// The layer's size in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<i64>,
     /// The layer's bytes on the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub completed: Option<i64>,
     /// Set on the last line of a pull that failed (the HTTP status is 200 all the same).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 

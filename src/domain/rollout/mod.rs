@@ -17,6 +17,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
+use crate::domain::analysis;
+
 /// One step of a canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -27,7 +29,7 @@ pub struct Step {
 }
 
 /// What the user asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// The version that shall serve.
     pub version: String,
@@ -35,8 +37,8 @@ pub struct Spec {
     pub steps: Vec<Step>,
     /// Each step is left only by `drover.dev/promote`.
     pub require_approval: bool,
-    /// An analysis is asked for. Nothing measures yet, so each step is left by promotion, too: none rises without evidence.
-    pub analysis: bool,
+    /// How the canary is compared with stable; unset: by nobody.
+    pub analysis: Option<analysis::Settings>,
     /// Hold everything but rollbacks.
     pub paused: bool,
     /// Ready nodes that must hold a version before it gets traffic.

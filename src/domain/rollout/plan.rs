@@ -8,7 +8,12 @@ use super::{
     Canary, Commands, HistoryEntry, Outcome, Phase, Rejected, Release, Rollback, Served, Side, Spec, State, Versions,
     holders, next_rollout_id, verdict,
 };
-use crate::domain::{conditions::Finding, pull::elapsed, version};
+use crate::domain::{
+    analysis::{Analysis, Batch},
+    conditions::Finding,
+    pull::elapsed,
+    version,
+};
 
 /// Everything a decision rests on.
 pub struct Input<'a> {
@@ -22,6 +27,10 @@ pub struct Input<'a> {
     pub commands: &'a Commands,
     /// What each gateway serves; `None` when one of them could not be asked.
     pub served: Option<&'a [Served]>,
+    /// What the gateways counted since the last batch, if somebody looked.
+    pub batch: Option<&'a Batch>,
+    /// A gateway stopped sending requests to the canary, which failed outright.
+    pub braked: bool,
     /// The time of the decision.
     pub now: Timestamp,
 }
@@ -79,12 +88,13 @@ struct Draft<'a> {
 impl Draft<'_> {
     /// The first rule that decides ends the search.
     fn apply_rules(&mut self) {
-        let rules: [fn(&mut Self) -> Next; 7] = [
+        let rules: [fn(&mut Self) -> Next; 8] = [
             Self::obey_undo,
             Self::settle_on_stable,
             Self::obey_retry,
             Self::refuse_rejected,
             Self::drop_outdated_canary,
+            Self::weigh_evidence,
             Self::advance_canary,
             Self::begin,
         ];
@@ -178,6 +188,23 @@ impl Draft<'_> {
         Next::Continue
     }
 
+    /// A canary that is worse than it may be goes, whether or not somebody has paused it or must promote it.
+    fn weigh_evidence(&mut self) -> Next {
+        let Some(canary) = &self.state.canary else { return Next::Continue };
+        if self.input.braked {
+            self.take_back_canary("nearly every request to it failed, and a gateway stopped sending any");
+            return Next::Done;
+        }
+        let Some(settings) = &self.input.spec.analysis else { return Next::Continue };
+        let known = self.state.analysis.take().filter(|known| known.rollout_id == self.state.rollout_id);
+        let mut analysis = known.unwrap_or_else(|| Analysis::new(&self.state.rollout_id, canary.step));
+        let failure = self.input.batch.and_then(|batch| analysis.add(settings, batch));
+        self.state.analysis = Some(analysis);
+        let Some(failure) = failure else { return Next::Continue };
+        self.take_back_canary(&failure);
+        Next::Done
+    }
+
     /// The canary's step is held, left for the next one, or was the last one.
     fn advance_canary(&mut self) -> Next {
         let Some(canary) = &self.state.canary else { return Next::Continue };
@@ -196,7 +223,7 @@ impl Draft<'_> {
             self.wake_after = Some(duration - held);
             return Next::Done;
         }
-        if !promoted && (spec.require_approval || spec.analysis) {
+        if !promoted && (spec.require_approval || self.lacks_evidence()) {
             return Next::Done;
         }
         if promoted {
@@ -204,6 +231,11 @@ impl Draft<'_> {
         }
         self.leave_step();
         Next::Done
+    }
+
+    fn lacks_evidence(&self) -> bool {
+        let lacks = |settings| self.state.analysis.as_ref().is_none_or(|analysis| analysis.lacks(settings) > 0);
+        self.input.spec.analysis.as_ref().is_some_and(lacks)
     }
 
     /// From the present step to the first one with more weight, or to all requests.
@@ -222,6 +254,9 @@ impl Draft<'_> {
         canary.weight = step.weight;
         canary.step = index as u32;
         canary.step_started_at = self.input.now;
+        if let Some(analysis) = &mut self.state.analysis {
+            analysis.begin_step(&self.state.rollout_id, canary.step);
+        }
         let message = format!("{} takes {} % of requests", canary.release.version, step.weight);
         self.wake_after = Some(step.duration);
         self.fill_stable();
@@ -262,6 +297,7 @@ impl Draft<'_> {
         let message = format!("{} takes {} % of requests", release.version, step.weight);
         self.state.canary = Some(Canary { release, weight: step.weight, step: 0, step_started_at: self.input.now });
         self.wake_after = Some(step.duration);
+        self.state.analysis = spec.analysis.as_ref().map(|_| Analysis::new(&self.state.rollout_id, 0));
         self.fill_stable();
         self.notice("RolloutStarted", false, message);
         Next::Done

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::analysis::Analysis;
+
 /// The history keeps this many entries.
 pub const HISTORY_LIMIT: usize = 10;
 
@@ -139,6 +141,9 @@ pub struct State {
     /// The version on trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
+    /// What the canary's analysis knows; after a rollout, what it knew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
     /// The version that an undo goes back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Release>,

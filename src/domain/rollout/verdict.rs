@@ -151,11 +151,19 @@ fn progress(input: &Input<'_>, state: &State) -> String {
     let short = holders(input.versions, &canary.release) < input.spec.min_nodes.max(1);
     let hold = if short {
         format!("; the step is held: too few ready nodes hold {}", canary.release.version)
-    } else if input.spec.require_approval || input.spec.analysis {
-        let why = if input.spec.analysis { "; the analysis is not measured by this version of Drover" } else { "" };
-        format!("{why}; the step is left by drover.dev/promote: {}/{}", state.rollout_id, canary.step)
+    } else if input.spec.require_approval {
+        format!("; the step is left by drover.dev/promote: {}/{}", state.rollout_id, canary.step)
     } else {
         String::new()
     };
-    format!("{}{hold}", shares(state))
+    format!("{}{hold}{}", shares(state), evidence(input, state))
+}
+
+/// What a step that is compared still waits for.
+fn evidence(input: &Input<'_>, state: &State) -> String {
+    let (Some(settings), Some(analysis)) = (&input.spec.analysis, &state.analysis) else { return String::new() };
+    match analysis.lacks(settings) {
+        0 => String::new(),
+        lacks => format!("; {lacks} of {} requests to the canary are still to be measured", settings.min_requests),
+    }
 }

@@ -8,4 +8,4 @@ mod split;
 pub use affinity::{SHORTLIST, Seat, hash, settle, shortlist};
 pub use choice::{Candidate, FEW, Groups, choose};
 pub use health::{Ending, Health, Standing};
-pub use split::{is_canary_session, is_canary_turn, session_hash};
+pub use split::{fails_outright, is_canary_session, is_canary_turn, session_hash};

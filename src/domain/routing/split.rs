@@ -17,6 +17,15 @@ pub fn is_canary_session(hash: u64, weight: u8) -> bool {
     hash % 100 < u64::from(weight.min(100))
 }
 
+/// So many failed attempts in a row end a canary on a gateway.
+const OUTRIGHT: u64 = 10;
+
+/// Whether a canary fails outright, by the attempts of each side that failed since its last one that didn't: a limit so
+/// steep that no gateway needs to ask anybody. When stable fails as well, the fault is in what both have in common.
+pub fn fails_outright(canary: u64, stable: u64) -> bool {
+    canary >= OUTRIGHT && stable < OUTRIGHT
+}
+
 /// The hash that puts a session on one side of a rollout: the same for ever and on every gateway (FNV-1a, its bits
 /// mixed so that also the remainder by 100 is spread evenly).
 pub fn session_hash(rollout_id: &str, session: &[u8]) -> u64 {

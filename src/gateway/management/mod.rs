@@ -44,16 +44,20 @@ impl FromRequestParts<Gateway> for Managed {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Response> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let is_here = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
-        let is_forwarded = FORWARDED.iter().any(|name| parts.headers.contains_key(*name));
-        if gateway.settings().management_open || (is_here && !is_forwarded) {
+        if gateway.settings().management_open || is_from_here(parts) {
             return Ok(Self(gateway.clone()));
         }
         let message =
             "run records are shown on the gateway's own machine only; management-open shows them to everybody";
         Err(Failure::new(StatusCode::FORBIDDEN, "forbidden", message).into_response())
     }
+}
+
+/// Whether a request comes from this machine, for nobody else.
+pub(super) fn is_from_here(parts: &Parts) -> bool {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let is_here = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
+    is_here && !FORWARDED.iter().any(|name| parts.headers.contains_key(*name))
 }
 
 impl IntoResponse for Failure {

@@ -4,7 +4,7 @@ import sys
 
 import anthropic
 
-from common import ASKED, PIXEL, SENTENCE, expect
+from common import ASKED, PIXEL, SENTENCE, expect, hang_up
 
 WEATHER = {"name": "weather", "description": "The weather in a city.", "input_schema": {
     "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}
@@ -61,7 +61,12 @@ def errors(client):
     assert "support-bot" in [model.id for model in client.models.list()]
 
 
+def cancels(client):
+    ask = lambda most, **more: client.messages.create(model="endless", max_tokens=most, messages=ASKED, **more)
+    hang_up(lambda: ask(1_000_000, stream=True), lambda: ask(3).content)
+
+
 if __name__ == "__main__":
     client = anthropic.Anthropic(base_url=sys.argv[1], api_key="none", max_retries=0, timeout=60)
-    for check in [messages, tools, thinking, errors]:
+    for check in [messages, tools, thinking, errors, cancels]:
         check(client)

@@ -12,3 +12,11 @@ def expect(error, call):
     except error as caught:
         return caught
     raise AssertionError(f"no {error.__name__}")
+
+
+def hang_up(begin, ask):
+    """A stream that is left after its first piece: the node takes one request at a time, so the next one would wait for ever."""
+    stream = begin()
+    next(iter(stream))
+    stream.close()
+    assert ask()

@@ -3,10 +3,11 @@
 import sys
 
 import ollama
+from langchain_core.messages import HumanMessage
 from langchain_ollama import ChatOllama, OllamaEmbeddings, OllamaLLM
 from pydantic import BaseModel
 
-from common import ASKED, SENTENCE, expect
+from common import ASKED, PIXEL, SENTENCE, expect, hang_up
 
 
 class Counted(BaseModel):
@@ -29,6 +30,8 @@ def chats(client):
     assert "".join(piece.message.content for piece in pieces) == SENTENCE and pieces[-1].eval_count > 2, pieces
     assert client.generate("support-bot", "Who are you?").response == SENTENCE
     assert "".join(piece.response for piece in client.generate("support-bot", "Who?", stream=True)) == SENTENCE
+    seen = client.chat("support-bot", messages=[{"role": "user", "content": "What?", "images": [PIXEL]}])
+    assert seen.message.content == SENTENCE, "Ollama lets models that have no eyes answer all the same"
     counted = client.chat("support-bot", messages=ASKED, format=Counted.model_json_schema())
     assert isinstance(Counted.model_validate_json(counted.message.content).n, int), counted
     called = client.chat("tools", messages=ASKED, tools=[weather])
@@ -58,6 +61,11 @@ def errors(client):
     assert no_tools.error == "bot:1 does not support tools", no_tools
 
 
+def cancels(client):
+    ask = lambda most, **more: client.chat("endless", messages=ASKED, options={"num_predict": most}, **more)
+    hang_up(lambda: ask(-1, stream=True), lambda: ask(3).message)
+
+
 def langchain(url):
     chat = ChatOllama(model="support-bot", base_url=url, temperature=0)
     answer = chat.invoke("Who are you?")
@@ -67,11 +75,17 @@ def langchain(url):
     called = ChatOllama(model="tools", base_url=url).bind_tools([weather]).invoke("Rome?")
     assert called.tool_calls[0]["args"] == {"city": "Rome"}, called
     assert OllamaLLM(model="support-bot", base_url=url).invoke("Who are you?") == SENTENCE
+    image = {"type": "image_url", "image_url": "data:image/png;base64," + PIXEL}
+    assert chat.invoke([HumanMessage([{"type": "text", "text": "What?"}, image])]).content == SENTENCE
+    missing = expect(ollama.ResponseError, lambda: ChatOllama(model="nope", base_url=url).invoke("Who?"))
+    assert missing.status_code == 404, missing
+    endless = lambda most: ChatOllama(model="endless", base_url=url, num_predict=most)
+    hang_up(lambda: endless(-1).stream("Who?"), lambda: endless(3).invoke("Who?").content)
     assert len(OllamaEmbeddings(model="support-bot", base_url=url).embed_documents(["a", "b"])) == 2
 
 
 if __name__ == "__main__":
     client = ollama.Client(host=sys.argv[1])
-    for check in [chats, others, errors]:
+    for check in [chats, others, errors, cancels]:
         check(client)
     langchain(sys.argv[1])

@@ -6,7 +6,7 @@ import sys
 import openai
 from pydantic import BaseModel
 
-from common import ASKED, PIXEL, SENTENCE, expect
+from common import ASKED, PIXEL, SENTENCE, expect, hang_up
 
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "The weather in a city.", "parameters": {
     "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
@@ -108,11 +108,8 @@ def errors(client):
 
 
 def cancels(client):
-    """The node takes one request at a time: if the first one went on, the next would wait for it."""
-    stream = client.chat.completions.create(model="endless", messages=ASKED, stream=True, max_tokens=1_000_000)
-    next(iter(stream))
-    stream.close()
-    assert client.chat.completions.create(model="endless", messages=ASKED, max_tokens=3).choices
+    ask = lambda **more: client.chat.completions.create(model="endless", messages=ASKED, **more)
+    hang_up(lambda: ask(stream=True, max_tokens=1_000_000), lambda: ask(max_tokens=3).choices)
 
 
 if __name__ == "__main__":

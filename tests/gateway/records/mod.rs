@@ -27,9 +27,15 @@ use crate::support::World;
 
 const FOREVER: Retention = Retention { age: Duration::from_secs(10_000 * 86_400), size: u64::MAX };
 
+/// An API server that is not there.
+pub const NOWHERE: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "nowhere",
+    "clusters": [{"name": "nowhere", "cluster": {"server": "http://127.0.0.1:1"}}],
+    "users": [{"name": "nobody", "user": {}}],
+    "contexts": [{"name": "nowhere", "context": {"cluster": "nowhere", "user": "nobody"}}]}"#;
+
 /// A store at work.
-struct Store {
-    records: Arc<dyn Records>,
+pub struct Store {
+    pub records: Arc<dyn Records>,
     keeper: JoinHandle<()>,
 }
 
@@ -40,7 +46,7 @@ impl Store {
         Self { records, keeper }
     }
 
-    fn in_folder(folder: &Path) -> Self {
+    pub fn in_folder(folder: &Path) -> Self {
         Self::open(in_folder(folder, FOREVER))
     }
 

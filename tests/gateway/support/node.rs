@@ -54,6 +54,8 @@ struct Memory {
     in_flight: usize,
     most_in_flight: usize,
     chunk: Option<usize>,
+    pace: Duration,
+    forgets: bool,
 }
 
 /// One fake node.
@@ -87,7 +89,12 @@ impl Drop for UnderWay {
 impl FakeNode {
     /// A node that holds nothing yet.
     pub async fn start(name: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on(name, 0).await
+    }
+
+    /// The same on this port.
+    pub async fn start_on(name: &str, port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let memory = Arc::new(Mutex::new(Memory::default()));
         let open = watch::Sender::new(false);
@@ -140,6 +147,12 @@ impl FakeNode {
         self.memory.lock().unwrap().chunk = Some(bytes);
     }
 
+    /// Takes so long over every answer, and remembers no request: for long runs.
+    pub fn work(&self, pace: Duration) {
+        let mut memory = self.memory.lock().unwrap();
+        (memory.pace, memory.forgets) = (pace, true);
+    }
+
     /// Lets everything go on that holds, now and later.
     pub fn let_go(&self) {
         self.open.send_replace(true);
@@ -177,12 +190,15 @@ async fn handle(State((name, memory, open)): State<Shared>, uri: Uri, request: R
     let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap();
     let under_way = UnderWay::new(&memory);
-    let (act, chunk, holds) = {
+    let (act, chunk, holds, pace) = {
         let mut memory = memory.lock().unwrap();
-        memory.requests.push((uri.path().into(), body.clone()));
+        if !memory.forgets {
+            memory.requests.push((uri.path().into(), body.clone()));
+        }
         let act = memory.acts.pop_front().or_else(|| memory.usual.clone()).unwrap_or(Act::Answer);
-        (act, memory.chunk, memory.models.contains(body["model"].as_str().unwrap_or_default()))
+        (act, memory.chunk, memory.models.contains(body["model"].as_str().unwrap_or_default()), memory.pace)
     };
+    tokio::time::sleep(pace).await;
     if let Act::Fail(status, message) = act {
         return (StatusCode::from_u16(status).unwrap(), axum::Json(json!({ "error": message }))).into_response();
     }

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use drover::{
     gateway::{self, Gateway, Settings, recorder::Recorder},
     ollama::Ollama,
-    ports::{GatewayStats, VersionStats},
+    ports::GatewayStats,
     providers::{NodesAndProviders, Providers},
     routing_table::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, SharedTable, Target},
 };
@@ -158,8 +158,7 @@ impl World {
     pub async fn counts(&self, version: &str) -> (u64, u64) {
         let stats = self.stats().await;
         let stats = stats.deployments.iter().find(|deployment| deployment.name == "support-bot").unwrap();
-        let VersionStats { attempts, failures, .. } = stats.versions.get(version).copied().unwrap_or_default();
-        (attempts, failures)
+        stats.versions.get(version).map_or((0, 0), |counts| (counts.attempts, counts.failures))
     }
 }
 

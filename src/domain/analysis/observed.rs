@@ -1,0 +1,112 @@
+//! What gateways count of a version's attempts.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Count, Sketch, Value};
+
+/// With fewer attempts than these on one side, a batch waits for more.
+const ENOUGH_OF_STABLE: u64 = 20;
+const ENOUGH_OF_CANARY: u64 = 5;
+
+/// What became of one version's attempts, since a gateway started or in a span of time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Observed {
+    /// Attempts that ended: with an answer, or through the node's fault. What a caller got wrong or broke off is none.
+    pub attempts: u64,
+    /// Attempts that failed through the node's fault.
+    pub failures: u64,
+    /// Answers that were checked against the JSON schema of their request.
+    pub schema_checks: u64,
+    /// Those that didn't keep to it.
+    pub schema_failures: u64,
+    /// From the request to the node to the end of its answer, without the time that it took to load the model.
+    #[serde(skip_serializing_if = "Sketch::is_empty")]
+    pub latency: Sketch,
+    /// The same, to the first piece of the answer; of streams.
+    #[serde(skip_serializing_if = "Sketch::is_empty")]
+    pub first_token: Sketch,
+    /// The time for each token of the answer.
+    #[serde(skip_serializing_if = "Sketch::is_empty")]
+    pub token_time: Sketch,
+}
+
+impl Observed {
+    /// Attempts that failed.
+    pub fn errors(&self) -> Count {
+        Count { of: self.attempts, bad: self.failures }
+    }
+
+    /// Answers that broke their schema.
+    pub fn schema_errors(&self) -> Count {
+        Count { of: self.schema_checks, bad: self.schema_failures }
+    }
+
+    /// Adds what another gateway saw.
+    pub fn merge(&mut self, other: &Self) {
+        self.attempts += other.attempts;
+        self.failures += other.failures;
+        self.schema_checks += other.schema_checks;
+        self.schema_failures += other.schema_failures;
+        self.latency.merge(&other.latency);
+        self.first_token.merge(&other.first_token);
+        self.token_time.merge(&other.token_time);
+    }
+
+    /// What was added since `earlier`, an older state of these counts.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            attempts: self.attempts.saturating_sub(earlier.attempts),
+            failures: self.failures.saturating_sub(earlier.failures),
+            schema_checks: self.schema_checks.saturating_sub(earlier.schema_checks),
+            schema_failures: self.schema_failures.saturating_sub(earlier.schema_failures),
+            latency: self.latency.since(&earlier.latency),
+            first_token: self.first_token.since(&earlier.first_token),
+            token_time: self.token_time.since(&earlier.token_time),
+        }
+    }
+}
+
+/// The counts of one deployment at one time: by gateway process, then by version.
+pub type Reading = BTreeMap<String, BTreeMap<String, Observed>>;
+
+/// Both versions' attempts in the same span of time, over all gateways.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// The rollout it was measured for.
+    pub rollout_id: String,
+    /// When it ended.
+    pub at: Timestamp,
+    /// The stable version's.
+    pub stable: Observed,
+    /// The canary's.
+    pub canary: Observed,
+    /// The answers to queries, by name.
+    pub values: BTreeMap<String, Value>,
+}
+
+impl Batch {
+    /// What was counted between two readings. A gateway that was not there before, or started anew, counts from the later
+    /// one on: what it counted before may be of another rollout.
+    pub fn between(earlier: &Reading, later: &Reading, stable: &str, canary: &str) -> Self {
+        let of = |version: &str| {
+            let mut sum = Observed::default();
+            for (gateway, now) in later {
+                let Some(before) = earlier.get(gateway) else { continue };
+                let nothing = Observed::default();
+                let counts = now.get(version).unwrap_or(&nothing);
+                sum.merge(&counts.since(before.get(version).unwrap_or(&nothing)));
+            }
+            sum
+        };
+        Self { stable: of(stable), canary: of(canary), ..Self::default() }
+    }
+
+    /// Whether its counts say enough to be looked at; else the next reading shall add to them.
+    pub fn is_enough(&self) -> bool {
+        self.stable.attempts >= ENOUGH_OF_STABLE && self.canary.attempts >= ENOUGH_OF_CANARY
+    }
+}

@@ -1,0 +1,225 @@
+//! `ollama pull` and `ollama rm` for a whole fleet: what the caller hears of a ModelPull, what stands against a removal.
+
+use super::{
+    model_name::ModelName,
+    pull::{Fault, NodePhase, Phase},
+};
+
+/// The most characters of an object's name.
+const LONGEST_NAME: usize = 63;
+/// So many digits of the model's hash end the name: names that read alike after folding stay apart.
+const HASH_DIGITS: usize = 8;
+/// So many digits of a digest stand for it, as in Ollama's own progress lines.
+const SHORT_DIGEST: usize = 12;
+/// What Ollama says until it knows of bytes.
+pub const STARTING: &str = "pulling manifest";
+/// So many nodes are named in a sentence.
+const NAMED: usize = 3;
+
+/// The name of the ModelPull that callers of one namespace share for `model`, whichever way they spell it. `hash` is the hex
+/// sha256 of [`identity`].
+pub fn object_name(model: &ModelName, hash: &str) -> String {
+    let spelled = short(model).to_ascii_lowercase();
+    let folded: String = spelled.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    let is_edge = |c: char| !c.is_ascii_alphanumeric();
+    // In a DNS name, a label between dots begins and ends with a letter or digit.
+    let words = folded.split('.').map(|word| word.trim_matches(is_edge)).filter(|word| !word.is_empty());
+    let mut slug = words.collect::<Vec<_>>().join(".");
+    slug.truncate(LONGEST_NAME - HASH_DIGITS - 1);
+    let slug = slug.trim_end_matches(is_edge);
+    let hash = &hash[..HASH_DIGITS.min(hash.len())];
+    if slug.is_empty() { format!("model-{hash}") } else { format!("{slug}-{hash}") }
+}
+
+/// What is the same for every spelling of a model's name.
+pub fn identity(model: &ModelName) -> String {
+    model.to_string().to_ascii_lowercase()
+}
+
+/// Without the host and namespace that go without saying.
+fn short(model: &ModelName) -> String {
+    let full = model.to_string();
+    let implied = ["registry.ollama.ai/library/", "registry.ollama.ai/"];
+    implied.iter().find_map(|start| full.strip_prefix(start)).unwrap_or(&full).to_owned()
+}
+
+/// A ModelPull as its status has it.
+#[derive(Clone, Debug, Default)]
+pub struct SeenPull<'a> {
+    /// The object's name.
+    pub object: &'a str,
+    /// The model.
+    pub model: &'a str,
+    /// Where it stands as a whole.
+    pub phase: Phase,
+    /// Percent over all nodes, where bytes are known.
+    pub progress: Option<i64>,
+    /// How many nodes must hold the model.
+    pub desired: i64,
+    /// How many do.
+    pub ready: i64,
+    /// The digest and the bytes on one node, once known.
+    pub resolved: Option<(&'a str, i64)>,
+    /// Whether its `timeout` is over.
+    pub is_overdue: bool,
+    /// The nodes, those that lack it first.
+    pub nodes: Vec<SeenNode<'a>>,
+}
+
+/// One node's part of it.
+#[derive(Clone, Copy, Debug)]
+pub struct SeenNode<'a> {
+    /// The node's name.
+    pub name: &'a str,
+    /// Where it stands there.
+    pub phase: NodePhase,
+    /// What is wrong there.
+    pub fault: Option<Fault>,
+    /// The same for people.
+    pub message: &'a str,
+    /// Whether the node can be pulled to now.
+    pub is_usable: bool,
+}
+
+/// Bytes over all nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bytes {
+    /// What they are bytes of.
+    pub digest: String,
+    /// How many there are to come.
+    pub total: i64,
+    /// How many are there.
+    pub completed: i64,
+}
+
+/// What somebody who waits for a pull hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It goes on.
+    Going {
+        /// What it is doing.
+        status: String,
+        /// How far it is, where that is known.
+        bytes: Option<Bytes>,
+    },
+    /// Every node that can have it has it.
+    Done {
+        /// A sentence about those that get it later.
+        later: Option<String>,
+    },
+    /// Waiting on is in vain.
+    Failed {
+        /// Why, and what to do.
+        message: String,
+        /// Whether nothing will ever come of the object as it is.
+        is_hopeless: bool,
+    },
+}
+
+/// What is to be told of a pull.
+pub fn news(pull: &SeenPull<'_>) -> News {
+    if pull.phase == Phase::Ready {
+        return News::Done { later: None };
+    }
+    if pull.desired == 0 {
+        let message = "no node is there for it: declare an OllamaNode, or check the nodeSelector of its ModelPull";
+        return News::Failed { message: format!("{}: {message}", pull.model), is_hopeless: true };
+    }
+    if pull.phase == Phase::Suspended {
+        let message = format!("ModelPull {} holds {}: set its spec.suspend to false", pull.object, pull.model);
+        return News::Failed { message, is_hopeless: false };
+    }
+    if pull.phase == Phase::Pulling {
+        return going(pull);
+    }
+    waiting(pull)
+}
+
+fn going(pull: &SeenPull<'_>) -> News {
+    let bytes = pull.resolved.zip(pull.progress).map(|((digest, size), percent)| {
+        let total = size.saturating_mul(pull.desired);
+        // By parts of a hundred first: the product of all three may not fit.
+        Bytes { digest: digest.into(), total, completed: (total / 100).saturating_mul(percent.clamp(0, 100)) }
+    });
+    let status = bytes.as_ref().map_or(STARTING.into(), |bytes| {
+        let hex = bytes.digest.trim_start_matches("sha256:");
+        format!("pulling {}", hex.get(..SHORT_DIGEST).unwrap_or(hex))
+    });
+    News::Going { status, bytes }
+}
+
+/// While bytes move nowhere.
+fn waiting(pull: &SeenPull<'_>) -> News {
+    let lacking: Vec<_> = pull.nodes.iter().filter(|node| node.phase != NodePhase::Ready).collect();
+    let could: Vec<_> = lacking.iter().filter(|node| node.is_usable).collect();
+    if could.is_empty() && pull.ready > 0 {
+        return News::Done { later: Some(later(pull, &lacking)) };
+    }
+    let failed = could.iter().find(|node| node.phase == NodePhase::Failed).map(|node| told(node));
+    let is_lasting = |node: &SeenNode<'_>| node.fault.is_some_and(Fault::needs_somebody);
+    if let Some(message) = failed.clone().filter(|_| could.iter().all(|node| is_lasting(node))) {
+        let count =
+            if pull.ready > 0 { format!(" ({} of {} nodes have it)", pull.ready, pull.desired) } else { String::new() };
+        return News::Failed { message: format!("{message}{count}"), is_hopeless: pull.ready == 0 };
+    }
+    let why = failed.or_else(|| could.is_empty().then(|| lacking.first().map(|node| told(node))).flatten());
+    match why {
+        Some(why) if pull.is_overdue => {
+            let message = format!("{why}; Drover goes on trying: `ollama rm {}` gives it up", pull.model);
+            News::Failed { message, is_hopeless: false }
+        }
+        Some(why) => News::Going { status: why, bytes: None },
+        None => News::Going { status: STARTING.into(), bytes: None },
+    }
+}
+
+fn told(node: &SeenNode<'_>) -> String {
+    format!("{}: {}", node.name, node.message)
+}
+
+fn later(pull: &SeenPull<'_>, lacking: &[&SeenNode<'_>]) -> String {
+    let names = named(lacking.iter().map(|node| node.name));
+    format!("{} of {} nodes have it; {names} will once ready again", pull.ready, pull.desired)
+}
+
+/// The first few of some names, and how many more there are.
+fn named<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    let more = names.len().saturating_sub(NAMED);
+    let first = names[..names.len().min(NAMED)].join(", ");
+    if more > 0 { format!("{first} and {more} more") } else { first }
+}
+
+/// What is known of a model that somebody wants removed.
+#[derive(Clone, Debug, Default)]
+pub struct Uses<'a> {
+    /// The deployment that has this very name.
+    pub deployment: Option<&'a str>,
+    /// ModelPulls that want it and were not made by a caller's pull.
+    pub pulls: Vec<&'a str>,
+    /// ModelVersions made from it.
+    pub versions: Vec<&'a str>,
+    /// ModelDeployments that serve one of those.
+    pub deployments: Vec<&'a str>,
+}
+
+/// Why a model may not be removed, if it may not.
+pub fn obstacle(model: &str, uses: &Uses<'_>) -> Option<String> {
+    if let Some(name) = uses.deployment {
+        return Some(format!("{model} is a ModelDeployment: `kubectl delete modeldeployment {name}` ends it"));
+    }
+    let kinds = [("ModelDeployment", &uses.deployments), ("ModelVersion", &uses.versions), ("ModelPull", &uses.pulls)];
+    let kinds = kinds.iter().filter(|(_, names)| !names.is_empty());
+    let needs: Vec<String> = kinds.map(|(kind, names)| format!("{kind} {}", named(names.iter().copied()))).collect();
+    (!needs.is_empty()).then(|| format!("{model} is needed by {}: delete that first", needs.join("; ")))
+}
+
+/// That a model stays on nodes, given by name and URL, which had it before Drover.
+pub fn stays(model: &str, nodes: &[(&str, &str)]) -> Option<String> {
+    let (_, url) = nodes.first()?;
+    let names = named(nodes.iter().map(|(name, _)| *name));
+    Some(format!(
+        "{model} stays on {names}, where it was before Drover, which removes only what it put there: \
+         `OLLAMA_HOST={url} ollama rm {model}` removes it there"
+    ))
+}

@@ -1,0 +1,78 @@
+//! Models pulled and removed through gateways, with Ollama's own command line and without a mirror.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::{
+    fleet::{Fleet, pull_manifest},
+    namespace::SOON,
+    support::{eventually, gguf::TinyLlama, kube_api::Server, stack::program},
+    world::on_both_apis,
+};
+
+on_both_apis! { ollamas_command_line_changes_what_the_fleet_holds_where_that_is_allowed }
+
+const ALLOWED: [(&str, &str); 1] = [("DROVER_MODEL_OPERATIONS", "true")];
+
+async fn ollamas_command_line_changes_what_the_fleet_holds_where_that_is_allowed(server: Server) {
+    let mut fleet =
+        Fleet::start(server, &[("drover/alpha", "1", TinyLlama::new(1)), ("drover/beta", "1", TinyLlama::new(2))])
+            .await;
+    let (alpha, beta) = (fleet.model("drover/alpha:1"), fleet.model("drover/beta:1"));
+    let refusal = ollama(&fleet, 0, &["pull", "--insecure", &alpha]).await.expect_err("not allowed");
+    assert!(refusal.contains("set model-operations"), "{refusal}");
+    for gateway in &mut fleet.gateways {
+        gateway.restart_with(&ALLOWED).await;
+    }
+
+    // Two at once, through two gateways, are one.
+    let pull = ["pull", "--insecure", &alpha];
+    let (first, second) = tokio::join!(ollama(&fleet, 0, &pull), ollama(&fleet, 1, &pull));
+    assert!(first.expect("pulled").contains("success") && second.expect("pulled").contains("success"));
+    let pulls = objects(&fleet).await;
+    let [pull] = &pulls[..] else { panic!("{pulls:?}") };
+    assert_eq!((&pull["spec"]["model"], &pull["spec"]["deletionPolicy"]), (&json!(alpha), &json!("Delete")));
+    assert_eq!(pull["metadata"]["labels"]["drover.dev/applied-by"], "gateway");
+    fleet.until_served(&alpha).await;
+
+    // What Git declares is followed, and stays.
+    fleet.apply(&pull_manifest("declared", &beta)).await;
+    assert!(ollama(&fleet, 1, &["pull", &beta]).await.expect("pulled").contains("success"));
+    let refusal = ollama(&fleet, 1, &["rm", &beta]).await.expect_err("it is declared");
+    assert!(refusal.contains("ModelPull declared"), "{refusal}");
+    assert_eq!(objects(&fleet).await.len(), 2);
+
+    // A node that is away holds nobody up.
+    ollama(&fleet, 1, &["rm", &alpha]).await.expect("removed");
+    assert!(!holds(&fleet, 0, &alpha).await && !holds(&fleet, 1, &alpha).await);
+    fleet.nodes[1].kill9();
+    fleet.until("onode", "node-2", "away", |status| status["stale"] == true).await;
+    let told = ollama(&fleet, 0, &["pull", "--insecure", &alpha]).await.expect("pulled");
+    assert!(told.contains("1 of 2 nodes have it; node-2 will once ready again"), "{told}");
+    fleet.nodes[1].restart().await;
+    eventually("the other one gets it, too", SOON, async || {
+        if holds(&fleet, 1, &alpha).await { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+}
+
+async fn objects(fleet: &Fleet) -> Vec<Value> {
+    let list = fleet.api.kubectl_ok(&["get", "mpull", "-n", &fleet.name, "-o", "json"], None).await;
+    let list: Value = serde_json::from_str(&list).expect("JSON");
+    list["items"].as_array().expect("items").clone()
+}
+
+async fn holds(fleet: &Fleet, node: usize, model: &str) -> bool {
+    fleet.nodes[node].digest_of(model).await.is_some()
+}
+
+/// What `ollama` prints, or why it fails, with a gateway for its server.
+async fn ollama(fleet: &Fleet, gateway: usize, arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(program("ollama"));
+    command.args(arguments).env("OLLAMA_HOST", &fleet.gateway_urls[gateway]).env("NO_PROXY", "*");
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("ollama runs");
+    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(told.into_owned()) } else { Err(told.into_owned()) }
+}
