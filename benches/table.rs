@@ -9,19 +9,51 @@ pub struct Table(Vec<Row>);
 struct Row {
     goal: String,
     figure: String,
-    /// `None`: measured to be known, without a goal.
-    met: Option<bool>,
+    verdict: &'static str,
+}
+
+/// What a figure must be, and what it better were.
+#[derive(Clone, Copy)]
+pub enum Aim {
+    /// At least the first, better the second.
+    AtLeast(f64, f64),
+    /// At most the first, better the second.
+    AtMost(f64, f64),
+}
+
+impl Aim {
+    fn verdict(self, figure: f64) -> &'static str {
+        let (must, reach) = match self {
+            Self::AtLeast(must, reach) => (figure >= must, figure >= reach),
+            Self::AtMost(must, reach) => (figure <= must, figure <= reach),
+        };
+        match (must, reach) {
+            (true, true) => "yes, and better",
+            (true, false) => "yes",
+            (false, _) => "NO",
+        }
+    }
 }
 
 impl Table {
     /// A figure that has a goal.
     pub fn goal(&mut self, goal: impl Into<String>, figure: impl Into<String>, met: bool) {
-        self.push(Row { goal: goal.into(), figure: figure.into(), met: Some(met) });
+        self.push(Row { goal: goal.into(), figure: figure.into(), verdict: if met { "yes" } else { "NO" } });
+    }
+
+    /// A figure that has a goal and something better to reach for, each of them `unit`; `value` is what counts of it.
+    pub fn aim(&mut self, what: impl fmt::Display, aim: Aim, unit: &str, figure: impl Into<String>, value: f64) {
+        let (sign, (must, reach)) = match aim {
+            Aim::AtLeast(must, reach) => ('≥', (must, reach)),
+            Aim::AtMost(must, reach) => ('≤', (must, reach)),
+        };
+        let goal = format!("{what}: {sign} {must}{unit}, better {reach}{unit}");
+        self.push(Row { goal, figure: figure.into(), verdict: aim.verdict(value) });
     }
 
     /// A figure that explains others.
     pub fn note(&mut self, what: impl Into<String>, figure: impl Into<String>) {
-        self.push(Row { goal: what.into(), figure: figure.into(), met: None });
+        self.push(Row { goal: what.into(), figure: figure.into(), verdict: "" });
     }
 
     fn push(&mut self, row: Row) {
@@ -32,12 +64,7 @@ impl Table {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let met = match self.met {
-            Some(true) => "yes",
-            Some(false) => "NO",
-            None => "",
-        };
-        write!(f, "| {} | {} | {met} |", self.goal, self.figure)
+        write!(f, "| {} | {} | {} |", self.goal, self.figure, self.verdict)
     }
 }
 

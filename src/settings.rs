@@ -19,8 +19,8 @@ pub use table::{REPEATABLE, SETTINGS, Scope, Setting};
 
 use crate::{
     domain::{
-        duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes, params::Truncation, size::ByteSize,
-        upstream::Upstreams,
+        caller::RequireKey, duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes,
+        params::Truncation, size::ByteSize, upstream::Upstreams,
     },
     records,
     standalone::Durability,
@@ -119,6 +119,10 @@ pub struct Settings {
     pub records_capture: bool,
     /// Whether others than this machine may ask for run records.
     pub management_open: bool,
+    /// Who must have a key.
+    pub require_key: RequireKey,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
     /// Whether callers may pull and remove models; none: as is usual for the command.
     pub model_operations: Option<bool>,
     /// Address of every server of `drover up`.
@@ -247,6 +251,8 @@ impl Settings {
             records_when_down: reader.read("records-when-down", "write refuse or serve", records::WhenDown::default()),
             records_capture: reader.read("records-capture", FLAG, false),
             management_open: reader.read("management-open", FLAG, false),
+            require_key: reader.read("require-key", "write nobody, remote or everybody", RequireKey::default()),
+            body_timeout: reader.read("body-timeout", DURATION, HumanDuration::default()).0,
             model_operations: reader.flag("model-operations"),
             listen: reader.read("listen", "write an IP address, such as 127.0.0.1 or 0.0.0.0", LOOPBACK),
             api_port: reader.read("api-port", PORT, 0),

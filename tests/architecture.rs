@@ -202,6 +202,7 @@ fn dependencies() -> Vec<String> {
 
 const CLOCKS: &[&str] = &["Timestamp::now", "Zoned::now", "SystemTime::now", "Instant::now"];
 const PURE: &[&str] = &[
+    "controller/key/status",
     "controller/node/status",
     "controller/pull/plan",
     "controller/pull/status",

@@ -10,6 +10,7 @@ use std::{
 use drover::{
     gateway::{
         balance::{Balance, Wish},
+        callers::{Caller, KnownKeys},
         resolve::{Found, resolve},
         serving::Serving,
     },
@@ -79,7 +80,7 @@ impl Fleet {
         };
         let table =
             RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() };
-        let (serving, balance) = (Serving::new(Arc::new(table)), Arc::new(Balance::new(1000)));
+        let (serving, balance) = (Serving::new(Arc::new(table), KnownKeys::default()), Arc::new(Balance::new(1000)));
         balance.keep(serving.table());
         Self { serving, balance, models }
     }
@@ -91,7 +92,8 @@ impl Fleet {
         let start = Instant::now();
         for turn in 0..CHOICES {
             let name = &names[turn * 7919 % names.len()];
-            let Ok(Found::Tag(target)) = resolve(self.serving.table().namespace("default"), name) else {
+            let Ok(Found::Tag(target)) = resolve(self.serving.table().namespace("default"), name, &Caller::default())
+            else {
                 panic!("{name} is in the table")
             };
             let pool = self.serving.pool(target, &self.balance);

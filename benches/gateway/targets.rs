@@ -70,8 +70,6 @@ pub struct Measured {
     pub figures: Figures,
     /// Microseconds of CPU an answer.
     pub cpu: f64,
-    /// Resident at the end, in MB.
-    pub memory: f64,
 }
 
 /// Something that answers on a port.
@@ -144,9 +142,9 @@ impl Target {
         Self { port, pid, _owner: owner }
     }
 
-    /// What it holds in memory, in MB.
+    /// What it holds in memory, in MiB.
     pub fn memory(&self) -> f64 {
-        machine::memory(self.pid).0
+        machine::memory(self.pid).0 * 1e6 / f64::from(1 << 20)
     }
 
     /// Puts it under load for so many seconds.
@@ -162,7 +160,7 @@ impl Target {
         let figures: Figures = serde_json::from_slice(&output.stdout).expect("figures");
         assert_eq!(figures.errors, 0, "requests that were not answered, beside {}", figures.answers);
         let cpu = machine::cpu_time(self.pid) - before;
-        Measured { cpu: cpu.as_secs_f64() * 1e6 / figures.answers.max(1) as f64, figures, memory: self.memory() }
+        Measured { cpu: cpu.as_secs_f64() * 1e6 / figures.answers.max(1) as f64, figures }
     }
 
     /// From now on the stub waits so long between the chunks of a stream.

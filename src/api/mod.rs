@@ -1,11 +1,13 @@
 //! The kinds of `drover.dev/v1alpha1`: what users declare, and what controllers report.
 
+mod api_key;
 mod model_deployment;
 mod model_pull;
 mod model_version;
 mod ollama_node;
 mod provider;
 
+pub use api_key::*;
 pub use model_deployment::*;
 pub use model_pull::*;
 pub use model_version::*;
@@ -36,8 +38,14 @@ pub const LABEL_APPLIED_BY: &str = "drover.dev/applied-by";
 
 /// Every CustomResourceDefinition, in the order of the design.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds =
-        vec![OllamaNode::crd(), ModelPull::crd(), ModelVersion::crd(), ModelDeployment::crd(), Provider::crd()];
+    let mut crds = vec![
+        OllamaNode::crd(),
+        ModelPull::crd(),
+        ModelVersion::crd(),
+        ModelDeployment::crd(),
+        ApiKey::crd(),
+        Provider::crd(),
+    ];
     let schemas = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions).filter_map(|version| version.schema.as_mut());
     schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()).for_each(drop_unknown_formats);
     crds

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    keys::KeyPlace,
     process::{Process, listen},
+    provider_keys::KeyPlace,
 };
 use crate::{
     cluster::{self, Client},

@@ -6,8 +6,8 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use super::{
-    keys::KeyPlace,
     process::{Process, listen},
+    provider_keys::KeyPlace,
 };
 use crate::{
     cluster::{self, Operations},
@@ -82,6 +82,8 @@ pub fn start(
         queue_limit: settings.queue_timeout,
         truncation: settings.truncation,
         management_open: settings.management_open,
+        require_key: settings.require_key,
+        body_within: settings.body_timeout,
         ..gateway::Settings::default()
     };
     let address = listener.local_addr().map_err(|error| error.to_string())?;

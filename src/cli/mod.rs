@@ -10,6 +10,7 @@ mod keys;
 mod mirror;
 mod options;
 mod process;
+mod provider_keys;
 mod providers;
 mod push;
 mod rollout;
@@ -102,6 +103,9 @@ enum Command {
     /// See what was asked and what answered: records of requests
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// Look after the keys that callers of the gateway have
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Wait for something, for scripts
     #[command(subcommand)]
     Wait(wait::Wait),
@@ -154,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::Push(command) => done(runtime.block_on(push::run(command))),
         Command::Rollout(command) => done(runtime.block_on(rollout::run(command))),
         Command::Runs(command) => done(runtime.block_on(runs::run(command))),
+        Command::Keys(command) => done(runtime.block_on(keys::run(command))),
         Command::Wait(command) => runtime.block_on(wait::run(command)),
         Command::Backup(command) => done(runtime.block_on(backup::run(command))),
         Command::Restore(command) => done(runtime.block_on(backup::restore(command))),

@@ -84,6 +84,9 @@ pub struct AtGateway {
     /// URL of the gateway
     #[arg(long, env = "DROVER_GATEWAY", value_name = "URL", default_value = "http://127.0.0.1:11435")]
     gateway: String,
+    /// Key of an ApiKey: its own runs are shown
+    #[arg(long, env = "DROVER_API_KEY", value_name = "KEY", hide_env_values = true)]
+    api_key: Option<String>,
 }
 
 /// Which runs.
@@ -117,7 +120,7 @@ pub struct Filter {
 
 impl AtGateway {
     fn client(&self) -> Result<RunsClient, String> {
-        RunsClient::new(&self.gateway)
+        RunsClient::new(&self.gateway, self.api_key.as_deref())
     }
 }
 
@@ -172,6 +175,10 @@ async fn list(client: &RunsClient, filter: &Filter, limit: usize, output: Output
         Output::Json => print_json(&runs),
         Output::Name => {
             runs.iter().for_each(|run| println!("{}", run.id));
+            Ok(())
+        }
+        Output::Table if runs.is_empty() => {
+            eprintln!("drover: no run is on record that fits");
             Ok(())
         }
         Output::Table => {

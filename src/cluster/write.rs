@@ -1,8 +1,8 @@
-//! The writes Drover makes: status, finalizers, and annotations on behalf of the CLI.
+//! The writes Drover makes: status, finalizers, and on behalf of the CLI annotations and new objects.
 
 use kube::{
     Api, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde::Serialize;
 use serde_json::json;
@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Kind;
 
 const FIELD_MANAGER: &str = "drover-controller";
+const CLI: &str = "drover-cli";
 
 /// Whether a status may be written over a newer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +66,21 @@ pub async fn set_finalizer<K: Kind>(
     api.patch(&object.name_any(), &params, &Patch::Merge(body)).await.map(drop)
 }
 
+/// Makes an object.
+///
+/// # Errors
+/// Whatever the API says; 409 when there is one of that name.
+pub async fn create<K: Kind + Serialize>(api: &Api<K>, object: &K) -> Result<(), kube::Error> {
+    let params = PostParams { field_manager: Some(CLI.into()), ..PostParams::default() };
+    api.create(&params, object).await.map(drop)
+}
+
 /// Sets one annotation.
 ///
 /// # Errors
 /// Whatever the API says.
 pub async fn annotate<K: Kind>(api: &Api<K>, name: &str, key: &str, value: &str) -> Result<K, kube::Error> {
     let body = json!({ "metadata": { "annotations": { key: value } } });
-    let params = PatchParams { field_manager: Some("drover-cli".into()), ..PatchParams::default() };
+    let params = PatchParams { field_manager: Some(CLI.into()), ..PatchParams::default() };
     api.patch(name, &params, &Patch::Merge(body)).await
 }

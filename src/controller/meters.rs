@@ -15,7 +15,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    api::{HasConditions, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
+    api::{ApiKey, HasConditions, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     cluster::{Kind, Watched},
     domain::conditions::{ConditionStatus, READY},
     telemetry::Metrics,
@@ -114,6 +114,8 @@ pub struct Objects {
     pub deployments: Watched<ModelDeployment>,
     /// Watched objects.
     pub providers: Watched<Provider>,
+    /// Watched objects.
+    pub keys: Watched<ApiKey>,
 }
 
 impl fmt::Debug for Objects {
@@ -130,6 +132,7 @@ impl Collector for Objects {
         count(&self.versions, &mut counts);
         count(&self.deployments, &mut counts);
         count(&self.providers, &mut counts);
+        count(&self.keys, &mut counts);
         let help = "Objects by kind and by the status of their Ready condition";
         let mut encoder = encoder.encode_descriptor("objects", help, None, ConstGauge::new(0_i64).metric_type())?;
         for ((kind, ready), count) in counts {

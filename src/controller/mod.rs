@@ -3,6 +3,7 @@
 
 pub mod deployment;
 mod driver;
+pub mod key;
 mod meters;
 pub mod node;
 pub mod provider;
@@ -18,7 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{broadcast, watch};
 
 use crate::{
-    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
+    api::{ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     cluster::{self, Client, Events, Watched},
     ports::{Gateways, Mirror, NodeApi, NodeError, ProviderApi, ProviderKeys, Queries},
     supervisor::{Jobs, Supervisor},
@@ -124,6 +125,8 @@ pub struct Context {
     pub deployments: Watched<ModelDeployment>,
     /// Watched objects.
     pub providers: Watched<Provider>,
+    /// Watched objects.
+    pub keys: Watched<ApiKey>,
     /// Nodes that this process has looked at, and whose status says so.
     pub looked: watch::Sender<HashSet<ObjectRef<OllamaNode>>>,
     /// What is counted.
@@ -170,6 +173,7 @@ impl Context {
             versions: self.versions.clone(),
             deployments: self.deployments.clone(),
             providers: self.providers.clone(),
+            keys: self.keys.clone(),
         }
     }
 
@@ -213,6 +217,7 @@ pub async fn start(
         versions: cluster::watch(supervisor, &client, namespace.as_deref()),
         deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
         providers: cluster::watch(supervisor, &client, namespace.as_deref()),
+        keys: cluster::watch_by(supervisor, &client, namespace.as_deref(), key::words_of_key),
         events: Events::new(&client, "drover-controller"),
         jobs: supervisor.jobs(),
         looked: watch::Sender::default(),
@@ -235,6 +240,7 @@ pub async fn start(
     supervisor.service("version controller", version::run(context.clone(), stop.clone()));
     supervisor.service("deployment controller", deployment::run(context.clone(), stop.clone()));
     supervisor.service("provider controller", provider::run(context.clone(), secrets, stop.clone()));
+    supervisor.service("key controller", key::run(context.clone(), stop.clone()));
     let shared = context.clone();
     supervisor.service("readiness", async move {
         context.nodes.ready().await?;
@@ -242,6 +248,7 @@ pub async fn start(
         context.versions.ready().await?;
         context.deployments.ready().await?;
         context.providers.ready().await?;
+        context.keys.ready().await?;
         readiness.set(true);
         stop.cancelled().await;
         Ok::<(), String>(())

@@ -28,6 +28,16 @@ impl Digest {
         &self.0[PREFIX.len()..]
     }
 
+    /// Its value.
+    pub fn bytes(&self) -> [u8; 32] {
+        let digit = |index: usize| match self.hex().as_bytes().get(index) {
+            Some(letter @ b'a'..=b'f') => letter - b'a' + 10,
+            Some(digit @ b'0'..=b'9') => digit - b'0',
+            _ => 0,
+        };
+        std::array::from_fn(|index| digit(2 * index) << 4 | digit(2 * index + 1))
+    }
+
     /// Its first digits, enough for people.
     pub fn short(&self) -> &str {
         &self.hex()[..12]

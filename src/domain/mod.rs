@@ -7,6 +7,7 @@
 pub mod alias;
 pub mod analysis;
 pub mod backoff;
+pub mod caller;
 pub mod conditions;
 pub mod digest;
 pub mod duration;

@@ -2,7 +2,7 @@
 
 use super::{
     model_name::ModelName,
-    pull::{Fault, NodePhase, Phase},
+    pull::{Fault, Line, NodePhase, Phase},
 };
 
 /// The most characters of an object's name.
@@ -133,6 +133,16 @@ pub fn news(pull: &SeenPull<'_>) -> News {
         return going(pull);
     }
     waiting(pull)
+}
+
+/// Whether a line is worth saying after `told`: each status gets a line of its own on a screen. Counts of attempts in one,
+/// and that all begins again, are not.
+pub fn is_news(told: Option<&Line>, line: &Line) -> bool {
+    let shape = |line: &Line| line.status.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    told.is_none_or(|told| {
+        let moved = (&told.digest, told.total, told.completed) != (&line.digest, line.total, line.completed);
+        line.status != STARTING && (moved || shape(told) != shape(line))
+    })
 }
 
 fn going(pull: &SeenPull<'_>) -> News {

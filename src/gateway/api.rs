@@ -1,6 +1,6 @@
 //! The APIs that callers speak, and how each one tells of an error.
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 /// Whose wire format a path speaks.
@@ -22,6 +22,12 @@ impl Api {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::OpenAi,
             _ => Self::Ollama,
         }
+    }
+
+    /// By the whole request: both of the others have a list of models at the same path.
+    pub fn of_request(path: &str, headers: &HeaderMap) -> Self {
+        let is_shared = path == "/v1/models" || path.starts_with("/v1/models/");
+        if is_shared && headers.contains_key("anthropic-version") { Self::Anthropic } else { Self::of(path) }
     }
 
     /// An error in this format.

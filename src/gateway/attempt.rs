@@ -21,6 +21,7 @@ use super::{
     run::{Run, header},
     schema::SchemaCheck,
     tally::Counter,
+    turn::give_way,
     voice::Voice,
 };
 use crate::{
@@ -165,6 +166,7 @@ async fn send(
         head_within: settings.head_limit,
         offer: target.offer.clone(),
     };
+    give_way().await;
     let NodeResponse { status, body } = gateway.inference().send(request).await?;
     let mut upstream = Upstream { body, silence: settings.silence_limit };
     if (200..300).contains(&status) { Ok(upstream) } else { Err(refusal(status, &mut upstream, voice).await) }

@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 
 use super::sse::put_json;
 
+/// As most values are, in bytes.
+const SHORT: usize = 64;
+
 /// A JSON object's fields in their order; values share the body's memory.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<(String, Bytes)>);
@@ -119,7 +122,7 @@ pub fn write_object<'a>(fields: impl Iterator<Item = (&'a str, &'a Bytes)> + Clo
 
 /// A string or value as JSON.
 pub fn json(value: impl Serialize) -> Bytes {
-    let mut out = BytesMut::new();
+    let mut out = BytesMut::with_capacity(SHORT);
     put_json(&mut out, &value);
     out.freeze()
 }

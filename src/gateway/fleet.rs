@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     Gateway,
     attempt::read,
+    callers::Caller,
     failure::Failure,
     fields::{Fields, json},
     lines::Renamer,
@@ -34,15 +35,15 @@ const LONGEST: usize = 64 << 20;
 /// What a node says about a model, as `/api/show` has it.
 ///
 /// # Errors
-/// That there is no such model, or why no node told.
-pub async fn show(gateway: &Gateway, mut asked: Fields) -> Result<Bytes, Failure> {
+/// That there is no such model, that it isn't for this caller, or why no node told.
+pub async fn show(gateway: &Gateway, caller: &Caller, mut asked: Fields) -> Result<Bytes, Failure> {
     let name: Option<String> = asked.take("model").map_err(Failure::bad_request)?;
     let other: Option<String> = asked.take("name").map_err(Failure::bad_request)?;
     let Some(name) = [name, other].into_iter().flatten().find(|name| !name.is_empty()) else {
         return Err(Failure::bad_request("model is required"));
     };
     let table = gateway.table();
-    let target = match resolve(table.namespace(&gateway.settings().namespace), &name)? {
+    let target = match resolve(table.namespace(&gateway.settings().namespace), &name, caller)? {
         Found::Deployment(_, deployment) => &deployment.stable,
         Found::Tag(target) => target,
     };
@@ -77,9 +78,9 @@ struct Loaded {
     models: Vec<Map<String, Value>>,
 }
 
-/// The models in memory over all nodes, as `/api/ps` has them; each says on which `node`. A node that doesn't answer
-/// has none.
-pub async fn ps(gateway: &Gateway) -> Value {
+/// The models in memory over all nodes of those that a caller may use, as `/api/ps` has them; each says on which `node`.
+/// A node that doesn't answer has none.
+pub async fn ps(gateway: &Gateway, caller: &Caller) -> Value {
     let table = gateway.table();
     let namespace = table.namespace(&gateway.settings().namespace);
     let names = versions(namespace);
@@ -96,28 +97,37 @@ pub async fn ps(gateway: &Gateway) -> Value {
         .into_iter()
         .flat_map(|(node, loaded)| {
             let models = loaded.into_iter().flat_map(|loaded| loaded.models);
-            models.filter_map(|model| running(model, &node, &names)).collect::<Vec<_>>()
+            models.filter_map(|model| running(model, &node, &names, caller)).collect::<Vec<_>>()
         })
         .collect();
     serde_json::json!({ "models": models })
 }
 
-/// The names by which people know the versions that are served, by their aliases.
-fn versions(namespace: &Namespace) -> BTreeMap<&str, String> {
+/// The deployments whose versions are served, and the versions, by their aliases.
+fn versions(namespace: &Namespace) -> BTreeMap<&str, (&str, &str)> {
     let both = namespace.deployments.iter().flat_map(|(name, deployment)| {
         let targets = [Some(&deployment.stable), deployment.canary.as_ref().map(|canary| &canary.target)];
         targets.into_iter().flatten().map(move |target| (name, target))
     });
-    both.map(|(name, target)| (&*target.model, format!("{name}:{}", target.version.as_deref().unwrap_or("")))).collect()
+    both.map(|(name, target)| (&*target.model, (&**name, target.version.as_deref().unwrap_or("")))).collect()
 }
 
-fn running(mut model: Map<String, Value>, node: &Node, versions: &BTreeMap<&str, String>) -> Option<Value> {
+fn running(
+    mut model: Map<String, Value>,
+    node: &Node,
+    versions: &BTreeMap<&str, (&str, &str)>,
+    caller: &Caller,
+) -> Option<Value> {
     let called = model.get("name")?.as_str()?;
-    let name = match versions.get(called) {
-        Some(version) => version.clone(),
+    let (name, version) = match versions.get(called) {
+        Some((deployment, version)) => (*deployment, Some(version)),
         None if is_hidden(called) => return None,
-        None => called.to_owned(),
+        None => (called, None),
     };
+    if caller.patterns().is_some_and(|patterns| !patterns.fit(name)) {
+        return None;
+    }
+    let name = version.map_or_else(|| name.to_owned(), |version| format!("{name}:{version}"));
     for field in ["name", "model"] {
         model.insert(field.into(), name.clone().into());
     }

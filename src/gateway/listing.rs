@@ -1,10 +1,13 @@
-//! The models that people can call, as the APIs list them: pure.
+//! The models that a caller can call, as the APIs list them: pure.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::resolve::{Found, callable};
+use super::{
+    callers::Caller,
+    resolve::{Found, callable},
+};
 use crate::{
     domain::node::NodeModel,
     routing_table::{Namespace, Target},
@@ -12,8 +15,8 @@ use crate::{
 
 /// As `/api/tags` lists them. When a tag changed last, the table doesn't know: the zero of Ollama's clock stands there,
 /// which its command line shows as «Never».
-pub fn tags(namespace: &Namespace) -> Value {
-    let entries = callable(namespace).map(|(name, target)| {
+pub fn tags(namespace: &Namespace, caller: &Caller) -> Value {
+    let entries = callable(namespace, caller).map(|(name, target)| {
         let since = namespace.deployments.get(name).map(|deployment| deployment.since.to_string());
         let size = target.details.as_ref().map_or(0, |details| details.size_bytes);
         let mut entry = json!({
@@ -69,9 +72,9 @@ pub fn offered(target: &Target) -> Value {
 }
 
 /// As `/v1/models` lists them to callers of OpenAI's API.
-pub fn models(namespace: &Namespace) -> Value {
+pub fn models(namespace: &Namespace, caller: &Caller) -> Value {
     let since = |name: &str| namespace.deployments.get(name).map_or(0, |d| d.since.as_second());
-    let entries = callable(namespace).map(|(name, _)| model(name, since(name)));
+    let entries = callable(namespace, caller).map(|(name, _)| model(name, since(name)));
     json!({ "object": "list", "data": entries.collect::<Vec<_>>() })
 }
 
@@ -81,9 +84,9 @@ pub fn model(name: &str, created: i64) -> Value {
 }
 
 /// As `/v1/models` lists them to callers of Anthropic's API: they send the header `anthropic-version`.
-pub fn anthropic_models(namespace: &Namespace) -> Value {
+pub fn anthropic_models(namespace: &Namespace, caller: &Caller) -> Value {
     let since = |name: &str| namespace.deployments.get(name).map_or(0, |d| d.since.as_second());
-    let models: Vec<Value> = callable(namespace).map(|(name, _)| anthropic_model(name, since(name))).collect();
+    let models: Vec<Value> = callable(namespace, caller).map(|(name, _)| anthropic_model(name, since(name))).collect();
     let id = |model: Option<&Value>| model.map_or(Value::Null, |model| model["id"].clone());
     let (first, last) = (id(models.first()), id(models.last()));
     json!({ "data": models, "has_more": false, "first_id": first, "last_id": last })

@@ -9,6 +9,7 @@ pub mod api;
 pub mod ask;
 pub mod attempt;
 pub mod balance;
+pub mod callers;
 pub mod client;
 pub mod dispatch;
 pub mod ending;
@@ -39,6 +40,7 @@ pub mod serving;
 mod sse;
 pub mod tally;
 pub mod task;
+mod turn;
 pub mod voice;
 mod wish;
 
@@ -54,9 +56,9 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{balance::Balance, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
+use self::{balance::Balance, callers::KnownKeys, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
 use crate::{
-    domain::{params::Truncation, run_id::RunId},
+    domain::{caller::RequireKey, params::Truncation, run_id::RunId},
     ports::{GatewayStats, Inference, ModelOperations},
     routing_table::{RoutingTable, SharedTable},
 };
@@ -82,6 +84,10 @@ pub struct Settings {
     pub truncation: Truncation,
     /// Whether other machines may ask for run records.
     pub management_open: bool,
+    /// Who is asked for a key.
+    pub require_key: RequireKey,
+    /// How long the body of a request may take.
+    pub body_within: Duration,
 }
 
 impl Default for Settings {
@@ -96,6 +102,8 @@ impl Default for Settings {
             body_limit: 100 << 20,
             truncation: Truncation::default(),
             management_open: false,
+            require_key: RequireKey::default(),
+            body_within: Duration::from_secs(120),
         }
     }
 }
@@ -168,10 +176,12 @@ impl Gateway {
 
     /// What it tells about itself: of all deployments, or of one (namespace and name) with the times of its answers.
     pub fn stats(&self, of: Option<[&str; 2]>) -> GatewayStats {
+        let serving = self.serving();
         GatewayStats {
             instance: self.0.instance.clone(),
             namespace: self.0.settings.namespace.clone(),
-            deployments: self.0.tally.stats(&self.table(), of),
+            deployments: self.0.tally.stats(serving.table(), of),
+            keys: serving.keys().stats(),
         }
     }
 
@@ -191,7 +201,8 @@ impl Gateway {
         if Arc::ptr_eq(serving.table(), &table) {
             return serving;
         }
-        let serving = Arc::new(Serving::new(table));
+        let keys = KnownKeys::new(&table.namespace(&self.0.settings.namespace).keys, serving.keys());
+        let serving = Arc::new(Serving::new(table, keys));
         self.0.balance.keep(serving.table());
         self.0.tally.keep(serving.table());
         self.0.serving.store(serving.clone());
@@ -229,6 +240,6 @@ pub fn router(gateway: Gateway) -> Router {
 /// # Errors
 /// None at present: what is wrong with one connection concerns no other.
 pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: CancellationToken) -> io::Result<()> {
-    let idle_limit = gateway.settings().idle_limit;
-    server::serve(listener, router(gateway), idle_limit, shutdown).await
+    let (idle_limit, require_key) = (gateway.settings().idle_limit, gateway.settings().require_key);
+    server::serve(listener, router(gateway), idle_limit, require_key, shutdown).await
 }

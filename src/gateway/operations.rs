@@ -19,8 +19,8 @@ use tokio::time::{sleep, timeout};
 use super::{
     Gateway,
     api::Api,
+    callers::{Caller, is_from_here},
     failure::Failure,
-    management::is_from_here,
     resolve::resolve,
     routes::{parse, read_body},
 };
@@ -83,23 +83,30 @@ struct Wanted {
 }
 
 /// What carries an operation out, if this caller may have it.
-fn permitted(gateway: &Gateway, parts: &Parts) -> Result<Arc<dyn ModelOperations>, Failure> {
-    let forbidden = |message: &str| Failure::new(StatusCode::FORBIDDEN, "forbidden", message);
+fn permitted(gateway: &Gateway, parts: &Parts, caller: &Caller) -> Result<Arc<dyn ModelOperations>, Failure> {
     let operations = gateway.operations().ok_or_else(|| {
         forbidden("models are not pulled or removed through this gateway: set model-operations, or declare a ModelPull")
     })?;
-    if !is_from_here(parts) {
-        return Err(forbidden(
+    match caller.may_operate() {
+        Some(false) => Err(forbidden(
+            "this key doesn't allow that: spec.allowModelOperations of its ApiKey would, if it were true",
+        )),
+        None if !is_from_here(parts) => Err(forbidden(
             "models are pulled and removed from the gateway's own machine only, or with a key that allows it",
-        ));
+        )),
+        _ => Ok(operations.clone()),
     }
-    Ok(operations.clone())
+}
+
+fn forbidden(message: &str) -> Failure {
+    Failure::new(StatusCode::FORBIDDEN, "forbidden", message)
 }
 
 async fn read(gateway: &Gateway, request: Request) -> Result<Wanted, Failure> {
     let (parts, body) = request.into_parts();
-    let operations = permitted(gateway, &parts)?;
-    let body = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
+    let caller = Caller::of(gateway, &parts)?;
+    let operations = permitted(gateway, &parts, &caller)?;
+    let body = read_body(body, &parts.headers, gateway.settings()).await?;
     let fields = parse(&body)?;
     let text = |field: &str| fields.read::<String>(field).map(Option::unwrap_or_default);
     let flag = |field: &str| fields.read::<bool>(field);
@@ -108,6 +115,7 @@ async fn read(gateway: &Gateway, request: Request) -> Result<Wanted, Failure> {
     let Some(model) = names.into_iter().find(|name| !name.is_empty()) else {
         return Err(Failure::bad_request("model is required"));
     };
+    caller.check_tag(&model)?;
     let stream = flag("stream").map_err(Failure::bad_request)?.unwrap_or(true);
     let insecure = flag("insecure").map_err(Failure::bad_request)?.unwrap_or(false);
     Ok(Wanted { operations, model, stream, insecure })
@@ -151,7 +159,9 @@ fn callable(gateway: &Gateway, model: String, pulling: Pulling) -> Pulling {
 /// Waits until requests find the model, or don't any more.
 async fn until_listed(gateway: &Gateway, model: &str, is_wanted: bool) {
     let settled = async {
-        while resolve(gateway.table().namespace(&gateway.settings().namespace), model).is_ok() != is_wanted {
+        while resolve(gateway.table().namespace(&gateway.settings().namespace), model, &Caller::default()).is_ok()
+            != is_wanted
+        {
             sleep(LOOK_AGAIN_AFTER).await;
         }
     };

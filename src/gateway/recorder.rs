@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::time::timeout;
 
-use super::failure::Failure;
+use super::{failure::Failure, turn::give_way};
 use crate::{
     ports::{Records, RecordsError, RunRecord},
     records::WhenDown,
@@ -67,13 +67,15 @@ impl Recorder {
         })
     }
 
-    /// Ends when the record is committed, or when nobody minds that it isn't.
+    /// Ends when the record is committed, or when nobody minds that it isn't. Requests that end together are recorded together.
     ///
     /// # Errors
     /// What the caller is told instead of the end of an answer.
     pub async fn commit(&self, record: RunRecord) -> Result<(), Failure> {
-        let Some(records) = &self.records else { return Ok(()) };
-        let outcome = timeout(PATIENCE, records.commit(record))
+        let committed = self.records.as_ref().map(|records| records.commit(record));
+        give_way().await;
+        let Some(committed) = committed else { return Ok(()) };
+        let outcome = timeout(PATIENCE, committed)
             .await
             .unwrap_or_else(|_| Err(RecordsError::Down(format!("the record was not stored within {PATIENCE:?}"))));
         match outcome {

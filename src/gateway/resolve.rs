@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 
-use super::failure::Failure;
+use super::{callers::Caller, failure::Failure};
 use crate::{
     domain::{alias::is_alias, model_name::ModelName},
     routing_table::{Deployment, Namespace, Target},
@@ -24,6 +24,14 @@ pub enum Found<'a> {
 }
 
 impl Found<'_> {
+    /// Whether a caller may use it.
+    fn is_for(&self, caller: &Caller) -> bool {
+        caller.patterns().is_none_or(|patterns| match self {
+            Self::Deployment(name, _) => patterns.fit(name) || patterns.fit(&format!("{DEPLOYMENT}{name}")),
+            Self::Tag(target) => patterns.fit(&target.tag),
+        })
+    }
+
     /// Whether answers are checked by the schemas of their requests, where those don't say.
     pub fn checks_schema(&self) -> bool {
         matches!(self, Found::Deployment(_, deployment) if deployment.schema_check)
@@ -38,47 +46,58 @@ impl Found<'_> {
     }
 }
 
-/// Finds `deployment/NAME` and `provider/NAME/MODEL`; or a bare name, first among deployments, then among the nodes' models. As many clients add
-/// `:latest` to a bare name, a deployment is found by that, too, unless a model has the name.
+/// Finds `deployment/NAME` and `provider/NAME/MODEL`; or a bare name, first among deployments, then among the nodes'
+/// models. As many clients add `:latest` to a bare name, a deployment is found by that, too, unless a model has the name.
 ///
 /// # Errors
-/// 404 that says what was looked for and what there is; 503 for a provider that can't be used now.
-pub fn resolve<'a>(namespace: &'a Namespace, name: &str) -> Result<Found<'a>, Failure> {
-    if let Some(reference) = name.strip_prefix(PROVIDER) {
-        return offered(namespace, name, reference).map(Found::Tag);
-    }
+/// 404 that says what was looked for and what there is; 403 for what the caller may not use; 503 for a provider that can't
+/// be used now.
+pub fn resolve<'a>(namespace: &'a Namespace, name: &str, caller: &Caller) -> Result<Found<'a>, Failure> {
+    let found = match name.strip_prefix(PROVIDER) {
+        Some(reference) => Found::Tag(offered(namespace, name, reference, caller)?),
+        None => find(namespace, name).ok_or_else(|| unknown(namespace, name, caller))?,
+    };
+    if found.is_for(caller) { Ok(found) } else { Err(caller.not_allowed(name)) }
+}
+
+fn find<'a>(namespace: &'a Namespace, name: &str) -> Option<Found<'a>> {
     let short = name.strip_prefix(DEPLOYMENT);
     if let Some((name, deployment)) = namespace.deployments.get_key_value(short.unwrap_or(name)) {
-        return Ok(Found::Deployment(name, deployment));
+        return Some(Found::Deployment(name, deployment));
     }
     if let Some(target) = plain(namespace, name).filter(|_| short.is_none()) {
-        return Ok(Found::Tag(target));
+        return Some(Found::Tag(target));
     }
     let bare = short.unwrap_or(name).strip_suffix(LATEST);
     let deployment = bare.and_then(|bare| namespace.deployments.get_key_value(bare));
-    deployment.map(|(name, deployment)| Found::Deployment(name, deployment)).ok_or_else(|| unknown(namespace, name))
+    deployment.map(|(name, deployment)| Found::Deployment(name, deployment))
 }
 
 /// A provider's model. A client that adds `:latest` to every name gets it, too.
-fn offered<'a>(namespace: &'a Namespace, name: &str, reference: &str) -> Result<&'a Target, Failure> {
-    let not_found = |why: String| {
-        Failure::new(StatusCode::NOT_FOUND, "model_not_found", format!("model {name:?} not found: {why}"))
-    };
-    let Some((provider, model)) = reference.split_once('/') else {
-        return Err(not_found("write provider/NAME/MODEL".into()));
-    };
-    let Some(found) = namespace.providers.get(provider) else {
-        let there = some_of(namespace.providers.keys().map(String::as_str));
-        return Err(not_found(format!("no such provider; {there}")));
-    };
-    if let Some(fault) = &found.fault {
+fn offered<'a>(namespace: &'a Namespace, name: &str, reference: &str, caller: &Caller) -> Result<&'a Target, Failure> {
+    let (provider, model) = reference.split_once('/').unwrap_or((reference, ""));
+    let found = namespace.providers.get(provider);
+    let named = found.and_then(|found| {
+        let bare = || model.strip_suffix(LATEST).and_then(|bare| found.models.get(bare));
+        found.models.get(model).or_else(bare)
+    });
+    if let Some(target) = named {
+        return Ok(target);
+    }
+    if let Some(fault) = found.and_then(|found| found.fault.as_ref()) {
         let message = format!("provider {provider} can't be used: {fault}");
         return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "provider_not_usable", message));
     }
-    let bare = || model.strip_suffix(LATEST).and_then(|bare| found.models.get(bare));
-    let there = || some_of(found.models.keys().map(String::as_str));
-    let target = found.models.get(model).or_else(bare);
-    target.ok_or_else(|| not_found(format!("provider {provider} doesn't offer it; {}", there())))
+    let why = if found.is_some() { "the provider doesn't offer it" } else { "no such provider" };
+    let there = some_of(of_providers(namespace, caller).map(|target| target.tag.as_str()));
+    let message = format!("model {name:?} not found: {why} (write provider/NAME/MODEL); {there}");
+    Err(Failure::new(StatusCode::NOT_FOUND, "model_not_found", message))
+}
+
+/// The models of providers that a caller can call.
+fn of_providers<'a>(namespace: &'a Namespace, caller: &'a Caller) -> impl Iterator<Item = &'a Target> {
+    let offered = namespace.providers.values().flat_map(|provider| provider.models.values());
+    offered.filter(|target| Found::Tag(target).is_for(caller))
 }
 
 fn plain<'a>(namespace: &'a Namespace, name: &str) -> Option<&'a Target> {
@@ -86,23 +105,26 @@ fn plain<'a>(namespace: &'a Namespace, name: &str) -> Option<&'a Target> {
     namespace.tags.get(&full).filter(|target| !is_hidden(target))
 }
 
-/// The names that people can call: deployments, then tags that no deployment's name covers, then models of providers.
-pub fn callable(namespace: &Namespace) -> impl Iterator<Item = (&str, &Target)> {
-    let deployments = namespace.deployments.iter().map(|(name, deployment)| (name.as_str(), &deployment.stable));
-    let tags = namespace.tags.values().filter(|target| !is_hidden(target)).map(|target| (target.tag.as_str(), target));
-    let offered = namespace.providers.values().flat_map(|provider| provider.models.values());
-    let offered = offered.map(|target| (target.tag.as_str(), target));
-    deployments.chain(tags.filter(|(tag, _)| !namespace.deployments.contains_key(*tag))).chain(offered)
+/// The names that a caller can call: deployments, then tags that no deployment's name covers, then models of providers.
+pub fn callable<'a>(namespace: &'a Namespace, caller: &'a Caller) -> impl Iterator<Item = (&'a str, &'a Target)> {
+    let deployments = namespace.deployments.iter().map(|(name, deployment)| Found::Deployment(name, deployment));
+    let tags = namespace.tags.values().filter(|target| !is_hidden(target));
+    let tags = tags.filter(|target| !namespace.deployments.contains_key(&target.tag)).map(Found::Tag);
+    let all = deployments.chain(tags).filter(|found| found.is_for(caller)).map(|found| match found {
+        Found::Deployment(name, deployment) => (name, &deployment.stable),
+        Found::Tag(target) => (target.tag.as_str(), target),
+    });
+    all.chain(of_providers(namespace, caller).map(|target| (target.tag.as_str(), target)))
 }
 
 fn is_hidden(target: &Target) -> bool {
     is_alias(&target.model.to_ascii_lowercase())
 }
 
-fn unknown(namespace: &Namespace, name: &str) -> Failure {
+fn unknown(namespace: &Namespace, name: &str, caller: &Caller) -> Failure {
     let kinds =
         if name.starts_with(DEPLOYMENT) { "no such deployment" } else { "no deployment and no model of that name" };
-    let there = some_of(callable(namespace).map(|(name, _)| name));
+    let there = some_of(callable(namespace, caller).map(|(name, _)| name));
     Failure::new(StatusCode::NOT_FOUND, "model_not_found", format!("model {name:?} not found: {kinds}; {there}"))
 }
 

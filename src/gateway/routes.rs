@@ -1,8 +1,10 @@
 //! The paths of a gateway.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
-    body::to_bytes,
+    body::{Body, to_bytes},
     extract::{Path, Query, Request, State},
     http::{
         HeaderMap, HeaderValue, Method, StatusCode, Uri,
@@ -14,12 +16,14 @@ use axum::{
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{
-    Gateway, anthropic,
+    Gateway, Settings, anthropic,
     api::Api,
     ask::Ask,
     attempt::Ready,
+    callers::Caller,
     dispatch::Dispatch,
     failure::Failure,
     fields::Fields,
@@ -31,7 +35,10 @@ use super::{
     task::Task,
     wish::wish,
 };
-use crate::{domain::run_record::Outcome, ports::GatewayStats};
+use crate::{
+    domain::{duration::HumanDuration, run_record::Outcome},
+    ports::GatewayStats,
+};
 
 /// The version of Ollama whose API this is: clients refuse to talk to what they take for an older one.
 const OLLAMA_VERSION: &str = "0.17.4";
@@ -138,17 +145,19 @@ async fn refuse(mut run: Run, failure: &Failure, api: Api) -> Response {
 
 async fn try_answer(gateway: &Gateway, request: Request, read: Read, run: &mut Run) -> Result<Ready, Failure> {
     let (parts, body) = request.into_parts();
-    let body = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
+    let caller = Caller::of(gateway, &parts)?;
+    run.called_by(caller.begin()?);
+    let body = read_body(body, &parts.headers, gateway.settings()).await?;
     let mut ask = read(parse(&body)?).map_err(Failure::bad_request)?;
     run.asked(&ask, &body);
     gateway.recorder().check()?;
     let serving = gateway.serving();
     let name = &gateway.settings().namespace;
-    let found = resolve(serving.table().namespace(name), &ask.model)?;
+    let found = resolve(serving.table().namespace(name), &ask.model, &caller)?;
     if wants_check(&parts.headers)?.unwrap_or(found.checks_schema()) {
         ask.check_schema().map_err(Failure::bad_request)?;
     }
-    let wish = wish(&parts.headers, found.sticky_header(), &ask);
+    let wish = wish(&parts.headers, found.sticky_header(), &ask, &caller);
     let legs = plan::plan(name, found, &parts.headers, &serving, gateway.tally());
     Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await
 }
@@ -163,7 +172,8 @@ fn wants_check(headers: &HeaderMap) -> Result<Option<bool>, Failure> {
     }
 }
 
-pub(super) async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Failure> {
+pub(super) async fn read_body(body: Body, headers: &HeaderMap, settings: &Settings) -> Result<Bytes, Failure> {
+    let (limit, within) = (settings.body_limit, settings.body_within);
     let too_long = || {
         let message = format!("the request is longer than {limit} bytes");
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
@@ -172,27 +182,34 @@ pub(super) async fn read_body(body: axum::body::Body, headers: &HeaderMap, limit
     if length.is_some_and(|length| length > limit) {
         return Err(too_long());
     }
-    to_bytes(body, limit).await.map_err(|error| match length {
+    let read = timeout(within, to_bytes(body, limit)).await.map_err(|_| too_slow(within))?;
+    read.map_err(|error| match length {
         // A caller that gave no length can fail by it alone; with one, the body just didn't come whole.
         None => too_long(),
         Some(_) => Failure::bad_request(format!("the request could not be read: {error}")),
     })
 }
 
+fn too_slow(within: Duration) -> Failure {
+    let within = HumanDuration(within);
+    let message = format!("the request was not there after {within}: send it faster, or have body-timeout raised");
+    Failure::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
+}
+
 pub(super) fn parse(body: &Bytes) -> Result<Fields, Failure> {
     Fields::parse(body).map_err(|error| Failure::bad_request(format!("the request must be a JSON object: {error}")))
 }
 
-async fn tags(State(gateway): State<Gateway>) -> Response {
+async fn tags(State(gateway): State<Gateway>, caller: Caller) -> Response {
     let table = gateway.table();
-    Json(listing::tags(table.namespace(&gateway.settings().namespace))).into_response()
+    Json(listing::tags(table.namespace(&gateway.settings().namespace), &caller)).into_response()
 }
 
-async fn show(State(gateway): State<Gateway>, request: Request) -> Response {
+async fn show(State(gateway): State<Gateway>, caller: Caller, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let shown = async {
-        let body = read_body(body, &parts.headers, gateway.settings().body_limit).await?;
-        fleet::show(&gateway, parse(&body)?).await
+        let body = read_body(body, &parts.headers, gateway.settings()).await?;
+        fleet::show(&gateway, &caller, parse(&body)?).await
     };
     match shown.await {
         Ok(shown) => ([(CONTENT_TYPE, "application/json; charset=utf-8")], shown).into_response(),
@@ -200,27 +217,28 @@ async fn show(State(gateway): State<Gateway>, request: Request) -> Response {
     }
 }
 
-async fn ps(State(gateway): State<Gateway>) -> Response {
-    Json(fleet::ps(&gateway).await).into_response()
+async fn ps(State(gateway): State<Gateway>, caller: Caller) -> Response {
+    Json(fleet::ps(&gateway, &caller).await).into_response()
 }
 
-/// The API of a caller who asks for models: both have the same path.
-fn api_of(headers: &HeaderMap) -> Api {
-    if headers.contains_key("anthropic-version") { Api::Anthropic } else { Api::OpenAi }
-}
-
-async fn models(State(gateway): State<Gateway>, headers: HeaderMap) -> Response {
+async fn models(State(gateway): State<Gateway>, caller: Caller, uri: Uri, headers: HeaderMap) -> Response {
     let table = gateway.table();
     let namespace = table.namespace(&gateway.settings().namespace);
-    match api_of(&headers) {
-        Api::Anthropic => Json(listing::anthropic_models(namespace)).into_response(),
-        _ => Json(listing::models(namespace)).into_response(),
+    match Api::of_request(uri.path(), &headers) {
+        Api::Anthropic => Json(listing::anthropic_models(namespace, &caller)).into_response(),
+        _ => Json(listing::models(namespace, &caller)).into_response(),
     }
 }
 
-async fn model(State(gateway): State<Gateway>, headers: HeaderMap, Path(name): Path<String>) -> Response {
-    let (table, api) = (gateway.table(), api_of(&headers));
-    match (resolve(table.namespace(&gateway.settings().namespace), &name), api) {
+async fn model(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+) -> Response {
+    let (table, api) = (gateway.table(), Api::of_request(uri.path(), &headers));
+    match (resolve(table.namespace(&gateway.settings().namespace), &name, &caller), api) {
         (Ok(found), Api::Anthropic) => Json(listing::anthropic_model(&name, listing::created(found))).into_response(),
         (Ok(found), _) => Json(listing::model(&name, listing::created(found))).into_response(),
         (Err(failure), api) => failure.render(api),

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{ask::Ask, ending::Ending, failure::Failure, plan::Leg, recorder::Recorder, tally::Answered};
+use super::{
+    ask::Ask, callers::Visit, ending::Ending, failure::Failure, plan::Leg, recorder::Recorder, tally::Answered,
+};
 use crate::{
     domain::{
         provider::Price,
@@ -36,6 +38,10 @@ pub struct Run {
     first_piece: Duration,
     /// What is known so far; nothing once it is finished.
     record: Option<Box<RunRecord>>,
+    /// What its caller's limits know of it, to its end.
+    visit: Visit,
+    /// How many pieces of its answer there were.
+    pieces: u64,
 }
 
 impl Run {
@@ -71,8 +77,8 @@ impl Run {
             feedback: None,
         };
         let (recorder, record) = (recorder.clone(), Some(Box::new(record)));
-        let (price, first_piece) = (None, Duration::ZERO);
-        Self { id, recorder, began, attempt_began: began, price, first_piece, record }
+        let (visit, pieces, price) = (Visit::default(), 0, None);
+        Self { id, recorder, began, attempt_began: began, price, first_piece: Duration::ZERO, record, visit, pieces }
     }
 
     /// Changes what is known.
@@ -80,6 +86,12 @@ impl Run {
         if let Some(record) = &mut self.record {
             change(record);
         }
+    }
+
+    /// Notes whose it is.
+    pub fn called_by(&mut self, visit: Visit) {
+        self.note(|record| record.caller = visit.caller().cloned());
+        self.visit = visit;
     }
 
     /// Notes what is asked for, and keeps the request where that is wanted.
@@ -91,8 +103,9 @@ impl Run {
         }
     }
 
-    /// Keeps a piece of the answer, where that is wanted.
+    /// Counts a piece of the answer, and keeps it where that is wanted.
     pub fn keep_answer(&mut self, piece: &[u8]) {
+        self.pieces += 1;
         let Some(Capture { answer, .. }) = self.record.as_mut().and_then(|record| record.capture.as_mut()) else {
             return;
         };
@@ -192,9 +205,16 @@ impl Run {
     pub async fn finish(&mut self, outcome: Outcome, status: u16, error: Option<String>) -> Result<(), Failure> {
         let total_ms = milliseconds(self.began.elapsed());
         let Some(mut record) = self.record.take().filter(|record| !record.requested.is_empty()) else { return Ok(()) };
+        self.spend(&record.tokens);
         (record.outcome, record.status, record.error) = (outcome, status, error);
         record.timings.total_ms = total_ms;
         self.recorder.commit(*record).await
+    }
+
+    /// Has the caller's limits count what it cost. Of an answer that didn't end nobody says that: a piece is a token at
+    /// least, so that whoever hangs up early doesn't get it for nothing.
+    fn spend(&self, tokens: &Tokens) {
+        self.visit.spend((tokens.prompt + tokens.completion).max(self.pieces));
     }
 
     /// Writes what is known into the headers of an answer.
@@ -228,6 +248,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         let Some(mut record) = self.record.take().filter(|record| !record.requested.is_empty()) else { return };
+        self.spend(&record.tokens);
         record.timings.total_ms = milliseconds(self.began.elapsed());
         self.recorder.commit_unattended(*record);
     }

@@ -12,7 +12,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::supervisor::Tasks;
+use super::callers::MustHaveKey;
+use crate::{domain::caller::RequireKey, supervisor::Tasks};
 
 /// Beginnings of the paths for which it matters who is there: the gateway's own, and those that change the fleet.
 const PERSONAL: [&str; 3] = ["/drover/", "/api/pull", "/api/delete"];
@@ -20,7 +21,8 @@ const PERSONAL: [&str; 3] = ["/drover/", "/api/pull", "/api/delete"];
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown`; then takes no new connections, and returns when the requests under way are answered. A connection
-/// on which the head of a request isn't there within `idle_limit` is closed.
+/// on which the head of a request isn't there within `idle_limit` is closed. Requests over connections whose caller is asked
+/// for a key by `require_key` are marked.
 ///
 /// # Errors
 /// None at present.
@@ -28,6 +30,7 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     idle_limit: Duration,
+    require_key: RequireKey,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let mut http = http1::Builder::new();
@@ -40,7 +43,8 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                connections.start(connection((stream, peer), http.clone(), router.clone(), shutdown.clone()));
+                let asked = require_key.asks(peer.ip().to_canonical().is_loopback());
+                connections.start(connection((stream, peer), asked, http.clone(), router.clone(), shutdown.clone()));
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -56,6 +60,7 @@ pub async fn serve(
 
 async fn connection(
     (stream, peer): (TcpStream, SocketAddr),
+    is_asked_for_key: bool,
     http: http1::Builder,
     router: Router,
     shutdown: CancellationToken,
@@ -68,6 +73,9 @@ async fn connection(
         // It isn't free to tell.
         if PERSONAL.iter().any(|start| request.uri().path().starts_with(start)) {
             request.extensions_mut().insert(ConnectInfo(peer));
+        }
+        if is_asked_for_key {
+            request.extensions_mut().insert(MustHaveKey);
         }
         router.clone().call(request)
     });

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     balance::{Balance, Pool},
+    callers::KnownKeys,
     lines::Renamer,
     tally::Counter,
 };
@@ -17,6 +18,7 @@ use crate::routing_table::{RoutingTable, Target};
 #[derive(Default)]
 pub struct Serving {
     table: Arc<RoutingTable>,
+    keys: KnownKeys,
     /// By the address of the target, which doesn't move while the table is there.
     targets: HashMap<usize, Served>,
 }
@@ -32,7 +34,7 @@ struct Served {
 
 impl Serving {
     /// Nothing is worked out yet.
-    pub fn new(table: Arc<RoutingTable>) -> Self {
+    pub fn new(table: Arc<RoutingTable>, keys: KnownKeys) -> Self {
         let targets = table.namespaces.values().flat_map(|namespace| {
             let deployments = namespace.deployments.values();
             let sides = deployments.flat_map(|deployment| {
@@ -42,12 +44,17 @@ impl Serving {
             sides.chain(namespace.tags.values()).chain(offered)
         });
         let targets = targets.map(|target| (address(target), Served::default())).collect();
-        Self { table, targets }
+        Self { table, keys, targets }
     }
 
     /// The table.
     pub fn table(&self) -> &Arc<RoutingTable> {
         &self.table
+    }
+
+    /// The callers' keys.
+    pub fn keys(&self) -> &KnownKeys {
+        &self.keys
     }
 
     /// The nodes that hold a target, prepared for choices among them.

@@ -143,6 +143,19 @@ pub struct GatewayStats {
     pub namespace: String,
     /// Every deployment it serves.
     pub deployments: Vec<DeploymentStats>,
+    /// The callers' keys that were used since it started.
+    #[serde(default)]
+    pub keys: Vec<KeyStats>,
+}
+
+/// What a gateway knows of a caller's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyStats {
+    /// Name of the `ApiKey`.
+    pub name: String,
+    /// When it was used last.
+    pub last_used: Timestamp,
 }
 
 /// One deployment as a gateway serves it.

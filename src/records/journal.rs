@@ -125,14 +125,14 @@ impl Journal {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Adds one record: a line break, then JSON without any. (A write that a full disk cuts short leaves a beginning
-    /// without its end; what follows begins a line of its own.) When this returns, the record outlives this process;
+    /// Adds records: each a line break, then JSON without any. (A write that a full disk cuts short leaves a beginning
+    /// without its end; what follows begins a line of its own.) When this returns, they outlive this process;
     /// when [`Written::settled`] ends, also whatever `sync` asks for.
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn append(&self, record: &[u8]) -> Result<Written, RecordsError> {
-        let outcome = self.write(record);
+    pub fn append(&self, records: &[u8]) -> Result<Written, RecordsError> {
+        let outcome = self.write(records);
         match &outcome {
             Ok(_) if self.fault.load().is_some() => self.fault.store(None),
             Ok(_) => {}
@@ -141,12 +141,12 @@ impl Journal {
         outcome.map_err(|error| self.say(&error))
     }
 
-    fn write(&self, record: &[u8]) -> io::Result<Written> {
+    fn write(&self, records: &[u8]) -> io::Result<Written> {
         let volume = self.newest.load_full().ok_or_else(|| io::Error::other("no journal file can be made"))?;
-        if (&volume.file).write(record)? != record.len() {
+        if (&volume.file).write(records)? != records.len() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let length = record.len() as u64;
+        let length = records.len() as u64;
         let at = volume.written.fetch_add(length, Ordering::AcqRel) + length;
         if self.waiting.fetch_add(length, Ordering::AcqRel) == 0 {
             self.filled.notify_one();
@@ -241,7 +241,8 @@ impl Journal {
     }
 }
 
-/// A record that was written.
+/// Records that were written.
+#[derive(Clone)]
 pub struct Written {
     /// Set where it must also be on the disk.
     volume: Option<Arc<Volume>>,

@@ -1,9 +1,10 @@
 //! Run records, kept: in a file of this machine (SQLite), or where several gateways share them (PostgreSQL).
 //!
 //! With SQLite a record is committed by one write to the end of a [`journal`] file, which costs microseconds and
-//! survives the death of the process; the [`sqlite`] keeper moves what is there into the database soon after, many
+//! survives the death of the process, and those that come together are one write ([`batch`]); the [`sqlite`] keeper moves what is there into the database soon after, many
 //! records at once. With PostgreSQL ([`postgres`]) whatever waits is committed together.
 
+mod batch;
 mod journal;
 mod line;
 mod postgres;

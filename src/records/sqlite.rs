@@ -1,6 +1,7 @@
 //! Run records in a folder: what the journal takes is moved into an SQLite database soon after.
 
 use std::{
+    cell::RefCell,
     fs::File,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -21,7 +22,9 @@ use tokio::{
 };
 
 use super::{
-    Keeper, Retention, Sync, down,
+    Keeper, Retention, Sync,
+    batch::Batches,
+    down,
     journal::Journal,
     line::{self, Line},
     sql,
@@ -53,8 +56,8 @@ const PIECE: usize = 64 << 10;
 const MOST_ROWS: usize = 16;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 2;
-/// Of a record in bytes.
-const USUAL_LENGTH: usize = 2_048;
+/// So much memory is kept for the next line, in bytes: records are a kilobyte long, those with what was said up to megabytes.
+const LONGEST_KEPT: usize = 16 << 10;
 const READER_IDLE: Duration = Duration::from_secs(60);
 /// How long records gather before they are moved: they are safe, and many at once cost less.
 const GATHER: Duration = Duration::from_millis(250);
@@ -64,10 +67,15 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 const USED: &str = "SELECT (page_count - freelist_count) * page_size, (SELECT count(*) FROM drover_runs)
     FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()";
 
+thread_local! {
+    /// For the line that is being written.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 type Flush = oneshot::Sender<Result<(), RecordsError>>;
 
 struct SqliteRecords {
-    journal: Arc<Journal>,
+    batches: Arc<Batches>,
     pool: SqlitePool,
     flushes: mpsc::Sender<Flush>,
 }
@@ -85,8 +93,9 @@ pub fn open(folder: &Path, sync: Sync, retention: Retention) -> Result<(Arc<dyn 
     let pool = SqlitePoolOptions::new().max_connections(READERS).idle_timeout(READER_IDLE);
     let pool = pool.connect_lazy_with(options.clone());
     let (flushes, asked) = mpsc::channel(1);
-    let mover = Mover { journal: journal.clone(), file, options, retention, connection: None };
-    Ok((Arc::new(SqliteRecords { journal, pool, flushes }), mover.run(asked).boxed()))
+    let batches = Arc::new(Batches::new(journal.clone()));
+    let mover = Mover { journal, file, options, retention, connection: None };
+    Ok((Arc::new(SqliteRecords { batches, pool, flushes }), mover.run(asked).boxed()))
 }
 
 impl SqliteRecords {
@@ -108,14 +117,18 @@ impl SqliteRecords {
 
 impl Records for SqliteRecords {
     fn ready(&self) -> Result<(), RecordsError> {
-        self.journal.ready()
+        self.batches.ready()
     }
 
     fn commit(&self, record: RunRecord) -> BoxFuture<'static, Result<(), RecordsError>> {
-        let mut line = Vec::with_capacity(USUAL_LENGTH);
-        line.push(b'\n');
-        let written = line::write(record, &mut line).and_then(|()| self.journal.append(&line));
-        async move { written?.settled().await }.boxed()
+        let added = LINE.with_borrow_mut(|line| {
+            line.clear();
+            line.push(b'\n');
+            let added = line::write(record, line).map(|()| self.batches.add(line));
+            line.shrink_to(LONGEST_KEPT);
+            added
+        });
+        async move { added?.settled().await }.boxed()
     }
 
     fn get(&self, id: RunId) -> BoxFuture<'_, Result<Option<RunRecord>, RecordsError>> {

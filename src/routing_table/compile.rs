@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
 
-use super::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, Target, providers};
+use super::{Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Target, providers};
 use crate::{
-    api::{self, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
+    api::{self, ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     domain::{
         digest::{Digest, served},
         labels::NodeSelector,
@@ -32,6 +32,8 @@ pub struct Objects {
     pub pulls: Vec<Arc<ModelPull>>,
     /// Providers.
     pub providers: Vec<Arc<Provider>>,
+    /// Keys of callers.
+    pub keys: Vec<Arc<ApiKey>>,
 }
 
 /// The table for these objects, as served from `now` on.
@@ -62,8 +64,43 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
         let namespace = namespaces.entry(space(&**provider)).or_default();
         namespace.providers.insert(provider.name_any(), providers::compile(provider));
     }
+    for (space, keys) in compile_keys(&objects.keys) {
+        namespaces.entry(space).or_default().keys = keys;
+    }
     let warnings = agree(&mut namespaces, &objects.pulls);
     RoutingTable { namespaces, warnings }
+}
+
+/// The keys of each namespace by their hashes. A hash that several have is the oldest one's, whatever that is good for.
+fn compile_keys(objects: &[Arc<ApiKey>]) -> BTreeMap<String, BTreeMap<Digest, Arc<Key>>> {
+    let mut holders: BTreeMap<(String, &str), &ApiKey> = BTreeMap::new();
+    for key in objects.iter().filter(|key| key.metadata.deletion_timestamp.is_none()) {
+        let holder = holders.entry((space(&**key), &key.spec.hash)).or_insert(key);
+        if key.seniority() < holder.seniority() {
+            *holder = key;
+        }
+    }
+    let mut compiled: BTreeMap<String, BTreeMap<Digest, Arc<Key>>> = BTreeMap::new();
+    for ((space, _), key) in holders {
+        if let Ok((hash, _)) = key.parsed() {
+            compiled.entry(space).or_default().insert(hash, Arc::new(compile_key(key)));
+        }
+    }
+    compiled
+}
+
+fn compile_key(key: &ApiKey) -> Key {
+    let spec = &key.spec;
+    let gateways = key.status.as_ref().and_then(|status| status.gateways).unwrap_or(1);
+    Key {
+        name: key.name_any(),
+        models: spec.models.clone(),
+        limits: spec.limits.share(gateways),
+        gateways,
+        expires_at: spec.expires_at,
+        disabled: spec.disabled,
+        allow_model_operations: spec.allow_model_operations,
+    }
 }
 
 /// Has each tag stand for one digest only, and says which nodes hold another one.

@@ -17,7 +17,7 @@ use super::{
     store,
 };
 use crate::{
-    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
+    api::{ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     cluster::{self, Client, Watched},
     supervisor::Supervisor,
     telemetry::Readiness,
@@ -68,6 +68,7 @@ pub fn start(
         providers,
         versions: cluster::watch(supervisor, &client, Some(namespace)),
         deployments: cluster::watch(supervisor, &client, Some(namespace)),
+        keys: cluster::watch(supervisor, &client, Some(namespace)),
         client,
         target,
     };
@@ -82,6 +83,7 @@ struct Feed {
     providers: Watched<Provider>,
     versions: Watched<ModelVersion>,
     deployments: Watched<ModelDeployment>,
+    keys: Watched<ApiKey>,
     target: Target,
 }
 
@@ -93,6 +95,7 @@ impl Feed {
             self.providers.changes().map(drop).boxed(),
             self.versions.changes().map(drop).boxed(),
             self.deployments.changes().map(drop).boxed(),
+            self.keys.changes().map(drop).boxed(),
         ]);
         let mut heartbeats = heartbeats(self.client.clone());
         let mut heard = Instant::now();
@@ -126,8 +129,8 @@ impl Feed {
     }
 
     fn is_complete(&self) -> bool {
-        let objects = self.nodes.is_ready() && self.pulls.is_ready() && self.providers.is_ready();
-        objects && self.versions.is_ready() && self.deployments.is_ready()
+        let of_models = self.nodes.is_ready() && self.pulls.is_ready() && self.versions.is_ready();
+        of_models && self.deployments.is_ready() && self.providers.is_ready() && self.keys.is_ready()
     }
 
     fn publish(&self) {
@@ -137,6 +140,7 @@ impl Feed {
             deployments: self.deployments.all(),
             pulls: self.pulls.all(),
             providers: self.providers.all(),
+            keys: self.keys.all(),
         };
         let earlier = self.target.table.load();
         let table = compile(&objects, Timestamp::now()).keep_times(&earlier);

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::{node::NodeModel, provider::Offer, run_record::SystemPrompt};
+use crate::domain::{caller::Limits, digest::Digest, node::NodeModel, provider::Offer, run_record::SystemPrompt};
 
 /// The table as the gateway holds it: loaded by each request, replaced as a whole by the feed.
 pub type SharedTable = Arc<ArcSwap<RoutingTable>>;
@@ -44,6 +44,9 @@ pub struct Namespace {
     /// Providers by name.
     #[serde(default)]
     pub providers: BTreeMap<String, Provider>,
+    /// Callers' keys by their hashes.
+    #[serde(default)]
+    pub keys: BTreeMap<Digest, Arc<Key>>,
 }
 
 /// A provider as requests see it.
@@ -56,6 +59,25 @@ pub struct Provider {
     /// Why it can't be used.
     #[serde(default)]
     pub fault: Option<String>,
+}
+
+/// A caller's key as requests see it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Key {
+    /// The object's name.
+    pub name: String,
+    /// The patterns of models that it may be used for; `None`: all.
+    pub models: Option<Vec<String>>,
+    /// What this gateway lets through of its limits.
+    pub limits: Limits,
+    /// How many gateways share them.
+    pub gateways: u32,
+    /// Until when it can be used.
+    pub expires_at: Option<Timestamp>,
+    /// Whether it can't be used for now.
+    pub disabled: bool,
+    /// Whether models may be pulled and deleted with it.
+    pub allow_model_operations: bool,
 }
 
 /// A node as requests see it.
@@ -169,6 +191,7 @@ impl RoutingTable {
             nodes: BTreeMap::new(),
             tags: BTreeMap::new(),
             providers: BTreeMap::new(),
+            keys: BTreeMap::new(),
         };
         self.namespaces.get(name).unwrap_or(&NOTHING)
     }

@@ -229,6 +229,19 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         scope: GATEWAY,
+        name: "require-key",
+        help: "Who must send the key of an ApiKey: `nobody`, `remote` (callers from other machines, and those for whom a \
+               proxy asks) or `everybody`",
+        default: "remote",
+    },
+    Setting {
+        scope: GATEWAY,
+        name: "body-timeout",
+        help: "How long the body of a request may take until it is all there",
+        default: "2m",
+    },
+    Setting {
+        scope: GATEWAY,
         name: "model-operations",
         help: "Whether callers may pull and remove models, as `ollama pull` and `ollama rm` do; empty: with `drover up` \
                they may",

@@ -43,6 +43,11 @@ apiVersion: drover.dev/v1alpha1
 kind: ModelDeployment
 metadata: {name: bot}
 spec: {model: bot, version: v1.0.0}
+---
+apiVersion: drover.dev/v1alpha1
+kind: ApiKey
+metadata: {name: app}
+spec: {hash: 'sha256:1111111111111111111111111111111111111111111111111111111111111111'}
 ";
 
 /// What the chart makes in the release's namespace.
@@ -148,9 +153,13 @@ impl<'a> Release<'a> {
     async fn check_controller(&self, namespace: &str) {
         let api = self.api;
         api.kubectl_ok(&["apply", "-n", namespace, "-f", "-"], Some(OBJECTS)).await;
-        for (kind, name) in
-            [("ollamanode", "gone"), ("modelpull", "pull"), ("modelversion", "bot-1"), ("modeldeployment", "bot")]
-        {
+        for (kind, name) in [
+            ("ollamanode", "gone"),
+            ("modelpull", "pull"),
+            ("modelversion", "bot-1"),
+            ("modeldeployment", "bot"),
+            ("apikey", "app"),
+        ] {
             eventually(&format!("{kind} {name} has a Ready condition"), SOON, async || {
                 let object = api.get_json(kind, namespace, name).await;
                 let ready = condition(&object, "Ready").cloned();
@@ -385,6 +394,9 @@ fn no_right_is_wider_than_its_use() {
             (true, &["patch", "modelpulls.drover.dev", "-n", &models]),
             (false, &["update", "modelpulls.drover.dev", "-n", &models]),
             (false, &["patch", "modeldeployments.drover.dev", "-n", &models]),
+            (true, &["patch", "apikeys.drover.dev", "--subresource=status", "-n", &models]),
+            (false, &["patch", "apikeys.drover.dev", "-n", &models]),
+            (false, &["create", "apikeys.drover.dev", "-n", &models]),
             (false, &["create", "modelpulls.drover.dev", "-n", &models]),
             (false, &["delete", "modelversions.drover.dev", "-n", &models]),
             (false, &["list", "ollamanodes.drover.dev", "-n", &other]),
@@ -397,6 +409,10 @@ fn no_right_is_wider_than_its_use() {
             // For /health/models.
             (true, &["watch", "modelpulls.drover.dev", "-n", &models]),
             (false, &["patch", "modelpulls.drover.dev", "-n", &models]),
+            // Hashes of callers' keys.
+            (true, &["watch", "apikeys.drover.dev", "-n", &models]),
+            (false, &["create", "apikeys.drover.dev", "-n", &models]),
+            (false, &["patch", "apikeys.drover.dev", "--subresource=status", "-n", &models]),
             // Only with gateway.modelOperations.
             (false, &["create", "modelpulls.drover.dev", "-n", &models]),
             (false, &["delete", "modelpulls.drover.dev", "-n", &models]),
@@ -444,6 +460,7 @@ fn values_that_mean_nothing_are_refused_by_name() {
             ("gateway.records.maxSize=lots", "/gateway/records/maxSize"),
             ("gateway.records.whenDown=wait", "/gateway/records/whenDown"),
             ("log.format=xml", "/log/format"),
+            ("gateway.requireKey=strangers", "/gateway/requireKey"),
             ("controller.probeInterval=5", "/controller/probeInterval"),
             ("mirror.cacheSize=lots", "/mirror/cacheSize"),
             ("mirror.advertise=mirror:11437", "/mirror/advertise"),

@@ -10,6 +10,7 @@ mod chart;
 mod faults;
 mod fleet;
 mod health;
+mod keys;
 mod mirror;
 mod namespace;
 mod nodes;

@@ -37,6 +37,8 @@ async fn ollamas_command_line_changes_what_the_fleet_holds_where_that_is_allowed
     assert_eq!(pull["metadata"]["labels"]["drover.dev/applied-by"], "gateway");
     fleet.until_served(&alpha).await;
 
+    keys_decide_too(&fleet, &alpha).await;
+
     // What Git declares is followed, and stays.
     fleet.apply(&pull_manifest("declared", &beta)).await;
     assert!(ollama(&fleet, 1, &["pull", &beta]).await.expect("pulled").contains("success"));
@@ -56,6 +58,26 @@ async fn ollamas_command_line_changes_what_the_fleet_holds_where_that_is_allowed
         if holds(&fleet, 1, &alpha).await { Ok(()) } else { Err("not yet") }
     })
     .await;
+}
+
+/// A key needs the right to change models, and has it for its own models alone.
+async fn keys_decide_too(fleet: &Fleet, model: &str) {
+    for (name, more, words) in [
+        ("plain", &[][..], "spec.allowModelOperations"),
+        ("others", &["--allow-model-operations", "--models", "other:*"], "key others may not be used for"),
+        ("full", &["--allow-model-operations", "--models", model], "success"),
+    ] {
+        let key = fleet.drover(&[&["keys", "create", name, "-n", &fleet.name], more].concat()).await.expect("made");
+        eventually(&format!("key {name}: {words}"), SOON, async || {
+            let request = fleet.http.post(format!("{}/api/pull", fleet.gateway_urls[0])).bearer_auth(key.trim());
+            let answer = request.json(&json!({ "model": model, "stream": false })).send().await.expect("an answer");
+            let (status, text) = (answer.status(), answer.text().await.expect("text"));
+            let expected = if name == "full" { 200 } else { 403 };
+            // A key that isn't known yet is nobody's, and nobody needs one here.
+            if status == expected && text.contains(words) { Ok(()) } else { Err(text) }
+        })
+        .await;
+    }
 }
 
 async fn objects(fleet: &Fleet) -> Vec<Value> {

@@ -137,6 +137,23 @@ const BAD: &[Bad] = &[
         manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {steps: [{weight: 10, duration: '-1s'}]}}}",
         names: "duration",
     },
+    Bad { what: "a key without a hash", manifest: "kind: ApiKey\nspec: {}", names: "spec.hash" },
+    Bad { what: "a key in place of its hash", manifest: "kind: ApiKey\nspec: {hash: drv_secret}", names: "spec.hash" },
+    Bad {
+        what: "a key for no model",
+        manifest: "kind: ApiKey\nspec: {hash: 'sha256:1111111111111111111111111111111111111111111111111111111111111111', models: []}",
+        names: "spec.models",
+    },
+    Bad {
+        what: "no request a minute",
+        manifest: "kind: ApiKey\nspec: {hash: 'sha256:1111111111111111111111111111111111111111111111111111111111111111', requestsPerMinute: 0}",
+        names: "spec.requestsPerMinute",
+    },
+    Bad {
+        what: "a key that ends at no time",
+        manifest: "kind: ApiKey\nspec: {hash: 'sha256:1111111111111111111111111111111111111111111111111111111111111111', expiresAt: tomorrow}",
+        names: "spec.expiresAt",
+    },
     Bad {
         what: "two strategies",
         manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {immediate: {}, canary: {}}}",

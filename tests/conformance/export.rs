@@ -10,7 +10,7 @@ use crate::{
 };
 
 const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
-const KINDS: [&str; 4] = ["ollamanodes", "modelpulls", "modelversions", "modeldeployments"];
+const KINDS: [&str; 5] = ["ollamanodes", "modelpulls", "modelversions", "modeldeployments", "apikeys"];
 
 fn drover_path(namespace: &str, plural: &str) -> String {
     format!("/apis/drover.dev/v1alpha1/namespaces/{namespace}/{plural}")

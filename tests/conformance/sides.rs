@@ -288,7 +288,7 @@ pub async fn real() -> Side {
         api.kubectl_ok(&["apply", "--server-side", "-f", crds], None).await;
         api.kubectl_ok(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None).await;
         let side = Side::new("real", api.kubeconfig());
-        for plural in ["modelpulls", "modeldeployments", "modelversions", "ollamanodes"] {
+        for plural in ["modelpulls", "modeldeployments", "modelversions", "ollamanodes", "apikeys"] {
             eventually("the kind is served", Duration::from_secs(30), async || {
                 let answer = side.ask("GET", &format!("/apis/drover.dev/v1alpha1/{plural}"), &Value::Null).await;
                 if answer.code == 200 { Ok(()) } else { Err(answer.body.to_string()) }

@@ -62,6 +62,51 @@ async fn who_sends_the_head_too_slowly_is_dropped() {
 }
 
 #[tokio::test]
+async fn who_sends_the_body_too_slowly_is_told_so_and_dropped() {
+    let settings = Settings { body_within: Duration::from_millis(300), ..Settings::default() };
+    let (node, world) = world_with(settings).await;
+    let paths = ["/api/chat", "/v1/chat/completions", "/v1/messages", "/api/show"];
+    let slow = (0..40).map(async |index| {
+        let mut connection = connect(&world).await;
+        let head = format!("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n", paths[index % 4]);
+        connection.write_all(head.as_bytes()).await.unwrap();
+        let (mut reader, mut writer) = connection.into_split();
+        let dripping = async {
+            while writer.write_all(b" ").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let mut answer = Vec::new();
+        let closed = async { drop(reader.read_to_end(&mut answer).await) };
+        tokio::time::timeout(ENOUGH, async { tokio::join!(dripping, closed) }).await.expect("it is dropped");
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("was not there after 300ms"), "{answer}");
+        assert!(answer.contains("connection: close") && answer.contains("\"error\""), "{answer}");
+    });
+    let others = async {
+        for _ in 0..20 {
+            assert_eq!(world.post("/api/chat", &chat()).await.status, 200);
+        }
+    };
+    tokio::join!(futures::future::join_all(slow), others);
+    assert_eq!(node.count(), 20);
+}
+
+#[tokio::test]
+async fn heads_without_measure_are_refused() {
+    let (node, world) = world_with(Settings::default()).await;
+    for headers in ["x-a: b\r\n".repeat(1000), format!("x-a: {}\r\n", "b".repeat(1 << 20))] {
+        let mut connection = connect(&world).await;
+        // It may be closed before all of it was taken.
+        let _ = connection.write_all(format!("POST /api/chat HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes()).await;
+        let answer = rest(connection).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+    assert_eq!(world.post("/api/chat", &chat()).await.status, 200);
+    assert_eq!(node.count(), 1);
+}
+
+#[tokio::test]
 async fn ten_thousand_idle_connections_hinder_nobody() {
     let (_node, world) = world_with(Settings::default()).await;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
@@ -119,6 +164,7 @@ async fn broken_json_and_broken_text_are_the_callers_mistakes() {
         }
     }
     assert_eq!(node.count(), 0);
+    assert_eq!(world.post("/api/chat", &chat()).await.status, 200);
 }
 
 #[tokio::test]

@@ -22,11 +22,12 @@ async fn run(mut command: Command) -> String {
     out.into_owned()
 }
 
-async fn python(script: &str, url: &str) {
+/// One of the scripts in `clients/`.
+pub async fn python(script: &str, arguments: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/clients").join(script);
     let mut command = Command::new(program("python"));
     // Nothing but loopback, and no trace of the run in the sources.
-    command.arg("-B").arg(script).arg(url).env("NO_PROXY", "*").env("LANGSMITH_TRACING", "false");
+    command.arg("-B").arg(script).args(arguments).env("NO_PROXY", "*").env("LANGSMITH_TRACING", "false");
     run(command).await;
 }
 
@@ -54,10 +55,11 @@ async fn command_line(dir: &Scratch, url: &str) {
 async fn official_clients_and_ollamas_command_line_work_unchanged() {
     let dir = Scratch::new();
     let (_node, world) = with_more_models(&dir).await;
+    let url = [world.url.as_str()];
     tokio::join!(
-        python("openai_client.py", &world.url),
-        python("anthropic_client.py", &world.url),
-        python("ollama_client.py", &world.url),
+        python("openai_client.py", &url),
+        python("anthropic_client.py", &url),
+        python("ollama_client.py", &url),
         command_line(&dir, &world.url),
     );
 }
@@ -147,6 +149,7 @@ async fn ollamas_answers_are_the_same_bytes_through_the_gateway() {
         differences.extend(compare(&node, &world, path, merged(common.clone(), &asked)).await);
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+    shown(&node, &world).await;
     mistakes(&node, &world).await;
     cut_prompts(&world).await;
 }
@@ -154,6 +157,23 @@ async fn ollamas_answers_are_the_same_bytes_through_the_gateway() {
 fn merged(mut object: Value, more: &Value) -> Value {
     object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     object
+}
+
+/// What a node shows of a model, in whichever order it writes down the parameters.
+async fn shown(node: &Ollama, world: &World) {
+    for verbose in [false, true] {
+        let sorted = |(status, _, text): (u16, String, String)| {
+            let mut shown: Value = serde_json::from_str(&text.replace(&alias("v1.0.0"), "bot:1")).unwrap();
+            let modelfile = shown["modelfile"].take();
+            let mut lines: Vec<String> = modelfile.as_str().unwrap().lines().map(str::to_owned).collect();
+            lines.sort();
+            (status, shown, lines)
+        };
+        let asked = |model: &str| json!({ "model": model, "verbose": verbose });
+        let through = answer(world, &world.url, "/api/show", &asked("support-bot")).await;
+        let direct = answer(world, &node.url(), "/api/show", &asked(&alias("v1.0.0"))).await;
+        assert_eq!(sorted(through), sorted(direct));
+    }
 }
 
 /// What a caller got wrong and Ollama calls a fault of its own: the same words, as the caller's mistake.

@@ -3,6 +3,7 @@
 mod abuse;
 mod answers;
 mod anthropic;
+mod callers;
 mod clients;
 mod lines;
 mod openai;

@@ -371,9 +371,13 @@ async fn what_a_run_cost_is_on_record_and_no_key_is() {
 async fn what_cannot_be_asked_for_is_refused_by_name() {
     let (_far, world) = far("OpenAI", models(&["m", "org/model:8b"])).await;
     for (name, status, words) in [
-        ("provider/nobody/m", 404, "no such provider; there is far"),
-        ("provider/far/other", 404, "doesn't offer it; there is m, org/model:8b"),
-        ("provider/far", 404, "provider/NAME/MODEL"),
+        (
+            "provider/nobody/m",
+            404,
+            "no such provider (write provider/NAME/MODEL); there is provider/far/m, provider/far/org/model:8b",
+        ),
+        ("provider/far/other", 404, "the provider doesn't offer it"),
+        ("provider/far", 404, "write provider/NAME/MODEL"),
     ] {
         let answer = world.post("/api/chat", &json!({ "model": name, "messages": user("hi") })).await;
         assert_eq!(answer.status, status, "{name}: {}", answer.text);

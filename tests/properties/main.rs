@@ -2,6 +2,7 @@
 
 mod analysis;
 mod backoff;
+mod caller;
 mod conditions;
 mod export;
 mod foreign;

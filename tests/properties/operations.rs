@@ -3,8 +3,8 @@
 use drover::domain::{
     digest::Digest,
     model_name::{self, ModelName},
-    operations::{News, SeenNode, SeenPull, Uses, identity, news, object_name, obstacle, stays},
-    pull::{Fault, NodePhase, Phase, phase},
+    operations::{News, STARTING, SeenNode, SeenPull, Uses, identity, is_news, news, object_name, obstacle, stays},
+    pull::{Fault, Line, NodePhase, Phase, phase},
 };
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -166,4 +166,22 @@ fn what_stays_is_told_with_what_to_do() {
         told.contains("on a, b, c and 1 more") && told.contains("`OLLAMA_HOST=http://a:1 ollama rm bot:1`"),
         "{told}"
     );
+}
+
+#[test]
+fn a_screen_is_not_filled_with_counts_of_attempts() {
+    let line = |status: &str, completed: Option<i64>| Line { status: status.into(), completed, ..Line::default() };
+    let failed = line("gpu-1: no route (1 attempt failed)", None);
+    for (told, next, expected) in [
+        (None, line(STARTING, None), true),
+        (Some(line(STARTING, None)), line(STARTING, None), false),
+        (Some(line(STARTING, None)), failed.clone(), true),
+        (Some(failed.clone()), line("gpu-1: no route (2 attempt failed)", None), false),
+        (Some(failed.clone()), line(STARTING, None), false),
+        (Some(failed), line("pulling 0123", Some(0)), true),
+        (Some(line("pulling 0123", Some(5))), line("pulling 0123", Some(6)), true),
+        (Some(line("pulling 0123", Some(5))), line("pulling 0123", Some(5)), false),
+    ] {
+        assert_eq!(is_news(told.as_ref(), &next), expected, "{told:?} then {next:?}");
+    }
 }

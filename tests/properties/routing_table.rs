@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, sync::Arc};
 
 use drover::{
-    api::{ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    api::{ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
     routing_table::{
         RoutingTable, Target,
         compile::{Objects, compile},
@@ -156,8 +156,7 @@ fn objects(world: &World) -> Objects {
         nodes: world.nodes.iter().enumerate().map(|(index, seen)| node(index, seen)).collect(),
         versions: versions.collect(),
         deployments: vec![deployment],
-        pulls: Vec::new(),
-        providers: Vec::new(),
+        ..Objects::default()
     }
 }
 
@@ -295,6 +294,44 @@ proptest! {
         prop_assert!(load(&path).is_err(), "half a table was taken");
         fs::write(&path, &junk).expect("written");
         prop_assert!(load(&path).is_err(), "junk was taken");
+    }
+}
+
+/// A key of one of three hashes, that was made at this second; some have a pattern that can't be read.
+fn api_key(index: usize, (hash, second, is_bad, gateways): (u8, i64, bool, Option<u32>)) -> Arc<ApiKey> {
+    let metadata = json!({ "name": format!("key-{index}"), "namespace": "models", "creationTimestamp": at(second) });
+    let models = if is_bad { json!(["bot["]) } else { json!(["bot*"]) };
+    let spec = json!({ "hash": format!("sha256:{hash:064}"), "models": models, "requestsPerMinute": 10 });
+    object("ApiKey", metadata, spec, json!({ "gateways": gateways }))
+}
+
+proptest! {
+    #[test]
+    fn a_hash_is_the_oldest_keys_with_its_share_of_the_limits(
+        keys in vec((0..3u8, 0..4i64, any::<bool>(), prop::option::of(1..20u32)), 0..8), turn in any::<usize>(),
+    ) {
+        let mut objects: Vec<_> = keys.iter().enumerate().map(|(index, key)| api_key(index, *key)).collect();
+        let by_age = {
+            let mut order: Vec<usize> = (0..keys.len()).collect();
+            order.sort_by_key(|index| (keys[*index].1, *index));
+            order
+        };
+        // The order in which they are seen doesn't matter.
+        objects.rotate_left(turn % keys.len().max(1));
+        let table = compile(&Objects { keys: objects, ..Objects::default() }, at(9));
+        let found = &table.namespace("models").keys;
+        for hash in 0..3u8 {
+            let oldest = by_age.iter().find(|index| keys[**index].0 == hash);
+            let expected = oldest.filter(|index| !keys[**index].2).map(|index| format!("key-{index}"));
+            let key = found.get(&format!("sha256:{hash:064}").parse().expect("a hash"));
+            prop_assert_eq!(key.map(|key| key.name.clone()), expected);
+            if let (Some(key), Some(index)) = (key, oldest) {
+                let gateways = keys[*index].3.unwrap_or(1);
+                prop_assert_eq!((key.gateways, key.limits.requests_per_minute), (gateways, Some((10 / gateways).max(1))));
+            }
+        }
+        let json = serde_json::to_string(&table).expect("JSON");
+        prop_assert_eq!(serde_json::from_str::<RoutingTable>(&json).expect("a table"), table);
     }
 }
 

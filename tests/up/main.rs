@@ -2,6 +2,7 @@
 
 mod fleet;
 mod instance;
+mod keys;
 mod manifests;
 mod operations;
 mod starts;

@@ -7,8 +7,8 @@ use tokio::net::TcpListener;
 use super::{
     super::{
         controller, gateway,
-        keys::KeyPlace,
         process::{Process, listen},
+        provider_keys::KeyPlace,
     },
     ready::Ready,
 };

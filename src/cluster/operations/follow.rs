@@ -15,7 +15,7 @@ use crate::{
     api::{HasConditions, ModelPull, OllamaNode},
     domain::{
         conditions::STALLED,
-        operations::{News, STARTING, SeenNode, SeenPull, news},
+        operations::{News, STARTING, SeenNode, SeenPull, is_news, news},
         pull::{Fault, Line},
     },
     ports::OperationError,
@@ -119,7 +119,7 @@ impl Followed {
                     None => (None, None, None),
                 };
                 let line = Line { status, digest, total, completed, error: None };
-                if self.told.as_ref() != Some(&line) {
+                if is_news(self.told.as_ref(), &line) {
                     self.waiting.push_back(line);
                 }
             }

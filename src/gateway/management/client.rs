@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Response, Url};
+use reqwest::{
+    Client, Response, Url,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -19,15 +22,23 @@ pub struct RunsClient {
     base: Url,
 }
 
+/// Who has a key sends it.
+fn headers(key: Option<&str>) -> Result<HeaderMap, String> {
+    let Some(key) = key else { return Ok(HeaderMap::new()) };
+    let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| "the key can't be sent in a header")?;
+    value.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
+}
+
 impl RunsClient {
-    /// For the gateway at this URL.
+    /// For the gateway at this URL, asked with this key if there is one.
     ///
     /// # Errors
-    /// When the URL can't be used.
-    pub fn new(gateway: &str) -> Result<Self, String> {
+    /// When the URL or the key can't be used.
+    pub fn new(gateway: &str, key: Option<&str>) -> Result<Self, String> {
         let base = Url::parse(gateway).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let base = base.ok_or_else(|| format!("{gateway}: write a URL such as http://127.0.0.1:11435"))?;
-        let http = Client::builder().connect_timeout(CONNECT_WITHIN).no_proxy().build();
+        let http = Client::builder().connect_timeout(CONNECT_WITHIN).default_headers(headers(key)?).no_proxy().build();
         Ok(Self { http: http.map_err(|error| error.to_string())?, base })
     }
 

@@ -1,33 +1,41 @@
 //! `/drover/v1/runs…`: run records, for those who look after the fleet.
 //!
-//! Only callers on this machine are answered, unless a setting opens it to all.
+//! Who has a key sees the runs of that key. Callers on this machine who have none see all of them, and so does everybody
+//! where a setting says so.
 
 pub mod client;
 mod filter;
 mod replay;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::{ConnectInfo, FromRequestParts, Path, Query},
+    extract::{FromRequestParts, Path, Query},
     http::{HeaderMap, StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use serde_json::json;
 
-use super::{Gateway, api::Api, failure::Failure, routes::read_body};
+use super::{
+    Gateway,
+    api::Api,
+    callers::{Caller, is_from_here},
+    failure::Failure,
+    routes::read_body,
+};
 use crate::{
-    domain::{run_id::RunId, run_record::Feedback},
+    domain::{
+        run_id::RunId,
+        run_record::{Feedback, RunFilter},
+    },
     ports::{RecordsError, RunRecord},
 };
 
 /// The longest comment, in characters.
 const LONGEST_COMMENT: usize = 4_096;
-/// Headers by which a proxy says that it asks for somebody else.
-const FORWARDED: [&str; 2] = ["forwarded", "x-forwarded-for"];
 
 pub(super) fn router() -> Router<Gateway> {
     Router::new()
@@ -37,27 +45,28 @@ pub(super) fn router() -> Router<Gateway> {
         .route("/drover/v1/runs/{id}/replay", post(replay::replay))
 }
 
-/// The gateway, for somebody who may manage it.
-struct Managed(Gateway);
+/// The gateway, for somebody who may see records.
+struct Managed {
+    gateway: Gateway,
+    caller: Caller,
+    /// Whether only the caller's own runs are shown.
+    own_only: bool,
+}
 
 impl FromRequestParts<Gateway> for Managed {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Response> {
-        if gateway.settings().management_open || is_from_here(parts) {
-            return Ok(Self(gateway.clone()));
+        let caller = Caller::from_request_parts(parts, gateway).await?;
+        let has_key = caller.name().is_some();
+        let sees_all = gateway.settings().management_open || (!has_key && is_from_here(parts));
+        if sees_all || has_key {
+            return Ok(Self { gateway: gateway.clone(), caller, own_only: !sees_all });
         }
-        let message =
-            "run records are shown on the gateway's own machine only; management-open shows them to everybody";
+        let message = "run records are shown to callers with a key, each its own, and on the gateway's own machine; \
+                       management-open shows all of them to everybody";
         Err(Failure::new(StatusCode::FORBIDDEN, "forbidden", message).into_response())
     }
-}
-
-/// Whether a request comes from this machine, for nobody else.
-pub(super) fn is_from_here(parts: &Parts) -> bool {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    let is_here = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
-    is_here && !FORWARDED.iter().any(|name| parts.headers.contains_key(*name))
 }
 
 impl IntoResponse for Failure {
@@ -72,19 +81,36 @@ impl From<RecordsError> for Failure {
     }
 }
 
-async fn list(Managed(gateway): Managed, Query(query): Query<BTreeMap<String, String>>) -> Result<Response, Failure> {
+impl Managed {
+    /// The record of a run that may be seen.
+    async fn find(&self, id: &str) -> Result<RunRecord, Failure> {
+        let record = self.gateway.recorder().records()?.get(read_id(id)?).await?;
+        record
+            .filter(|record| !self.own_only || record.caller.as_ref() == self.caller.name())
+            .ok_or_else(|| unknown(id))
+    }
+
+    /// The filter without the runs of others.
+    fn narrowed(&self, mut filter: RunFilter) -> Result<RunFilter, Failure> {
+        if let Some(own) = self.caller.name().filter(|_| self.own_only) {
+            if filter.caller.as_deref().is_some_and(|wanted| wanted != &**own) {
+                let message = format!("caller: the key {own} shows its own runs only");
+                return Err(Failure::new(StatusCode::FORBIDDEN, "forbidden", message));
+            }
+            filter.caller = Some(own.to_string());
+        }
+        Ok(filter)
+    }
+}
+
+async fn list(managed: Managed, Query(query): Query<BTreeMap<String, String>>) -> Result<Response, Failure> {
     let (filter, limit) = filter::read(query).map_err(Failure::bad_request)?;
-    let page = gateway.recorder().records()?.list(filter, limit).await?;
+    let page = managed.gateway.recorder().records()?.list(managed.narrowed(filter)?, limit).await?;
     Ok(Json(page).into_response())
 }
 
-async fn show(Managed(gateway): Managed, Path(id): Path<String>) -> Result<Response, Failure> {
-    Ok(Json(find(&gateway, &id).await?).into_response())
-}
-
-async fn find(gateway: &Gateway, id: &str) -> Result<RunRecord, Failure> {
-    let record = gateway.recorder().records()?.get(read_id(id)?).await?;
-    record.ok_or_else(|| unknown(id))
+async fn show(managed: Managed, Path(id): Path<String>) -> Result<Response, Failure> {
+    Ok(Json(managed.find(&id).await?).into_response())
 }
 
 fn read_id(id: &str) -> Result<RunId, Failure> {
@@ -96,12 +122,12 @@ fn unknown(id: &str) -> Failure {
 }
 
 async fn feedback(
-    Managed(gateway): Managed,
+    managed: Managed,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let body = read_body(body, &headers, gateway.settings().body_limit).await?;
+    let body = read_body(body, &headers, managed.gateway.settings()).await?;
     let feedback: Feedback = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("write {{\"score\": 0 to 1, \"comment\": \"…\"}}: {error}")))?;
     if !(0.0..=1.0).contains(&feedback.score) {
@@ -111,7 +137,10 @@ async fn feedback(
         return Err(Failure::bad_request(format!("comment: it is longer than {LONGEST_COMMENT} characters")));
     }
     let answer = json!({ "id": id, "feedback": feedback });
-    match gateway.recorder().records()?.note_feedback(read_id(&id)?, feedback).await? {
+    if managed.own_only {
+        managed.find(&id).await?;
+    }
+    match managed.gateway.recorder().records()?.note_feedback(read_id(&id)?, feedback).await? {
         true => Ok(Json(answer).into_response()),
         false => Err(unknown(&id)),
     }

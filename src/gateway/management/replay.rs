@@ -10,7 +10,7 @@ use axum::{
 };
 use bytes::Bytes;
 
-use super::{Managed, find};
+use super::Managed;
 use crate::{
     domain::run_record::Resolved,
     gateway::{
@@ -20,6 +20,7 @@ use crate::{
         dispatch::Dispatch,
         failure::Failure,
         plan::Leg,
+        resolve::resolve,
         routes::{Route, parse, read_body, respond, route},
         run::Run,
     },
@@ -29,23 +30,30 @@ use crate::{
 
 /// Answers as the run was answered, in the same format. The request is the one that was kept, or the body of this one.
 pub async fn replay(
-    Managed(gateway): Managed,
+    managed: Managed,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let body = read_body(body, &headers, gateway.settings().body_limit).await?;
-    let record = find(&gateway, &id).await?;
-    let again = Again::new(&gateway, &record, body)?;
+    let gateway = &managed.gateway;
+    let visit = managed.caller.begin()?;
+    let body = read_body(body, &headers, gateway.settings()).await?;
+    let record = managed.find(&id).await?;
+    if managed.caller.patterns().is_some() {
+        // What the key may be used for can have changed since.
+        resolve(gateway.table().namespace(&record.namespace), &record.requested, &managed.caller)?;
+    }
+    let again = Again::new(gateway, &record, body)?;
     gateway.recorder().check()?;
     let under_way = gateway.meters().begin(again.route.path);
     let mut run = Run::start(gateway.recorder(), again.route.path.name(), &record.namespace);
+    run.called_by(visit);
     run.asked(&again.ask, &again.request);
     run.note(|replay| replay.replay_of = Some(record.id));
     let reason = format!("replay of run {id}");
     let legs = [Leg { target: &again.target, reason, deployment: None, counter: None }];
     let serving = gateway.serving();
-    let ready = Dispatch::new(&gateway, &serving, &again.ask, Wish::default(), &mut run).run(&legs).await;
+    let ready = Dispatch::new(gateway, &serving, &again.ask, Wish::default(), &mut run).run(&legs).await;
     Ok(under_way.answered(respond(ready, run, again.route.api).await))
 }
 

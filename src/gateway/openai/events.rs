@@ -9,6 +9,9 @@ use crate::gateway::{
     sse::{put_data, put_json},
 };
 
+/// In bytes, with an id and names as they mostly are.
+const USUAL_PREFIX: usize = 256;
+
 /// Token counts.
 #[derive(Serialize)]
 pub struct Usage {
@@ -43,7 +46,7 @@ impl Envelope {
             model: &'a str,
             system_fingerprint: &'a str,
         }
-        let mut prefix = BytesMut::new();
+        let mut prefix = BytesMut::with_capacity(USUAL_PREFIX);
         let id = format!("{id}-{}", head.run);
         let (model, system_fingerprint) = (&*head.model, &*head.fingerprint);
         put_json(&mut prefix, &Prefix { id, object, created: head.created, model, system_fingerprint });

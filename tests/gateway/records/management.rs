@@ -8,7 +8,7 @@ use axum::{
     extract::{ConnectInfo, Request},
 };
 use drover::{
-    domain::run_record::Outcome,
+    domain::{caller::RequireKey, run_record::Outcome},
     gateway::{self, Gateway, Settings, recorder::Recorder},
     ollama::Ollama,
     records::WhenDown,
@@ -100,7 +100,8 @@ async fn records_are_shown_to_this_machine_alone_unless_they_are_opened() {
     let store = Store::in_folder(dir.path());
     for open in [false, true] {
         let recorder = Recorder::storing(store.records.clone(), WhenDown::Refuse, false);
-        let settings = Settings { management_open: open, ..Settings::default() };
+        // Nobody is asked for a key: it is about those who have none.
+        let settings = Settings { management_open: open, require_key: RequireKey::Nobody, ..Settings::default() };
         let table = Arc::new(ArcSwap::from_pointee(table(None, &[])));
         let ollama = Arc::new(Ollama::new().unwrap());
         let mut router = gateway::router(Gateway::recording(table, ollama, settings, recorder));
@@ -156,6 +157,7 @@ async fn the_command_line_lists_shows_exports_and_takes_feedback() {
     let (_, names) =
         drover(&world, &["list", "--model", "alpha", "--until", "2026-11-18T11:06:42Z", "-o", "name"]).await;
     assert_eq!(names, format!("{}\n{}\n", all[4].id, all[5].id));
+    assert_eq!(drover(&world, &["list", "--model", "nobody"]).await.1, "drover: no run is on record that fits\n");
     let (_, exported) = drover(&world, &["export"]).await;
     let exported: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(json!(exported), serde_json::to_value(&all).unwrap());

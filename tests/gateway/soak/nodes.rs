@@ -125,5 +125,5 @@ async fn a_node() {
     let node = FakeNode::start_on("node", port).await;
     node.hold_model(MODEL);
     node.work(PACE);
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -9,7 +9,7 @@ pub mod world;
 use std::{fmt::Debug, future::Future, panic::Location, time::Duration};
 
 pub use node::{Act, FakeNode};
-pub use world::{Answer, World, alias, canary, deployment, holder, plain, table, version};
+pub use world::{Answer, World, alias, canary, deployment, holder, key, plain, table, version, with_keys};
 
 /// Waits until `observe` gives a value that is `wanted`; panics at the caller's line with what was seen last.
 #[track_caller]

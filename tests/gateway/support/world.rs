@@ -4,14 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use drover::{
+    domain::digest::Digest,
     gateway::{self, Gateway, Settings, recorder::Recorder},
     ollama::Ollama,
     ports::GatewayStats,
     providers::{NodesAndProviders, Providers},
-    routing_table::{Canary, Deployment, Holder, Namespace, Node, RoutingTable, SharedTable, Target},
+    routing_table::{Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, SharedTable, Target},
 };
 use reqwest::header::HeaderMap;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -93,8 +95,22 @@ pub fn table(deployment: Option<Deployment>, tags: &[Target]) -> RoutingTable {
     RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() }
 }
 
+/// The same table with these keys, each beside what its callers send.
+pub fn with_keys(mut table: RoutingTable, keys: impl IntoIterator<Item = (&'static str, Key)>) -> RoutingTable {
+    let namespace = table.namespaces.get_mut("default").unwrap();
+    let hash = |secret: &str| Digest::from_sha256(&Sha256::digest(secret));
+    namespace.keys = keys.into_iter().map(|(secret, key)| (hash(secret), Arc::new(key))).collect();
+    table
+}
+
+/// A key that may be used for everything.
+pub fn key(name: &str) -> Key {
+    Key { name: name.into(), gateways: 1, ..Key::default() }
+}
+
 /// A gateway on a port of its own.
 pub struct World {
+    pub gateway: Gateway,
     pub url: String,
     pub table: SharedTable,
     pub http: reqwest::Client,
@@ -120,18 +136,23 @@ impl World {
     }
 
     pub async fn start_recording(table: RoutingTable, settings: Settings, recorder: Recorder) -> Self {
+        Self::start_at("127.0.0.1", table, settings, recorder).await
+    }
+
+    /// The same on another address of this machine.
+    pub async fn start_at(address: &str, table: RoutingTable, settings: Settings, recorder: Recorder) -> Self {
         // A second test in this process finds it installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let table: SharedTable = Arc::new(ArcSwap::from_pointee(table));
         let providers = Providers::new(Arc::new(OneKey)).unwrap();
         let inference = NodesAndProviders { nodes: Arc::new(Ollama::new().unwrap()), providers };
         let gateway = Gateway::recording(table.clone(), Arc::new(inference), settings, recorder);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(gateway::serve(listener, gateway, shutdown.clone()));
+        let server = tokio::spawn(gateway::serve(listener, gateway.clone(), shutdown.clone()));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { url, table, http, shutdown, server }
+        Self { gateway, url, table, http, shutdown, server }
     }
 
     pub fn request(&self, path: &str, body: &Value) -> reqwest::RequestBuilder {

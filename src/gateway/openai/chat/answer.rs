@@ -17,7 +17,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct ChatCompletion {
     head: Head,
-    chunk: Envelope,
+    /// Set once there is something to write into it.
+    chunk: Option<Envelope>,
     include_usage: bool,
     tool_calls: usize,
     is_begun: bool,
@@ -42,8 +43,11 @@ struct WrittenFunction<'a> {
 impl ChatCompletion {
     /// For one answer.
     pub fn new(head: Head, include_usage: bool) -> Self {
-        let chunk = Envelope::new(&head, "chatcmpl", "chat.completion.chunk");
-        Self { head, chunk, include_usage, tool_calls: 0, is_begun: false, is_done: false }
+        Self { head, chunk: None, include_usage, tool_calls: 0, is_begun: false, is_done: false }
+    }
+
+    fn chunk(&mut self) -> &Envelope {
+        self.chunk.get_or_insert_with(|| Envelope::new(&self.head, "chatcmpl", "chat.completion.chunk"))
     }
 
     fn call<'a>(&self, index: usize, call: &'a Call<'_>, is_piece: bool) -> WrittenCall<'a> {
@@ -64,7 +68,7 @@ impl ChatCompletion {
         let first = self.tool_calls;
         let written: Vec<_> = calls.iter().enumerate().map(|(i, call)| self.call(first + i, call, true)).collect();
         let role = if self.is_begun { "" } else { "\"role\":\"assistant\"," };
-        self.chunk.put_event(out, |out| {
+        self.chunk().put_event(out, |out| {
             put(out, &["{\"index\":0,\"delta\":{", role, "\"content\":", message.content.json()]);
             put_more(out, message.thinking.json(), &written);
             put(out, &["}"]);
@@ -85,11 +89,11 @@ impl Translator for ChatCompletion {
         if said.done {
             self.is_done = true;
             let reason = finish_reason(said, self.tool_calls > 0);
-            self.chunk.put_event(out, |out| {
+            self.chunk().put_event(out, |out| {
                 put(out, &["{\"index\":0,\"delta\":{},\"finish_reason\":\"", reason, "\"}"]);
             });
             if self.include_usage {
-                self.chunk.put_usage(out, Usage::of(said));
+                self.chunk().put_usage(out, Usage::of(said));
             }
         }
         Ok(())
