@@ -9,7 +9,7 @@ use std::{
 
 use drover::{
     api::{ModelPull, OllamaNode},
-    health::{FleetHealth, Snapshot},
+    health::{FleetHealth, Objects, Snapshot},
 };
 use http::StatusCode;
 use regex::Regex;
@@ -256,7 +256,8 @@ async fn a_thousand_nodes_with_fifty_models_are_answered_for_from_memory() {
     });
     let (nodes, pulls): (Vec<_>, Vec<_>) = (nodes.collect(), pulls.collect());
     let began = Instant::now();
-    let snapshot = Snapshot::of(&nodes, &pulls).expect("a snapshot");
+    let fleet = Objects { nodes, pulls, ..Objects::default() };
+    let snapshot = Snapshot::of(&fleet).expect("a snapshot");
     let prepared = began.elapsed();
     let health = FleetHealth::default();
     health.publish(snapshot);
