@@ -349,7 +349,8 @@ async fn metrics(fleet: &Fleet, health_url: &str) -> BTreeMap<String, f64> {
                     "histogram" => &["_sum", "_count", "_bucket"],
                     other => panic!("{family} is a {other}"),
                 };
-                assert!(suffixes.contains(&suffix) && family.starts_with("drover_"), "{line}");
+                let is_named = ["drover_", "gen_ai_"].iter().any(|ours| family.starts_with(ours));
+                assert!(suffixes.contains(&suffix) && is_named, "{line}");
                 let (name, value) = line.rsplit_once(' ').expect("a value");
                 let value = value.parse().expect("a number");
                 assert!(samples.insert(name.to_owned(), value).is_none(), "twice: {name}");

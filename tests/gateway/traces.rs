@@ -87,7 +87,8 @@ async fn a_request_and_its_attempts_are_spans_of_the_callers_trace_and_hold_noth
 
     let mut sent: Vec<String> = nodes.iter().flat_map(|node| node.headers("traceparent")).collect();
     let mut expected: Vec<_> = attempts.iter().map(|span| format!("00-{TRACE}-{}-01", hex(&span.span_id))).collect();
-    (sent.sort(), expected.sort());
+    sent.sort();
+    expected.sort();
     assert_eq!(sent, expected, "a node's own spans go below the attempt");
     assert!(nodes.iter().flat_map(|node| node.headers("tracestate")).all(|state| state == "vendor=1"));
     let bytes = String::from_utf8_lossy(&collector.bytes()).into_owned();
