@@ -27,7 +27,7 @@ pub struct SecretRef {
 }
 
 /// Where specs name Secrets.
-const SECRETS: [&str; 1] = ["/spec/pullSecret/name"];
+const SECRETS: [&str; 2] = ["/spec/pullSecret/name", "/spec/apiKeySecretRef/name"];
 /// Annotations that are a tool's notes about the object where it is.
 const NOTES_OF_TOOLS: [&str; 1] = ["kubectl.kubernetes.io/last-applied-configuration"];
 
@@ -145,10 +145,12 @@ fn is_users(key: &str) -> bool {
 
 /// A tag may stand for something else by now, or there: the digest that it was resolved to stays.
 fn pin(manifest: &mut Manifest, object: &Value, label: &str) {
-    let source = &mut manifest.object["spec"]["source"]["ollama"];
-    if source["digest"].is_string() {
+    // A provider's model has no digest.
+    let Some(source) =
+        manifest.object.pointer_mut("/spec/source/ollama").filter(|source| !source["digest"].is_string())
+    else {
         return;
-    }
+    };
     match object["status"]["digest"].as_str() {
         Some(digest) => {
             manifest.comment =

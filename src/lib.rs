@@ -17,6 +17,7 @@ pub mod mirror;
 pub mod ollama;
 pub mod ports;
 pub mod prometheus;
+pub mod providers;
 pub mod records;
 pub mod routing_table;
 pub mod settings;

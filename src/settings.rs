@@ -99,6 +99,10 @@ pub struct Settings {
     pub mirror_push_keys_file: Option<PathBuf>,
     /// Models that the mirror offers by name.
     pub mirror_offer: Vec<ModelName>,
+    /// Whether keys in the environment make providers usable.
+    pub provider_environment: bool,
+    /// Folder with the keys of providers.
+    pub provider_keys_dir: Option<PathBuf>,
     /// How long a request may wait for a node.
     pub queue_timeout: Duration,
     /// What becomes of a prompt that is too long.
@@ -240,6 +244,8 @@ impl Settings {
             upstream_ca_file: reader.path("upstream-ca-file"),
             mirror_push_keys_file: reader.path("mirror-push-keys-file"),
             mirror_offer: reader.names("mirror-offer"),
+            provider_environment: reader.read("provider-environment", FLAG, true),
+            provider_keys_dir: reader.path("provider-keys-dir"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
             queue_length: reader.read("queue-length", COUNT, NonZeroUsize::MIN).get(),
             node_ca_file: reader.path("node-ca-file"),

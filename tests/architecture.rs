@@ -210,7 +210,14 @@ const PURE: &[&str] = &[
     "controller/version/plan",
     "controller/version/status",
     "controller/deployment/status",
+    "controller/provider/status",
+    "controller/version/provided",
+    "providers/anthropic",
+    "providers/native",
+    "providers/openai",
+    "providers/sse",
     "routing_table/compile",
+    "routing_table/providers",
     "standalone/patch",
     "standalone/schema",
     "health/facts",
@@ -297,7 +304,7 @@ fn the_table_that_requests_read_knows_no_kubernetes() {
     let places = ["routing_table/mod", "routing_table/store"];
     let words = ["kube", "kube_runtime", "k8s_openapi", "cluster", "api"];
     let breaches = all.iter().filter(|source| source.is_in(&places)).flat_map(|source| source.naming(&words));
-    must_be_empty("only compile.rs and feed.rs of routing_table may know objects", breaches.collect());
+    must_be_empty("only compile.rs, providers.rs and feed.rs of routing_table may know objects", breaches.collect());
 }
 
 #[test]
@@ -311,11 +318,12 @@ fn the_health_of_models_is_read_from_objects_alone() {
 }
 
 #[test]
-fn nodes_are_spoken_to_without_knowing_kubernetes() {
+fn nodes_and_providers_are_spoken_to_without_knowing_kubernetes() {
     let all = sources();
     let words = ["kube", "kube_runtime", "k8s_openapi", "cluster", "api"];
-    let breaches = all.iter().filter(|source| source.is_in(&["ollama"])).flat_map(|source| source.naming(&words));
-    must_be_empty("ollama may use ports and domain only", breaches.collect());
+    let breaches = all.iter().filter(|source| source.is_in(&["ollama", "providers"]));
+    let breaches = breaches.flat_map(|source| source.naming(&words));
+    must_be_empty("ollama and providers may use ports and domain only", breaches.collect());
 }
 
 #[test]
@@ -340,7 +348,7 @@ fn only_cluster_makes_a_kubernetes_client_or_an_api_handle() {
     let imports = |source: &Source| {
         source.lines_with(|line| line.trim_start().starts_with("use kube::{") && has_word(line, "Client"))
     };
-    let others = all.iter().filter(|source| !source.is_in(&["cluster", "gateway", "mirror", "ollama"]));
+    let others = all.iter().filter(|source| !source.is_in(&["cluster", "gateway", "mirror", "ollama", "providers"]));
     let breaches = others.flat_map(|source| [source.naming(&words), imports(source)].concat()).collect();
     must_be_empty("go through crate::cluster", breaches);
 }
@@ -415,15 +423,15 @@ fn the_mirror_never_touches_kubernetes() {
 }
 
 #[test]
-fn only_ollama_gateway_mirror_and_prometheus_call_http_servers() {
+fn only_ollama_providers_gateway_mirror_and_prometheus_call_http_servers() {
     let all = sources();
     // traces.rs sends spans to a collector; no request depends on it.
-    let places = ["ollama", "gateway", "mirror", "prometheus", "telemetry/traces.rs"];
+    let places = ["ollama", "gateway", "mirror", "prometheus", "providers", "telemetry/traces.rs"];
     let others = all.iter().filter(|source| !source.is_in(&places));
     // settings.rs checks URLs with reqwest's parser, which calls nobody.
     let breaches = others
         .flat_map(|source| source.lines_with(|line| has_word(line, "reqwest") && !has_word(line, "reqwest::Url")));
-    must_be_empty("outgoing HTTP belongs to ollama, gateway, mirror and prometheus", breaches.collect());
+    must_be_empty("outgoing HTTP belongs to ollama, providers, gateway, mirror and prometheus", breaches.collect());
 }
 
 #[test]

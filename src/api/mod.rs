@@ -5,12 +5,14 @@ mod model_deployment;
 mod model_pull;
 mod model_version;
 mod ollama_node;
+mod provider;
 
 pub use api_key::*;
 pub use model_deployment::*;
 pub use model_pull::*;
 pub use model_version::*;
 pub use ollama_node::*;
+pub use provider::*;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -36,8 +38,14 @@ pub const LABEL_APPLIED_BY: &str = "drover.dev/applied-by";
 
 /// Every CustomResourceDefinition, in the order of the design.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds =
-        vec![OllamaNode::crd(), ModelPull::crd(), ModelVersion::crd(), ModelDeployment::crd(), ApiKey::crd()];
+    let mut crds = vec![
+        OllamaNode::crd(),
+        ModelPull::crd(),
+        ModelVersion::crd(),
+        ModelDeployment::crd(),
+        ApiKey::crd(),
+        Provider::crd(),
+    ];
     let schemas = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions).filter_map(|version| version.schema.as_mut());
     schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()).for_each(drop_unknown_formats);
     crds

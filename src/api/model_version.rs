@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{DIGEST_PATTERN, HasConditions, conditions_schema, parameters_schema};
-use crate::domain::{conditions::Condition, model_name, version};
+use crate::domain::{conditions::Condition, model_name, provider, version};
 
 /// What the name of a model line looks like: a DNS label, so that it can be part of other names.
 pub const MODEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
@@ -36,6 +36,7 @@ pub const MODEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.model == oldSelf.model && self.version == oldSelf.version", "model and version are immutable: register another ModelVersion"))]
+#[x_kube(validation = ("has(self.source.ollama) != has(self.source.provider)", "source: name one of ollama and provider"))]
 #[x_kube(validation = ("self.source == oldSelf.source", "source is immutable: register another ModelVersion"))]
 #[x_kube(validation = ("has(self.parameters) == has(oldSelf.parameters) && (!has(self.parameters) || self.parameters == oldSelf.parameters)", "parameters are immutable: register another ModelVersion"))]
 #[x_kube(validation = ("has(self.systemPrompt) == has(oldSelf.systemPrompt) && (!has(self.systemPrompt) || self.systemPrompt == oldSelf.systemPrompt)", "systemPrompt is immutable: register another ModelVersion"))]
@@ -48,7 +49,7 @@ pub struct ModelVersionSpec {
     /// `vMAJOR.MINOR.PATCH`, optionally with `-suffix`.
     #[schemars(regex(pattern = version::PATTERN), length(max = 64))]
     pub version: String,
-    /// Where the weights come from.
+    /// Where the answers come from: nodes or a provider.
     pub source: VersionSource,
     /// Parameters as Ollama's `options` take them, for example `temperature` and `num_ctx`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -71,11 +72,26 @@ pub struct ModelVersionSpec {
     pub changelog: String,
 }
 
-/// Where the weights come from.
+/// Where the answers come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionSource {
     /// A model that nodes hold.
-    pub ollama: OllamaSource,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ollama: Option<OllamaSource>,
+    /// A model of a provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ProviderSource>,
+}
+
+/// A model of a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProviderSource {
+    /// The `Provider` of the same namespace.
+    #[schemars(regex(pattern = MODEL_PATTERN), length(max = 63))]
+    pub name: String,
+    /// The provider's name for the model.
+    #[schemars(length(min = 1, max = 253))]
+    pub model: String,
 }
 
 /// A model that nodes hold.
@@ -122,7 +138,7 @@ pub struct ModelVersionStatus {
     /// The `metadata.generation` this status is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: the digest is known and at least one ready node holds it.
+    /// `Ready`: the digest is known and at least one ready node holds it; of a provider's model, it can be asked for.
     #[serde(default)]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -141,6 +157,22 @@ pub struct ModelVersionStatus {
     /// How many ready nodes hold it under its alias.
     #[serde(default)]
     pub ready_nodes: i64,
+}
+
+impl ProviderSource {
+    /// The name of the model in requests and answers.
+    pub fn tag(&self) -> String {
+        provider::tag(&self.name, &self.model)
+    }
+}
+
+impl ModelVersion {
+    /// The tag that nodes hold, or the provider's model.
+    pub fn tag(&self) -> String {
+        let VersionSource { ollama, provider } = &self.spec.source;
+        let tag = ollama.as_ref().map(|ollama| ollama.tag.clone());
+        tag.or_else(|| provider.as_ref().map(ProviderSource::tag)).unwrap_or_default()
+    }
 }
 
 impl HasConditions for ModelVersion {

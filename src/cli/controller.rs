@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use super::process::{Process, listen, ollama};
+use super::{
+    process::{Process, listen, ollama},
+    provider_keys::KeyPlace,
+};
 use crate::{
     cluster::{self, Client},
     controller::{self, Context, Options, Parts},
     gateway::client::GatewayClient,
-    health::{self, FleetHealth},
+    health::{self, FleetHealth, WatchedFleet},
     mirror::{self, client::MirrorClient},
     ports::{Mirror, Queries},
     prometheus::Prometheus,
+    providers::Providers,
     settings::Settings,
     telemetry::Readiness,
 };
@@ -21,7 +25,8 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let fleet = FleetHealth::default();
     let mut process = Process::new(&settings, health, vec![readiness.clone()], fleet.router());
     let client = cluster::connect().await?;
-    start(&mut process, client, &settings, readiness, &fleet, None).await?;
+    let keys = KeyPlace::of_controller(&settings, client.clone());
+    start(&mut process, client, &settings, readiness, &fleet, None, keys).await?;
     process.run().await
 }
 
@@ -34,6 +39,7 @@ pub async fn start(
     readiness: Readiness,
     fleet: &FleetHealth,
     mirror_nearby: Option<String>,
+    keys: KeyPlace,
 ) -> Result<Arc<Context>, String> {
     let ollama = Arc::new(ollama(settings)?);
     let key = mirror::key(settings)?;
@@ -50,14 +56,18 @@ pub async fn start(
     };
     let prometheus = settings.prometheus_url.as_deref().map(Prometheus::new).transpose()?;
     let queries = prometheus.map(|prometheus| Arc::new(prometheus) as Arc<dyn Queries>);
-    let parts = Parts { client, ollama, gateways, queries, mirror };
+    let KeyPlace { keys: provider_keys, secrets } = keys;
+    let provider_api = Arc::new(Providers::new(provider_keys.clone()).map_err(|error| error.to_string())?);
+    let parts = Parts { client, ollama, gateways, queries, mirror, provider_api, provider_keys, secrets };
     let Process { supervisor, metrics } = process;
     let context = controller::start(supervisor, parts, options, metrics, readiness)
         .await
         .map_err(|error| format!("asking Kubernetes for the uid of namespace kube-system: {error}"))?;
-    fleet.keep_current(supervisor, context.nodes.clone(), context.pulls.clone(), metrics);
+    let (nodes, pulls, providers) = (context.nodes.clone(), context.pulls.clone(), context.providers.clone());
+    let watched = WatchedFleet { nodes, pulls, providers };
+    fleet.keep_current(supervisor, watched.clone(), metrics);
     let looked = context.looked.subscribe();
-    health::warn_at_start(&supervisor.jobs(), context.nodes.clone(), context.pulls.clone(), looked);
+    health::warn_at_start(&supervisor.jobs(), watched, looked);
     Ok(context)
 }
 

@@ -5,11 +5,16 @@ use std::{fs, sync::Arc};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use super::process::{Process, listen, ollama};
+use super::{
+    process::{Process, listen, ollama},
+    provider_keys::KeyPlace,
+};
 use crate::{
     cluster::{self, Operations},
     gateway::{self, Gateway, recorder::Recorder},
-    health::FleetHealth,
+    health::{FleetHealth, WatchedFleet},
+    ports::ProviderKeys,
+    providers::{NodesAndProviders, Providers},
     records::{self, Place},
     routing_table::{
         Freshness,
@@ -36,15 +41,15 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let client = cluster::connect().await?;
     let namespace = namespace(&settings);
     let Process { supervisor, metrics } = &mut process;
-    let nodes = cluster::watch(supervisor, &client, Some(&namespace));
-    let pulls = cluster::watch(supervisor, &client, Some(&namespace));
-    fleet.keep_current(supervisor, nodes.clone(), pulls.clone(), metrics);
-    let watched = (nodes, pulls);
+    let watched = WatchedFleet::start(supervisor, &client, &namespace);
+    fleet.keep_current(supervisor, watched.clone(), metrics);
+    let WatchedFleet { nodes, pulls, providers } = watched;
     let is_allowed = settings.model_operations.unwrap_or(false);
-    let operations =
-        is_allowed.then(|| Operations::new(client.clone(), &namespace, watched.clone(), supervisor.stop_token()));
-    let target = start(&mut process, listener, &settings, readiness, operations)?;
-    feed::start(&mut process.supervisor, client, &namespace, watched, target);
+    let fleet = (nodes.clone(), pulls.clone());
+    let operations = is_allowed.then(|| Operations::new(client.clone(), &namespace, fleet, supervisor.stop_token()));
+    let keys = KeyPlace::of_gateway(&settings).keys;
+    let target = start(&mut process, listener, &settings, readiness, keys, operations)?;
+    feed::start(&mut process.supervisor, client, &namespace, (nodes, pulls, providers), target);
     process.run().await
 }
 
@@ -60,6 +65,7 @@ pub fn start(
     listener: TcpListener,
     settings: &Settings,
     readiness: Readiness,
+    keys: Arc<dyn ProviderKeys>,
     operations: Option<Operations>,
 ) -> Result<Target, String> {
     let file = match &settings.data_dir {
@@ -71,7 +77,8 @@ pub fn start(
     };
     let target = Target { table: Arc::default(), file, freshness: Freshness::default(), readiness };
     feed::restore(&target);
-    let ollama = Arc::new(ollama(settings)?);
+    let providers = Providers::new(keys).map_err(|error| error.to_string())?;
+    let inference = Arc::new(NodesAndProviders { nodes: Arc::new(ollama(settings)?), providers });
     let namespace = namespace(settings);
     let traces = Traces::start(&mut process.supervisor, settings.otlp_endpoint.as_deref(), SERVICE)?;
     let limits = gateway::Settings {
@@ -88,7 +95,7 @@ pub fn start(
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     info!(%address, namespace, "answering requests");
     let recorder = recorder(&mut process.supervisor, settings)?;
-    let gateway = Gateway::recording(target.table.clone(), ollama, limits, recorder);
+    let gateway = Gateway::recording(target.table.clone(), inference, limits, recorder);
     process
         .metrics
         .register_conventional(|conventions, own| gateway.register(conventions, own, target.freshness.clone()));

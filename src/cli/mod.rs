@@ -10,6 +10,8 @@ mod keys;
 mod mirror;
 mod options;
 mod process;
+mod provider_keys;
+mod providers;
 mod push;
 mod rollout;
 mod route;
@@ -88,6 +90,9 @@ enum Command {
     /// See which models there are
     #[command(subcommand)]
     Models(tools::Models),
+    /// See which providers there are, and whether they can be used
+    #[command(subcommand)]
+    Providers(providers::Providers),
     /// Bring a model of your own to a mirror, from which every node can pull it
     #[command(after_help = "Examples:\n  drover push llama.gguf team/llama:1\n  \
             drover push Modelfile team/support-bot:7 --adapter lora.gguf --mirror http://mirror.example:11437\n\n\
@@ -153,6 +158,7 @@ pub fn main() -> ExitCode {
             None => serve(command.server, |settings| runtime.block_on(mirror::run(settings))),
         }),
         Command::Models(command) => done(runtime.block_on(tools::models(command))),
+        Command::Providers(command) => done(runtime.block_on(providers::run(command))),
         Command::Push(command) => done(runtime.block_on(push::run(command))),
         Command::Rollout(command) => done(runtime.block_on(rollout::run(command))),
         Command::Route(command) => done(runtime.block_on(route::run(command))),

@@ -15,7 +15,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    api::{ApiKey, HasConditions, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    api::{ApiKey, HasConditions, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     cluster::{Kind, Watched},
     domain::conditions::{ConditionStatus, READY},
     telemetry::Metrics,
@@ -113,6 +113,8 @@ pub struct Objects {
     /// Watched objects.
     pub deployments: Watched<ModelDeployment>,
     /// Watched objects.
+    pub providers: Watched<Provider>,
+    /// Watched objects.
     pub keys: Watched<ApiKey>,
 }
 
@@ -129,6 +131,7 @@ impl Collector for Objects {
         count(&self.pulls, &mut counts);
         count(&self.versions, &mut counts);
         count(&self.deployments, &mut counts);
+        count(&self.providers, &mut counts);
         count(&self.keys, &mut counts);
         let help = "Objects by kind and by the status of their Ready condition";
         let mut encoder = encoder.encode_descriptor("objects", help, None, ConstGauge::new(0_i64).metric_type())?;

@@ -6,20 +6,22 @@ mod driver;
 pub mod key;
 mod meters;
 pub mod node;
+pub mod provider;
 pub mod pull;
 pub mod version;
 mod written;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use k8s_openapi::api::core::v1::Secret;
 use kube_runtime::reflector::ObjectRef;
 use sha2::{Digest, Sha256};
 use tokio::sync::{broadcast, watch};
 
 use crate::{
-    api::{ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    api::{ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     cluster::{self, Client, Events, Watched},
-    ports::{Gateways, Mirror, NodeApi, NodeError, Queries},
+    ports::{Gateways, Mirror, NodeApi, NodeError, ProviderApi, ProviderKeys, Queries},
     supervisor::{Jobs, Supervisor},
     telemetry::{Metrics, Readiness},
 };
@@ -83,6 +85,12 @@ pub struct Parts {
     pub queries: Option<Arc<dyn Queries>>,
     /// The mirror, if there is one.
     pub mirror: Option<Arc<dyn Mirror>>,
+    /// The providers.
+    pub provider_api: Arc<dyn ProviderApi>,
+    /// Their keys.
+    pub provider_keys: Arc<dyn ProviderKeys>,
+    /// Where their keys are, if that is watched.
+    pub secrets: Option<Watched<Secret>>,
 }
 
 /// What every reconciler shares.
@@ -93,6 +101,10 @@ pub struct Context {
     pub ollama: Arc<dyn NodeApi>,
     /// The gateways.
     pub gateways: Arc<dyn Gateways>,
+    /// The providers.
+    pub provider_api: Arc<dyn ProviderApi>,
+    /// Their keys.
+    pub provider_keys: Arc<dyn ProviderKeys>,
     /// Where other numbers come from.
     queries: Option<Arc<dyn Queries>>,
     /// Events on objects.
@@ -111,6 +123,8 @@ pub struct Context {
     pub versions: Watched<ModelVersion>,
     /// Watched objects.
     pub deployments: Watched<ModelDeployment>,
+    /// Watched objects.
+    pub providers: Watched<Provider>,
     /// Watched objects.
     pub keys: Watched<ApiKey>,
     /// Nodes that this process has looked at, and whose status says so.
@@ -158,6 +172,7 @@ impl Context {
             pulls: self.pulls.clone(),
             versions: self.versions.clone(),
             deployments: self.deployments.clone(),
+            providers: self.providers.clone(),
             keys: self.keys.clone(),
         }
     }
@@ -188,7 +203,7 @@ pub async fn start(
     metrics: &Metrics,
     readiness: Readiness,
 ) -> Result<Arc<Context>, kube::Error> {
-    let Parts { client, ollama, gateways, queries, mirror } = parts;
+    let Parts { client, ollama, gateways, queries, mirror, provider_api, provider_keys, secrets } = parts;
     let namespace = options.namespace.clone();
     let grants = mirror.map(|mirror| {
         let addresses =
@@ -201,6 +216,7 @@ pub async fn start(
         pulls: cluster::watch_by(supervisor, &client, namespace.as_deref(), pull::words_of_pull),
         versions: cluster::watch(supervisor, &client, namespace.as_deref()),
         deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
+        providers: cluster::watch(supervisor, &client, namespace.as_deref()),
         keys: cluster::watch_by(supervisor, &client, namespace.as_deref(), key::words_of_key),
         events: Events::new(&client, "drover-controller"),
         jobs: supervisor.jobs(),
@@ -212,6 +228,8 @@ pub async fn start(
         client,
         ollama,
         gateways,
+        provider_api,
+        provider_keys,
         queries,
         options,
     });
@@ -221,6 +239,7 @@ pub async fn start(
     supervisor.service("pull controller", pull::run(context.clone(), stop.clone()));
     supervisor.service("version controller", version::run(context.clone(), stop.clone()));
     supervisor.service("deployment controller", deployment::run(context.clone(), stop.clone()));
+    supervisor.service("provider controller", provider::run(context.clone(), secrets, stop.clone()));
     supervisor.service("key controller", key::run(context.clone(), stop.clone()));
     let shared = context.clone();
     supervisor.service("readiness", async move {
@@ -228,6 +247,7 @@ pub async fn start(
         context.pulls.ready().await?;
         context.versions.ready().await?;
         context.deployments.ready().await?;
+        context.providers.ready().await?;
         context.keys.ready().await?;
         readiness.set(true);
         stop.cancelled().await;

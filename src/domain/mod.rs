@@ -23,6 +23,7 @@ pub mod named_nodes;
 pub mod node;
 pub mod operations;
 pub mod params;
+pub mod provider;
 pub mod pull;
 pub mod ranges;
 pub mod rollout;

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{digest::Digest, params::Source, run_id::RunId};
+use super::{digest::Digest, params::Source, provider::Cost, run_id::RunId};
 
 /// One request's record. `V` is a parameter's value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct RunRecord<V> {
     /// How long the model was to stay in memory afterwards; nothing left it to the node.
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<Effective<V>>,
+    /// Parameters that were asked for, but that the provider has nothing like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped_parameters: Vec<String>,
     /// The version's system prompt, if the model got it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<SystemPrompt>,
@@ -61,6 +64,9 @@ pub struct RunRecord<V> {
     /// Tokens read and written.
     #[serde(default)]
     pub tokens: Tokens,
+    /// What it cost, where prices are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// What took how long.
     #[serde(default)]
     pub timings: Timings,

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     domain::{
         params::{Truncation, widened},
+        provider::has_counterpart,
         run_record::Outcome,
     },
     ports::{NodeError, NodeRequest, NodeResponse},
@@ -102,7 +103,7 @@ pub async fn attempt(
 ) -> Result<Answer, Missed> {
     let mut voice = Voice::new(ask, target, renamer, run.id);
     let (mut upstream, is_json) = match send(gateway, ask, target, place, &voice, run, false).await {
-        Err(Missed::TooLong(_)) if may_truncate(gateway, ask) => {
+        Err(Missed::TooLong(_)) if target.offer.is_none() && may_truncate(gateway, ask) => {
             run.note(|record| record.truncated = true);
             send(gateway, ask, target, place, &voice, run, true).await?
         }
@@ -157,13 +158,16 @@ async fn send(
     let node = &*place.holder.node;
     // What is wrong with the window was told before the node was chosen.
     let wanted = ask.context(target, node).unwrap_or_default();
-    let running = place.widen(wanted.map(|(window, _)| window));
+    let asked = wanted.map(|(window, _)| window);
+    let running = if target.offer.is_some() { asked } else { place.widen(asked) };
     let window = widened(wanted, running, node.max_context_length.map(u64::from));
-    let parameters = ask.parameters(target, node, window);
+    let mut parameters = ask.parameters(target, node, window);
+    let dropped = target.offer.as_ref().map(|offer| parameters.keep(|option| has_counterpart(&offer.endpoint, option)));
     let body = ask.body(target, &parameters, truncate);
     run.note(|record| {
         record.parameters = parameters.effective();
         record.keep_alive = parameters.effective_keep_alive();
+        record.dropped_parameters = dropped.unwrap_or_default();
         record.system_prompt = body.has_system_prompt.then(|| target.prompt_edition.clone()).flatten();
     });
     let request = NodeRequest {
@@ -172,6 +176,7 @@ async fn send(
         body: Some(body.bytes),
         head_within: settings.head_limit,
         trace: run.trace.headers(),
+        offer: target.offer.clone(),
     };
     give_way().await;
     let NodeResponse { status, is_json, body } = gateway.inference().send(request).await?;
@@ -230,7 +235,7 @@ async fn refusal(status: u16, upstream: &mut Upstream, voice: &Voice) -> Missed 
     let error = NodeError::Status { status, message };
     // A login is between the gateway and the node: none of the caller's business.
     let is_refusal = (400..500).contains(&status) || status == 501;
-    let by_caller = is_refusal && !error.is_retryable() && !matches!(status, 401 | 403 | 407);
+    let by_caller = is_refusal && !error.is_retryable() && !matches!(status, 401 | 402 | 403 | 407);
     match (StatusCode::from_u16(status), error) {
         (Ok(status), NodeError::Status { message, .. }) if by_caller => {
             Missed::ByCaller(Failure::new(status, "invalid_request", message))

@@ -63,7 +63,16 @@ impl Faults {
         };
         let (status, code) = self.kind();
         let failure = Failure::new(status, code, message);
-        if status == StatusCode::SERVICE_UNAVAILABLE { failure.retry_after(RETRY_AFTER) } else { failure }
+        if status == StatusCode::SERVICE_UNAVAILABLE { failure.retry_after(self.retry_after()) } else { failure }
+    }
+
+    /// When to come back: as soon as somebody who said so has room again.
+    fn retry_after(&self) -> u32 {
+        let told = self.faults.iter().filter_map(|fault| match &fault.error {
+            NodeError::Throttled { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        });
+        told.min().filter(|_| !self.was_full).unwrap_or(RETRY_AFTER)
     }
 
     fn kind(&self) -> (StatusCode, &'static str) {
@@ -71,7 +80,9 @@ impl Faults {
             _ if self.was_full => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             None => (StatusCode::SERVICE_UNAVAILABLE, "no_ready_node"),
             Some(NodeError::TimedOut(_)) => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
-            Some(NodeError::Status { status: 429 | 503, .. }) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Some(NodeError::Throttled { .. } | NodeError::Status { status: 429 | 503, .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "overloaded")
+            }
             Some(_) => (StatusCode::BAD_GATEWAY, "upstream_failed"),
         }
     }

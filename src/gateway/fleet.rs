@@ -15,6 +15,7 @@ use super::{
     failure::Failure,
     fields::{Fields, json},
     lines::Renamer,
+    listing,
     relay::Upstream,
     resolve::{Found, resolve},
 };
@@ -46,6 +47,9 @@ pub async fn show(gateway: &Gateway, caller: &Caller, mut asked: Fields) -> Resu
         Found::Deployment(_, deployment) => &deployment.stable,
         Found::Tag(target) => target,
     };
+    if target.offer.is_some() {
+        return Ok(json(listing::offered(target)));
+    }
     let body = asked.write(&[("model", json(&*target.model))]);
     let (renamer, mut told) = (Renamer::new(&target.model, &target.tag), Vec::new());
     for holder in &target.holders {
@@ -138,8 +142,8 @@ async fn tell(
     path: &'static str,
     body: Option<Bytes>,
 ) -> Result<(u16, Bytes), NodeError> {
-    let request =
-        NodeRequest { url: node.url.clone(), path, body, head_within: TELL_WITHIN, trace: TraceHeaders::default() };
+    let trace = TraceHeaders::default();
+    let request = NodeRequest { url: node.url.clone(), path, body, head_within: TELL_WITHIN, trace, offer: None };
     let NodeResponse { status, body, .. } = gateway.inference().send(request).await?;
     Ok((status, read(&mut Upstream { body, silence: TELL_WITHIN }, LONGEST).await?))
 }

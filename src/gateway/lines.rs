@@ -4,7 +4,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde_json::Value;
 
 use super::fields::{Fields, json};
-use crate::{domain::model_name::DEFAULT_HOST, ports::NodeError};
+use crate::{
+    domain::{alias::is_alias, model_name::DEFAULT_HOST},
+    ports::NodeError,
+};
 
 /// The longest line a node may send, in bytes.
 pub const LONGEST: usize = 64 << 20;
@@ -90,8 +93,11 @@ impl Renamer {
         Ok(())
     }
 
-    /// A text with the tag in place of the node's name.
+    /// A text with the tag in place of an alias. Other names hide nothing, and may be part of any word.
     pub fn text(&self, text: &str) -> String {
+        if !is_alias(&self.called) {
+            return text.to_owned();
+        }
         text.replace(&format!("{DEFAULT_HOST}/{}", self.called), &self.tag).replace(&self.called, &self.tag)
     }
 
@@ -99,6 +105,9 @@ impl Renamer {
     pub fn hide(&self, error: NodeError) -> NodeError {
         match error {
             NodeError::Status { status, message } => NodeError::Status { status, message: self.text(&message) },
+            NodeError::Throttled { status, message, retry_after } => {
+                NodeError::Throttled { status, message: self.text(&message), retry_after }
+            }
             other => other,
         }
     }

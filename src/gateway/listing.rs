@@ -1,7 +1,8 @@
 //! The models that a caller can call, as the APIs list them: pure.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::{
     callers::Caller,
@@ -18,10 +19,16 @@ pub fn tags(namespace: &Namespace, caller: &Caller) -> Value {
     let entries = callable(namespace, caller).map(|(name, target)| {
         let since = namespace.deployments.get(name).map(|deployment| deployment.since.to_string());
         let size = target.details.as_ref().map_or(0, |details| details.size_bytes);
-        json!({
+        let mut entry = json!({
             "name": name, "model": name, "modified_at": since.as_deref().unwrap_or("0001-01-01T00:00:00Z"),
             "size": size, "digest": digest(target), "details": details(target.details.as_deref()),
-        })
+        });
+        if let Some(offer) = &target.offer {
+            // As Ollama lists what it asks others for.
+            entry["remote_model"] = target.model.as_str().into();
+            entry["remote_host"] = offer.endpoint.url.as_str().into();
+        }
+        entry
     });
     json!({ "models": entries.collect::<Vec<_>>() })
 }
@@ -38,12 +45,30 @@ pub fn details(known: Option<&NodeModel>) -> Value {
     })
 }
 
-/// The digest as Ollama writes it here, without its algorithm. For a tag that differs between nodes, one of them:
-/// `ollama list` can't do without.
-pub fn digest(target: &Target) -> &str {
+/// The digest as Ollama writes it here, without its algorithm. `ollama list` can't do without: for a tag that differs
+/// between nodes it is one of them, for a provider's model that of its name.
+fn digest(target: &Target) -> String {
+    if target.offer.is_some() {
+        let hash = Sha256::digest(&target.tag);
+        return hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    }
     let any = target.holders.first().map_or("", |holder| holder.digest.as_str());
     let digest = if target.digest.is_empty() { any } else { &target.digest };
-    digest.trim_start_matches("sha256:")
+    digest.trim_start_matches("sha256:").to_owned()
+}
+
+/// What `/api/show` tells of a provider's model: what its object says.
+pub fn offered(target: &Target) -> Value {
+    let known = target.details.as_deref();
+    let context = target.context_length().map(|length| ("provider.context_length".to_owned(), length.into()));
+    let architecture = ("general.architecture".to_owned(), Value::from("provider"));
+    let url = target.offer.as_ref().map(|offer| offer.endpoint.url.as_str());
+    let model_info: Map<String, Value> = [architecture].into_iter().chain(context).collect();
+    json!({
+        "modelfile": "", "template": "", "details": details(known), "remote_model": target.model, "remote_host": url,
+        "model_info": model_info,
+        "capabilities": known.map_or(&[][..], |model| &model.capabilities),
+    })
 }
 
 /// As `/v1/models` lists them to callers of OpenAI's API.

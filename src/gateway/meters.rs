@@ -249,6 +249,7 @@ fn reason(error: &NodeError) -> Reason {
         NodeError::Connect(_) => Reason::NoConnection,
         NodeError::TimedOut(_) => Reason::TimedOut,
         NodeError::Broken(_) => Reason::BrokenOff,
+        NodeError::Throttled { .. } => Reason::Overloaded,
         NodeError::Status { status, .. } => match status {
             408 | 429 | 503 => Reason::Overloaded,
             404 => Reason::NotFound,

@@ -28,6 +28,13 @@ impl Parameters<'_> {
         (!self.options.is_empty()).then(|| write_object(options))
     }
 
+    /// Keeps the options that `is_known`; the names of the others.
+    pub fn keep(&mut self, is_known: impl Fn(&str) -> bool) -> Vec<String> {
+        let dropped = self.options.keys().filter(|name| !is_known(name)).map(|name| (*name).to_owned()).collect();
+        self.options.retain(|name, _| is_known(name));
+        dropped
+    }
+
     /// The options as a record has them.
     pub fn effective(&self) -> BTreeMap<String, Effective<Value>> {
         self.options.iter().map(|(name, option)| ((*name).to_owned(), recorded(option))).collect()

@@ -9,6 +9,7 @@ use crate::{
 };
 
 const DEPLOYMENT: &str = "deployment/";
+const PROVIDER: &str = "provider/";
 const LATEST: &str = ":latest";
 /// How many names an error lists.
 const LISTED: usize = 5;
@@ -45,13 +46,17 @@ impl Found<'_> {
     }
 }
 
-/// Finds `deployment/NAME`; or a bare name, first among deployments, then among the nodes' models. As many clients add
-/// `:latest` to a bare name, a deployment is found by that, too, unless a model has the name.
+/// Finds `deployment/NAME` and `provider/NAME/MODEL`; or a bare name, first among deployments, then among the nodes'
+/// models. As many clients add `:latest` to a bare name, a deployment is found by that, too, unless a model has the name.
 ///
 /// # Errors
-/// 404 that says what was looked for and what there is; 403 for what the caller may not use.
+/// 404 that says what was looked for and what there is; 403 for what the caller may not use; 503 for a provider that can't
+/// be used now.
 pub fn resolve<'a>(namespace: &'a Namespace, name: &str, caller: &Caller) -> Result<Found<'a>, Failure> {
-    let found = find(namespace, name).ok_or_else(|| unknown(namespace, name, caller))?;
+    let found = match name.strip_prefix(PROVIDER) {
+        Some(reference) => Found::Tag(offered(namespace, name, reference, caller)?),
+        None => find(namespace, name).ok_or_else(|| unknown(namespace, name, caller))?,
+    };
     if found.is_for(caller) { Ok(found) } else { Err(caller.not_allowed(name)) }
 }
 
@@ -68,20 +73,48 @@ fn find<'a>(namespace: &'a Namespace, name: &str) -> Option<Found<'a>> {
     deployment.map(|(name, deployment)| Found::Deployment(name, deployment))
 }
 
+/// A provider's model. A client that adds `:latest` to every name gets it, too.
+fn offered<'a>(namespace: &'a Namespace, name: &str, reference: &str, caller: &Caller) -> Result<&'a Target, Failure> {
+    let (provider, model) = reference.split_once('/').unwrap_or((reference, ""));
+    let found = namespace.providers.get(provider);
+    let named = found.and_then(|found| {
+        let bare = || model.strip_suffix(LATEST).and_then(|bare| found.models.get(bare));
+        found.models.get(model).or_else(bare)
+    });
+    if let Some(target) = named {
+        return Ok(target);
+    }
+    if let Some(fault) = found.and_then(|found| found.fault.as_ref()) {
+        let message = format!("provider {provider} can't be used: {fault}");
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "provider_not_usable", message));
+    }
+    let why = if found.is_some() { "the provider doesn't offer it" } else { "no such provider" };
+    let there = some_of(of_providers(namespace, caller).map(|target| target.tag.as_str()));
+    let message = format!("model {name:?} not found: {why} (write provider/NAME/MODEL); {there}");
+    Err(Failure::new(StatusCode::NOT_FOUND, "model_not_found", message))
+}
+
+/// The models of providers that a caller can call.
+fn of_providers<'a>(namespace: &'a Namespace, caller: &'a Caller) -> impl Iterator<Item = &'a Target> {
+    let offered = namespace.providers.values().flat_map(|provider| provider.models.values());
+    offered.filter(|target| Found::Tag(target).is_for(caller))
+}
+
 fn plain<'a>(namespace: &'a Namespace, name: &str) -> Option<&'a Target> {
     let full = name.parse::<ModelName>().ok()?.to_string().to_ascii_lowercase();
     namespace.tags.get(&full).filter(|target| !is_hidden(target))
 }
 
-/// The names that a caller can call: deployments, then tags that no deployment's name covers.
+/// The names that a caller can call: deployments, then tags that no deployment's name covers, then models of providers.
 pub fn callable<'a>(namespace: &'a Namespace, caller: &'a Caller) -> impl Iterator<Item = (&'a str, &'a Target)> {
     let deployments = namespace.deployments.iter().map(|(name, deployment)| Found::Deployment(name, deployment));
     let tags = namespace.tags.values().filter(|target| !is_hidden(target));
     let tags = tags.filter(|target| !namespace.deployments.contains_key(&target.tag)).map(Found::Tag);
-    deployments.chain(tags).filter(|found| found.is_for(caller)).map(|found| match found {
+    let all = deployments.chain(tags).filter(|found| found.is_for(caller)).map(|found| match found {
         Found::Deployment(name, deployment) => (name, &deployment.stable),
         Found::Tag(target) => (target.tag.as_str(), target),
-    })
+    });
+    all.chain(of_providers(namespace, caller).map(|target| (target.tag.as_str(), target)))
 }
 
 fn is_hidden(target: &Target) -> bool {
@@ -91,13 +124,18 @@ fn is_hidden(target: &Target) -> bool {
 fn unknown(namespace: &Namespace, name: &str, caller: &Caller) -> Failure {
     let kinds =
         if name.starts_with(DEPLOYMENT) { "no such deployment" } else { "no deployment and no model of that name" };
-    let mut names: Vec<&str> = callable(namespace, caller).map(|(name, _)| name).collect();
+    let there = some_of(callable(namespace, caller).map(|(name, _)| name));
+    Failure::new(StatusCode::NOT_FOUND, "model_not_found", format!("model {name:?} not found: {kinds}; {there}"))
+}
+
+/// What there is, or some of it.
+fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<&str> = names.collect();
     let more = names.len().saturating_sub(LISTED);
     names.truncate(LISTED);
-    let there = match (names.is_empty(), more) {
+    match (names.is_empty(), more) {
         (true, _) => "nothing is ready to be called".into(),
         (_, 0) => format!("there is {}", names.join(", ")),
         (..) => format!("there is {} and {more} more", names.join(", ")),
-    };
-    Failure::new(StatusCode::NOT_FOUND, "model_not_found", format!("model {name:?} not found: {kinds}; {there}"))
+    }
 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     domain::{
+        provider::Price,
         run_id::RunId,
         run_record::{Attempt, Capture, Outcome, Resolved, Timings, Tokens},
     },
@@ -32,6 +33,8 @@ pub struct Run {
     recorder: Arc<Recorder>,
     began: Instant,
     attempt_began: Instant,
+    /// What its tokens cost, where that is known.
+    price: Option<Price>,
     /// How long the attempt took to the first piece of its answer.
     first_piece: Duration,
     /// What is known so far; nothing once it is finished.
@@ -62,6 +65,7 @@ impl Run {
             resolved: None,
             parameters: BTreeMap::new(),
             keep_alive: None,
+            dropped_parameters: Vec::new(),
             system_prompt: None,
             tools: Vec::new(),
             has_format: false,
@@ -72,6 +76,7 @@ impl Run {
             finish_reason: None,
             truncated: false,
             tokens: Tokens::default(),
+            cost: None,
             timings: Timings::default(),
             attempts: Vec::new(),
             capture: None,
@@ -85,6 +90,7 @@ impl Run {
             recorder,
             began,
             attempt_began: began,
+            price: None,
             first_piece: Duration::ZERO,
             record,
             trace,
@@ -133,6 +139,7 @@ impl Run {
     /// Notes what shall answer, and why.
     pub fn aim(&mut self, leg: &Leg<'_>) {
         let target = leg.target;
+        self.price = target.offer.as_ref().and_then(|offer| offer.price);
         self.note(|record| {
             record.resolved = Some(Resolved {
                 model: target.tag.as_str().into(),
@@ -210,7 +217,9 @@ impl Run {
     /// Notes what the node says at the end.
     pub fn ended(&mut self, ending: Ending) {
         let ms = |nanoseconds: Option<u64>| nanoseconds.map(|ns| milliseconds(Duration::from_nanos(ns)));
+        let price = self.price;
         self.note(|record| {
+            record.cost = price.map(|price| price.of(ending.prompt_eval_count, ending.eval_count));
             record.tokens = Tokens { prompt: ending.prompt_eval_count, completion: ending.eval_count };
             record.timings.load_ms = ms(ending.load_duration);
             record.timings.prompt_ms = ms(ending.prompt_eval_duration);
@@ -266,6 +275,10 @@ impl Run {
             put("x-drover-reason", &resolved.reason);
         }
         headers.insert(HeaderName::from_static("x-drover-attempts"), HeaderValue::from(record.attempts.len()));
+        if !record.dropped_parameters.is_empty() {
+            let names = header(&record.dropped_parameters.join(", "));
+            headers.extend(names.map(|names| (HeaderName::from_static("x-drover-dropped-parameters"), names)));
+        }
         if record.truncated {
             headers.insert(HeaderName::from_static("x-drover-truncated"), HeaderValue::from_static("true"));
         }

@@ -44,7 +44,8 @@ impl Serving {
             let sides = deployments.flat_map(|deployment| {
                 std::iter::once(&deployment.stable).chain(deployment.canary.iter().map(|canary| &canary.target))
             });
-            sides.chain(namespace.tags.values())
+            let offered = namespace.providers.values().flat_map(|provider| provider.models.values());
+            sides.chain(namespace.tags.values()).chain(offered)
         });
         let targets = targets.map(|target| (address(target), Served::default())).collect();
         Self { table, keys, targets }

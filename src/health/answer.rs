@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     io,
-    sync::Arc,
 };
 
 use axum::{
@@ -21,11 +20,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{FleetHealth, facts};
-use crate::{
-    api::{ModelPull, OllamaNode},
-    domain::health::{self, Counts, Report, Status},
+use super::{
+    FleetHealth,
+    facts::{self, Objects},
 };
+use crate::domain::health::{self, Counts, Report, Status};
 
 /// Every answer that there is for one state of the objects.
 pub struct Snapshot {
@@ -53,8 +52,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// When a report can't be written as JSON, which is never.
-    pub fn of(nodes: &[Arc<OllamaNode>], pulls: &[Arc<ModelPull>]) -> io::Result<Self> {
-        let reports = facts::reports(nodes, pulls);
+    pub fn of(fleet: &Objects) -> io::Result<Self> {
+        let reports = facts::reports(fleet);
         if let (1, Some((name, report))) = (reports.len(), reports.first_key_value()) {
             let only = Some((*name).to_owned());
             return Ok(Self { all: Answer::of(report)?, counts: report.counts, namespaces: BTreeMap::new(), only });
@@ -119,7 +118,7 @@ async fn answer(State(health): State<FleetHealth>, Query(asked): Query<Asked>, h
     let Some(snapshot) = &*health.snapshot.load() else { return unknown(health.serves.is_set()) };
     let Some(answer) = snapshot.answer(asked.namespace.as_deref()) else {
         let namespace = asked.namespace.unwrap_or_default();
-        let error = format!("no OllamaNode and no ModelPull in namespace {namespace:?} is known here");
+        let error = format!("no OllamaNode, ModelPull or Provider in namespace {namespace:?} is known here");
         return (StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response();
     };
     let body = if asked.summary.is_some_and(|summary| summary != "false") { &answer.summary } else { &answer.full };

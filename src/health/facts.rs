@@ -5,28 +5,53 @@ use std::{collections::BTreeMap, sync::Arc};
 use kube::{Resource, ResourceExt};
 
 use crate::{
-    api::{HasConditions, ModelPull, OllamaNode},
+    api::{HasConditions, ModelPull, OllamaNode, Provider},
     domain::{
         conditions::{Condition, ConditionStatus, READY},
-        health::{self, Report, SeenNode, SeenPull},
+        health::{self, ProviderHealth, Report, SeenNode, SeenPull},
+        provider::NO_KEY,
     },
 };
 
-/// The health of each namespace that has a node or a pull.
-pub fn reports<'a>(nodes: &'a [Arc<OllamaNode>], pulls: &'a [Arc<ModelPull>]) -> BTreeMap<&'a str, Report<'a>> {
-    let mut spaces: BTreeMap<&str, (Vec<&OllamaNode>, Vec<&ModelPull>)> = BTreeMap::new();
-    for node in nodes.iter().filter(|node| stays(&***node)) {
-        spaces.entry(namespace(&**node)).or_default().0.push(node);
+/// The objects that say how a fleet is.
+#[derive(Clone, Default)]
+pub struct Objects {
+    /// Nodes.
+    pub nodes: Vec<Arc<OllamaNode>>,
+    /// Pulls.
+    pub pulls: Vec<Arc<ModelPull>>,
+    /// Providers.
+    pub providers: Vec<Arc<Provider>>,
+}
+
+/// Those of one namespace.
+#[derive(Default)]
+struct Space<'a> {
+    nodes: Vec<&'a OllamaNode>,
+    pulls: Vec<&'a ModelPull>,
+    providers: Vec<&'a Provider>,
+}
+
+/// The health of each namespace that has any of them.
+pub fn reports(fleet: &Objects) -> BTreeMap<&str, Report<'_>> {
+    let mut spaces: BTreeMap<&str, Space<'_>> = BTreeMap::new();
+    for node in fleet.nodes.iter().filter(|node| stays(&***node)) {
+        spaces.entry(namespace(&**node)).or_default().nodes.push(node);
     }
-    for pull in pulls.iter().filter(|pull| stays(&***pull)) {
-        spaces.entry(namespace(&**pull)).or_default().1.push(pull);
+    for pull in fleet.pulls.iter().filter(|pull| stays(&***pull)) {
+        spaces.entry(namespace(&**pull)).or_default().pulls.push(pull);
     }
-    let report = |(name, (nodes, pulls)): (&'a str, (Vec<&'a OllamaNode>, Vec<&'a ModelPull>))| {
+    for provider in fleet.providers.iter().filter(|provider| stays(&***provider)) {
+        spaces.entry(namespace(&**provider)).or_default().providers.push(provider);
+    }
+    let mut reports = BTreeMap::new();
+    for (name, Space { nodes, pulls, providers }) in spaces {
         let seen_pulls: Vec<_> = pulls.iter().map(|pull| seen_pull(pull, &nodes)).collect();
         let seen_nodes: Vec<_> = nodes.iter().map(|node| seen_node(node)).collect();
-        (name, health::report(name, &seen_nodes, &seen_pulls, Vec::new()))
-    };
-    spaces.into_iter().map(report).collect()
+        let seen_providers = providers.iter().map(|provider| seen_provider(provider)).collect();
+        reports.insert(name, health::report(name, &seen_nodes, &seen_pulls, seen_providers));
+    }
+    reports
 }
 
 fn stays<K: Resource>(object: &K) -> bool {
@@ -59,6 +84,17 @@ fn seen_node(node: &OllamaNode) -> SeenNode<'_> {
         reason,
         message,
         models: models.map(|model| (model.name.as_str(), model.digest.as_str())).collect(),
+    }
+}
+
+fn seen_provider(provider: &Provider) -> ProviderHealth<'_> {
+    let reason = ready(provider).map_or("", |ready| ready.reason.as_str());
+    ProviderHealth {
+        namespace: namespace(provider),
+        name: name(provider),
+        configured: true,
+        key_present: reason != NO_KEY,
+        reachable: provider.usable().is_ok(),
     }
 }
 

@@ -11,17 +11,18 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use axum::Router;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use prometheus_client::metrics::{family::Family, gauge::Gauge};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use answer::Snapshot;
+pub use facts::Objects;
 pub use start::warn_at_start;
 
 use crate::{
-    api::{ModelPull, OllamaNode},
-    cluster::Watched,
+    api::{ModelPull, OllamaNode, Provider},
+    cluster::{self, Client, Watched},
     supervisor::{Supervisor, blocking},
     telemetry::{Metrics, Readiness},
 };
@@ -58,14 +59,8 @@ impl FleetHealth {
     }
 
     /// Prepares answers from these objects for as long as the process runs.
-    pub fn keep_current(
-        &self,
-        supervisor: &mut Supervisor,
-        nodes: Watched<OllamaNode>,
-        pulls: Watched<ModelPull>,
-        metrics: &Metrics,
-    ) {
-        let keeper = Keeper { nodes, pulls, health: self.clone(), missing: missing(metrics) };
+    pub fn keep_current(&self, supervisor: &mut Supervisor, watched: WatchedFleet, metrics: &Metrics) {
+        let keeper = Keeper { watched, health: self.clone(), missing: missing(metrics) };
         let stop = supervisor.stop_token();
         supervisor.service("health of models", keeper.run(stop));
     }
@@ -79,21 +74,66 @@ fn missing(metrics: &Metrics) -> Family<[(&'static str, &'static str); 1], Gauge
     family
 }
 
+/// The objects that say how a fleet is, as they are watched; cheap to clone.
+#[derive(Clone)]
+pub struct WatchedFleet {
+    /// Nodes.
+    pub nodes: Watched<OllamaNode>,
+    /// Pulls.
+    pub pulls: Watched<ModelPull>,
+    /// Providers.
+    pub providers: Watched<Provider>,
+}
+
+impl WatchedFleet {
+    /// Watches of one namespace.
+    pub fn start(supervisor: &mut Supervisor, client: &Client, namespace: &str) -> Self {
+        let namespace = Some(namespace);
+        Self {
+            nodes: cluster::watch(supervisor, client, namespace),
+            pulls: cluster::watch(supervisor, client, namespace),
+            providers: cluster::watch(supervisor, client, namespace),
+        }
+    }
+
+    /// Word of every change.
+    fn changes(&self) -> impl Stream<Item = ()> + Send + 'static {
+        let Self { nodes, pulls, providers } = self;
+        let providers = providers.changes().map(drop).boxed();
+        stream::select_all([nodes.changes().map(drop).boxed(), pulls.changes().map(drop).boxed(), providers])
+    }
+
+    /// Whether there was a complete view of all.
+    fn is_ready(&self) -> bool {
+        self.nodes.is_ready() && self.pulls.is_ready() && self.providers.is_ready()
+    }
+
+    /// Waits for it.
+    async fn ready(&self) -> Result<(), String> {
+        self.nodes.ready().await?;
+        self.pulls.ready().await?;
+        self.providers.ready().await
+    }
+
+    /// As they are now.
+    fn all(&self) -> Objects {
+        Objects { nodes: self.nodes.all(), pulls: self.pulls.all(), providers: self.providers.all() }
+    }
+}
+
 struct Keeper {
-    nodes: Watched<OllamaNode>,
-    pulls: Watched<ModelPull>,
+    watched: WatchedFleet,
     health: FleetHealth,
     missing: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
 impl Keeper {
     async fn run(self, stop: CancellationToken) -> Result<(), String> {
-        let changes = [self.nodes.changes().map(drop).boxed(), self.pulls.changes().map(drop).boxed()];
-        let mut changes = stream::select_all(changes);
+        let mut changes = self.watched.changes();
         while let Some(change) = stop.run_until_cancelled(changes.next()).await {
             change.ok_or("the watches ended")?;
             while let Some(Some(())) = changes.next().now_or_never() {}
-            if self.nodes.is_ready() && self.pulls.is_ready() {
+            if self.watched.is_ready() {
                 let began = Instant::now();
                 self.prepare().await?;
                 let pause = (began.elapsed() * SHARE).clamp(AT_LEAST_BETWEEN, AT_MOST_BETWEEN);
@@ -104,8 +144,8 @@ impl Keeper {
     }
 
     async fn prepare(&self) -> Result<(), String> {
-        let (nodes, pulls) = (self.nodes.clone(), self.pulls.clone());
-        let snapshot = blocking(move || Snapshot::of(&nodes.all(), &pulls.all()));
+        let watched = self.watched.clone();
+        let snapshot = blocking(move || Snapshot::of(&watched.all()));
         let snapshot = snapshot.await.map_err(|error| error.to_string())?;
         for (required, count) in [("true", snapshot.missing_required()), ("false", snapshot.missing_optional())] {
             self.missing.get_or_create(&[("required", required)]).set(count);

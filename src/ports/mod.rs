@@ -1,12 +1,14 @@
 //! The seams between decisions and the world: what the rest of the code asks of a node or a gateway.
 
 mod operations;
+mod providers;
 mod records;
 
 pub use operations::{ModelOperations, OperationError, Pulling};
+pub use providers::{ProviderApi, ProviderKey, ProviderKeys, ProviderListing};
 pub use records::{Page, Records, RecordsError, RunRecord};
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
@@ -17,6 +19,7 @@ use serde_json::Value;
 use crate::domain::{
     analysis::Observed,
     node::{Probe, ProbeFault},
+    provider::Offer,
     pull::{Fault, Line},
 };
 
@@ -40,13 +43,23 @@ pub enum NodeError {
         /// Ollama's own words.
         message: String,
     },
+    /// A provider has too much to do for now.
+    #[error("HTTP {status}: {message}")]
+    Throttled {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        message: String,
+        /// Seconds after which it wants to be asked again.
+        retry_after: u32,
+    },
 }
 
 impl NodeError {
     /// Whether another node, or the same one later, may do better.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::TimedOut(_) | Self::Broken(_) => true,
+            Self::Connect(_) | Self::TimedOut(_) | Self::Broken(_) | Self::Throttled { .. } => true,
             // 404: this node lost the model. 408, 429, 503: it has too much to do.
             // 501: it can't be done with this model.
             Self::Status { status, .. } => (*status >= 500 && *status != 501) || matches!(status, 404 | 408 | 429),
@@ -103,6 +116,8 @@ pub struct NodeRequest {
     pub head_within: Duration,
     /// The trace that it belongs to.
     pub trace: TraceHeaders,
+    /// The provider's model that is to answer; `None`: an Ollama server at `url` does.
+    pub offer: Option<Arc<Offer>>,
 }
 
 /// Which trace a request belongs to, as W3C's Trace Context has it.

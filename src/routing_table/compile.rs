@@ -9,9 +9,11 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
 
-use super::{Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Target, runners::keep_runners_apart};
+use super::{
+    Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Target, providers, runners::keep_runners_apart,
+};
 use crate::{
-    api::{self, ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    api::{self, ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     domain::{
         digest::{Digest, served},
         labels::NodeSelector,
@@ -33,6 +35,8 @@ pub struct Objects {
     pub deployments: Vec<Arc<ModelDeployment>>,
     /// Pulls: what they resolved is what their tags stand for.
     pub pulls: Vec<Arc<ModelPull>>,
+    /// Providers.
+    pub providers: Vec<Arc<Provider>>,
     /// Keys of callers.
     pub keys: Vec<Arc<ApiKey>>,
 }
@@ -65,6 +69,10 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
         if let Err(why) = node.usable() {
             namespaces.entry(space(&**node)).or_default().away.insert(node.name_any(), why.into());
         }
+    }
+    for provider in &objects.providers {
+        let namespace = namespaces.entry(space(&**provider)).or_default();
+        namespace.providers.insert(provider.name_any(), providers::compile(provider));
     }
     for (space, keys) in compile_keys(&objects.keys) {
         namespaces.entry(space).or_default().keys = keys;
@@ -210,7 +218,10 @@ fn compile_deployment(
         };
         // Of two objects for one version, one is refused and has no alias.
         let mut candidates = objects.versions.iter().filter(same);
-        let compiled = candidates.find_map(|version| compile_version(version, release, selector, nodes));
+        let compiled = candidates.find_map(|version| match &version.spec.source.provider {
+            Some(source) => providers::version(version, source, release, &objects.providers),
+            None => compile_version(version, release, selector, nodes),
+        });
         compiled.unwrap_or_else(|| nowhere(release))
     };
     let stable = target(&state.stable.as_ref()?.release);
@@ -237,7 +248,7 @@ fn nowhere(release: &Release) -> Target {
     }
 }
 
-fn edition(prompt: &api::SystemPrompt) -> SystemPrompt {
+pub(super) fn edition(prompt: &api::SystemPrompt) -> SystemPrompt {
     let digest = Digest::from_sha256(&Sha256::digest(&prompt.text));
     SystemPrompt { version: prompt.version.as_str().into(), digest }
 }
@@ -260,7 +271,7 @@ fn compile_version(
     let details = models.into_iter().find(|model| model.digest == *digest).cloned().map(Arc::new);
     Some(Target {
         details,
-        tag: version.spec.source.ollama.tag.clone(),
+        tag: version.tag(),
         version: Some(version.spec.version.clone()),
         digest: digest.clone(),
         model: alias.clone(),
@@ -269,5 +280,6 @@ fn compile_version(
         prompt_edition: version.spec.system_prompt.as_ref().map(edition),
         holders: holders.collect(),
         passed_over: outside.map(left_out).collect(),
+        offer: None,
     })
 }

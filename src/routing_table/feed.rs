@@ -17,7 +17,7 @@ use super::{
     store,
 };
 use crate::{
-    api::{ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode},
+    api::{ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     cluster::{self, Client, Watched},
     supervisor::Supervisor,
     telemetry::Readiness,
@@ -57,17 +57,18 @@ pub fn restore(target: &Target) {
     }
 }
 
-/// Hands the watches of one namespace, whose nodes and pulls are watched already, and the compiler to the supervisor.
+/// Hands the watches of one namespace, of which others need some, too, and the compiler to the supervisor.
 pub fn start(
     supervisor: &mut Supervisor,
     client: Client,
     namespace: &str,
-    (nodes, pulls): (Watched<OllamaNode>, Watched<ModelPull>),
+    (nodes, pulls, providers): (Watched<OllamaNode>, Watched<ModelPull>, Watched<Provider>),
     target: Target,
 ) {
     let feed = Feed {
         nodes,
         pulls,
+        providers,
         versions: cluster::watch(supervisor, &client, Some(namespace)),
         deployments: cluster::watch(supervisor, &client, Some(namespace)),
         keys: cluster::watch(supervisor, &client, Some(namespace)),
@@ -82,6 +83,7 @@ struct Feed {
     client: Client,
     nodes: Watched<OllamaNode>,
     pulls: Watched<ModelPull>,
+    providers: Watched<Provider>,
     versions: Watched<ModelVersion>,
     deployments: Watched<ModelDeployment>,
     keys: Watched<ApiKey>,
@@ -93,6 +95,7 @@ impl Feed {
         let mut changes = stream::select_all([
             self.nodes.changes().map(drop).boxed(),
             self.pulls.changes().map(drop).boxed(),
+            self.providers.changes().map(drop).boxed(),
             self.versions.changes().map(drop).boxed(),
             self.deployments.changes().map(drop).boxed(),
             self.keys.changes().map(drop).boxed(),
@@ -134,7 +137,7 @@ impl Feed {
 
     fn is_complete(&self) -> bool {
         let of_models = self.nodes.is_ready() && self.pulls.is_ready() && self.versions.is_ready();
-        of_models && self.deployments.is_ready() && self.keys.is_ready()
+        of_models && self.deployments.is_ready() && self.providers.is_ready() && self.keys.is_ready()
     }
 
     fn publish(&self) {
@@ -143,6 +146,7 @@ impl Feed {
             versions: self.versions.all(),
             deployments: self.deployments.all(),
             pulls: self.pulls.all(),
+            providers: self.providers.all(),
             keys: self.keys.all(),
         };
         let earlier = self.target.table.load();

@@ -6,6 +6,7 @@
 pub mod compile;
 pub mod feed;
 mod freshness;
+mod providers;
 mod runners;
 mod store;
 
@@ -19,7 +20,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::{caller::Limits, digest::Digest, node::NodeModel, run_record::SystemPrompt};
+use crate::domain::{caller::Limits, digest::Digest, node::NodeModel, provider::Offer, run_record::SystemPrompt};
 
 /// The table as the gateway holds it: loaded by each request, replaced as a whole by the feed.
 pub type SharedTable = Arc<ArcSwap<RoutingTable>>;
@@ -46,9 +47,24 @@ pub struct Namespace {
     pub away: BTreeMap<String, String>,
     /// Plain tags by their full name (`registry.ollama.ai/library/llama3.2:3b`, lower case).
     pub tags: BTreeMap<String, Target>,
+    /// Providers by name.
+    #[serde(default)]
+    pub providers: BTreeMap<String, Provider>,
     /// Callers' keys by their hashes.
     #[serde(default)]
     pub keys: BTreeMap<Digest, Arc<Key>>,
+}
+
+/// A provider as requests see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Provider {
+    /// What stands for it where nodes stand.
+    pub node: Arc<Node>,
+    /// The models that can be asked for, by their names there.
+    pub models: BTreeMap<String, Target>,
+    /// Why it can't be used.
+    #[serde(default)]
+    pub fault: Option<String>,
 }
 
 /// A caller's key as requests see it.
@@ -141,6 +157,9 @@ pub struct Target {
     /// Which one that is.
     #[serde(default)]
     pub prompt_edition: Option<SystemPrompt>,
+    /// The provider's model that it is; `None` for what nodes run.
+    #[serde(default)]
+    pub offer: Option<Arc<Offer>>,
     /// Ready nodes that hold it.
     pub holders: Vec<Holder>,
     /// Ready nodes that hold it, or hold something else by its name, and get no request for it all the same: by name, why.
@@ -166,6 +185,13 @@ impl Target {
     }
 }
 
+impl Namespace {
+    /// Whatever requests can be sent to: nodes, and what stands for providers.
+    pub fn servers(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values().chain(self.providers.values().map(|provider| &provider.node))
+    }
+}
+
 impl RoutingTable {
     /// What a namespace offers; one that the table doesn't know offers nothing.
     pub fn namespace(&self, name: &str) -> &Namespace {
@@ -174,6 +200,7 @@ impl RoutingTable {
             nodes: BTreeMap::new(),
             away: BTreeMap::new(),
             tags: BTreeMap::new(),
+            providers: BTreeMap::new(),
             keys: BTreeMap::new(),
         };
         self.namespaces.get(name).unwrap_or(&NOTHING)

@@ -163,6 +163,20 @@ pub const SETTINGS: &[Setting] = &[
         default: "",
     },
     Setting {
+        scope: UP,
+        name: "provider-environment",
+        help: "Whether well-known providers are made usable whose keys are in the environment, such as \
+               OPENROUTER_API_KEY",
+        default: "true",
+    },
+    Setting {
+        scope: &[Scope::Controller, Scope::Gateway],
+        name: "provider-keys-dir",
+        help: "Folder with the keys of providers, as NAMESPACE/SECRET/KEY; empty: the controller reads Secrets, the \
+               gateway has none",
+        default: "",
+    },
+    Setting {
         scope: GATEWAY,
         name: "queue-timeout",
         help: "How long a request may wait for a node with room",

@@ -30,7 +30,7 @@ pub struct Fleet {
     pub registry: Registry,
     pub namespace: Namespace,
     pub http: reqwest::Client,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// Most of what is done to a fleet is done in its namespace.
@@ -104,12 +104,17 @@ impl Fleet {
             registry,
             namespace,
             http,
-            _scratch: scratch,
+            scratch,
         };
         let nodes = ["node-1", "node-2"].iter().zip(&fleet.nodes);
         let manifests: Vec<String> = nodes.map(|(name, node)| node_manifest(name, &node.url())).collect();
         fleet.apply(&manifests.join("---\n")).await;
         fleet
+    }
+
+    /// The folder that its gateways have their data in.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
     }
 
     /// The full name of a model behind the registry's front.

@@ -9,7 +9,7 @@ use std::{
 
 use drover::{
     api::{ModelPull, OllamaNode},
-    health::{FleetHealth, Snapshot},
+    health::{FleetHealth, Objects, Snapshot},
 };
 use http::StatusCode;
 use regex::Regex;
@@ -256,7 +256,8 @@ async fn a_thousand_nodes_with_fifty_models_are_answered_for_from_memory() {
     });
     let (nodes, pulls): (Vec<_>, Vec<_>) = (nodes.collect(), pulls.collect());
     let began = Instant::now();
-    let snapshot = Snapshot::of(&nodes, &pulls).expect("a snapshot");
+    let fleet = Objects { nodes, pulls, ..Objects::default() };
+    let snapshot = Snapshot::of(&fleet).expect("a snapshot");
     let prepared = began.elapsed();
     let health = FleetHealth::default();
     health.publish(snapshot);
@@ -348,7 +349,8 @@ async fn metrics(fleet: &Fleet, health_url: &str) -> BTreeMap<String, f64> {
                     "histogram" => &["_sum", "_count", "_bucket"],
                     other => panic!("{family} is a {other}"),
                 };
-                assert!(suffixes.contains(&suffix) && family.starts_with("drover_"), "{line}");
+                let is_named = ["drover_", "gen_ai_"].iter().any(|ours| family.starts_with(ours));
+                assert!(suffixes.contains(&suffix) && is_named, "{line}");
                 let (name, value) = line.rsplit_once(' ').expect("a value");
                 let value = value.parse().expect("a number");
                 assert!(samples.insert(name.to_owned(), value).is_none(), "twice: {name}");

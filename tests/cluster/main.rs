@@ -16,6 +16,7 @@ mod namespace;
 mod nodes;
 mod operations;
 mod process;
+mod providers;
 mod pulls;
 mod rollout;
 mod specs;

@@ -7,6 +7,7 @@ use drover::{
     controller::{self, Options, Parts},
     gateway::client::GatewayClient,
     ollama::Ollama as NodeClient,
+    providers::{Providers, keys::NoSecrets},
     supervisor::Supervisor,
     telemetry::{Metrics, Readiness},
 };
@@ -51,7 +52,16 @@ fn the_controller_works_on_it_and_leaves_it_alone_when_idle() {
         let gateways = Arc::new(GatewayClient::new(Vec::new()).expect("a client"));
         let readiness = Readiness::default();
         let client = cluster::client_of(&embedded.api);
-        let parts = Parts { client, ollama, gateways, queries: None, mirror: None };
+        let parts = Parts {
+            client,
+            ollama,
+            gateways,
+            queries: None,
+            mirror: None,
+            provider_api: Arc::new(Providers::new(Arc::new(NoSecrets)).expect("a client")),
+            provider_keys: Arc::new(NoSecrets),
+            secrets: None,
+        };
         controller::start(&mut supervisor, parts, options, &Metrics::default(), readiness).await.expect("it starts");
 
         let create = async |plural: &str, kind: &str, name: &str, spec: Value| {

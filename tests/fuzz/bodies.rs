@@ -11,6 +11,9 @@ use drover::gateway::lines::Lines;
 use drover::gateway::openai::{chat, completions, embeddings, responses};
 use drover::gateway::said::Said;
 use drover::ollama::lines::lines;
+use drover::providers::native::{Translator, Writer};
+use drover::providers::sse::Events;
+use drover::providers::{anthropic as from_anthropic, openai as from_openai};
 use drover::standalone::patch::apply::{Apply, apply};
 use drover::standalone::patch::fields::Set;
 use drover::standalone::patch::{Manager, Managers, json_patch, merge_patch, strategic_merge};
@@ -104,6 +107,35 @@ pub fn request(bytes: &[u8]) {
         }
         Err(why) => assert!(!why.is_empty()),
     }
+}
+
+/// What a provider says becomes lines of Ollama's that are whole, whatever the pieces that it comes in, and nothing comes
+/// after the last one. The first byte says by which API, the second how big the pieces are.
+pub fn provider(bytes: &[u8]) {
+    let [which, size, body @ ..] = bytes else { return };
+    let write = |size: usize| {
+        let writer = Writer { model: "m\"".into(), created_at: "now".into(), is_chat: which % 4 < 2 };
+        let mut translator: Box<dyn Translator> = match which % 2 {
+            0 => Box::new(from_openai::Stream::new(writer)),
+            _ => Box::new(from_anthropic::Stream::new(writer)),
+        };
+        let (mut events, mut all, mut out) = (Events::default(), Vec::new(), Vec::new());
+        for piece in body.chunks(size.max(1)) {
+            all.extend(events.push(piece).expect("no event is that long"));
+        }
+        all.extend(events.rest());
+        let written = all.iter().try_for_each(|event| translator.event(event, &mut out));
+        let failed = written.and_then(|()| translator.end(&mut out)).err();
+        assert!(failed.is_none_or(|why| !why.is_empty()));
+        out
+    };
+    let out = write(usize::from(*size));
+    assert_eq!(out, write(body.len()));
+    let lines: Vec<Value> =
+        out.split_inclusive(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).expect("JSON")).collect();
+    assert!(lines.iter().all(|line| line["model"] == "m\"" && line["done"].is_boolean()));
+    let end = lines.iter().position(|line| line["done"] == true);
+    assert!(end.is_none_or(|end| end + 1 == lines.len()), "something comes after the end");
 }
 
 /// What a node says becomes events that are whole and JSON, whatever the pieces that it comes in. The first byte says

@@ -11,7 +11,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing"
 # With a target named, programs that only run while building are left without instruments.
 cargo build --locked --release --target "$target"
-for name in modelfile gguf manifest ndjson selector patch request events; do
+for name in modelfile gguf manifest ndjson selector patch request events provider; do
     corpus="$CARGO_TARGET_DIR/corpus/$name"
     mkdir -p "$corpus" "$CARGO_TARGET_DIR/findings"
     echo "fuzz: $name for ${FUZZ_SECONDS:-60} s"

@@ -14,6 +14,7 @@ mod parameters;
 #[path = "../support/mod.rs"]
 mod parts;
 mod places;
+mod providers;
 mod real;
 mod records;
 mod responses;

@@ -10,7 +10,7 @@ use crate::fuzz;
 /// Something that takes bytes, and bytes that it takes.
 type Sound = (fn(&[u8]), &'static [u8]);
 
-const SOUND: [Sound; 16] = [
+const SOUND: [Sound; 18] = [
     (fuzz::modelfile, include_bytes!("../fuzz/seeds/modelfile/all")),
     (fuzz::gguf, include_bytes!("../fuzz/seeds/gguf/small")),
     (fuzz::manifest, include_bytes!("../fuzz/seeds/manifest/own")),
@@ -27,6 +27,8 @@ const SOUND: [Sound; 16] = [
     (fuzz::events, include_bytes!("../fuzz/seeds/events/stream-2")),
     (fuzz::events, include_bytes!("../fuzz/seeds/events/stream-3")),
     (fuzz::events, include_bytes!("../fuzz/seeds/events/generate")),
+    (fuzz::provider, include_bytes!("../fuzz/seeds/provider/openai")),
+    (fuzz::provider, include_bytes!("../fuzz/seeds/provider/anthropic")),
 ];
 
 /// A sound input with a few bytes changed, cut out or put in.

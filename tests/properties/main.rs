@@ -19,6 +19,7 @@ mod names;
 mod operations;
 mod params;
 mod patches;
+mod providers;
 mod pull;
 mod pull_queue;
 mod ranges;

@@ -76,6 +76,22 @@ controller gateway{{ if .Values.mirror.enabled }} mirror{{ end }}
     items: [{key: {{ .Values.mirror.key.key }}, path: key}]
 {{- end }}
 
+{{/* Keys of providers: files NAMESPACE/SECRET/KEY for objects in the namespace that the gateway serves. */}}
+{{- define "drover.providerKeyMounts" -}}
+{{- $namespace := include "drover.gatewayNamespace" . -}}
+{{- range .Values.provider.secrets }}
+- {name: {{ printf "provider-key-%s" (sha256sum . | trunc 10) }}, mountPath: {{ printf "/etc/drover/provider-keys/%s/%s" $namespace . | quote }}, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{/* A Secret that isn't there yet keeps no pod from starting: its provider says what is missing. */}}
+{{- define "drover.providerKeyVolumes" -}}
+{{- range .Values.provider.secrets }}
+- name: {{ printf "provider-key-%s" (sha256sum . | trunc 10) }}
+  secret: {secretName: {{ . | quote }}, optional: true}
+{{- end }}
+{{- end }}
+
 {{- define "drover.image" -}}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end }}

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     nodes::{self, Named},
     parts::Parts,
-    words,
+    providers, words,
 };
 use crate::{api::OllamaNode, controller::Context, data_dir::DataDir, telemetry::Readiness};
 
@@ -30,6 +30,8 @@ pub struct News {
     pub began: Instant,
     /// The nodes that were named.
     pub named: Named,
+    /// Whether providers are made whose keys are in the environment.
+    pub from_environment: bool,
     /// Set once a folder with manifests was applied.
     pub first_pass: Option<Readiness>,
 }
@@ -55,6 +57,7 @@ impl News {
             Some(named) => named,
             None => nodes::apply(&applier, &parts.client, &self.named).await?,
         };
+        providers::apply(&applier, &parts.client, &self.named.namespace, self.from_environment).await?;
         let found = looked_at(&parts.context, &self.named.namespace, &named).await;
         say(&words::nodes(&found));
         say(&words::advice_for_far_nodes(&found, &parts.ready.mirror).unwrap_or_default());

@@ -8,6 +8,7 @@ use super::{
     super::{
         controller, gateway,
         process::{Process, listen},
+        provider_keys::KeyPlace,
     },
     ready::Ready,
 };
@@ -16,7 +17,7 @@ use crate::{
     cluster::{self, Client, Operations},
     controller::Context,
     data_dir::DataDir,
-    health::FleetHealth,
+    health::{FleetHealth, WatchedFleet},
     mirror,
     routing_table::feed,
     settings::Settings,
@@ -89,17 +90,20 @@ impl Parts {
         let options = mirror::Options::read(&of_mirror)?;
         mirror::start(&mut process.supervisor, doors.mirror, options, &process.metrics)?;
         let of_gateway = Settings { data_dir: Some(dir.gateway()), ..settings.clone() };
+        let keys = KeyPlace::of_watched(cluster::watch(&mut process.supervisor, &client, None));
         let namespace = gateway::namespace(&settings);
-        let nodes = cluster::watch(&mut process.supervisor, &client, Some(&namespace));
-        let watched = (nodes, cluster::watch(&mut process.supervisor, &client, Some(&namespace)));
-        let stop = process.supervisor.stop_token();
-        let is_allowed = settings.model_operations.unwrap_or(true);
-        let operations = is_allowed.then(|| Operations::new(client.clone(), &namespace, watched.clone(), stop));
-        let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone(), operations)?;
-        feed::start(&mut process.supervisor, client.clone(), &namespace, watched, target);
+        let watched = WatchedFleet::start(&mut process.supervisor, &client, &namespace);
+        let WatchedFleet { nodes, pulls, providers } = watched;
+        let (supervisor, is_allowed) = (&process.supervisor, settings.model_operations.unwrap_or(true));
+        let watched = (nodes.clone(), pulls.clone());
+        let stop = supervisor.stop_token();
+        let operations = is_allowed.then(|| Operations::new(client.clone(), &namespace, watched, stop));
+        let found = keys.keys.clone();
+        let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone(), found, operations)?;
+        feed::start(&mut process.supervisor, client.clone(), &namespace, (nodes, pulls, providers), target);
         let nearby = Some(ready.mirror.clone());
         let context =
-            controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, nearby).await?;
+            controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, nearby, keys).await?;
         Ok((process, Self { ready, client, context, readiness: [controls, serves] }))
     }
 

@@ -59,7 +59,9 @@ impl Operations {
         let pulls = self.api();
         let lists = tokio::try_join!(deployments.list(&all), versions.list(&all), pulls.list(&all));
         let (deployments, versions, pulls) = lists.map_err(refused)?;
-        let made_from = |version: &&ModelVersion| ModelName::same(&version.spec.source.ollama.tag, model);
+        let made_from = |version: &&ModelVersion| {
+            version.spec.source.ollama.as_ref().is_some_and(|source| ModelName::same(&source.tag, model))
+        };
         let versions: Vec<_> = versions.items.iter().filter(made_from).collect();
         let serves = |deployment: &&ModelDeployment| versions.iter().any(|v| v.spec.model == deployment.spec.model);
         let declared = |pull: &&_| !is_own(pull) && ModelName::same(&pull.spec.model, model);

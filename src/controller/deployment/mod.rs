@@ -19,7 +19,7 @@ use super::{
     driver::{self, Reconciler, references},
 };
 use crate::{
-    api::{ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode},
+    api::{ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode, Provider},
     cluster::{self, Precondition},
     domain::rollout,
 };
@@ -42,6 +42,7 @@ struct Deployments {
 pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), String> {
     let deployments = context.deployments.clone();
     let (by_node, by_version, by_rival) = (deployments.clone(), deployments.clone(), deployments.clone());
+    let by_provider = deployments.clone();
     let triggers = vec![
         references(&deployments, deployments.clone(), move |changed: &ModelDeployment| {
             let others = by_rival.list(&changed.namespace().unwrap_or_default());
@@ -52,6 +53,10 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
             let deployments = by_node.list(&node.namespace().unwrap_or_default());
             deployments.iter().map(|deployment| ObjectRef::from_obj(&**deployment)).collect()
         }),
+        references(&context.providers, deployments.clone(), move |provider: &Provider| {
+            let deployments = by_provider.list(&provider.namespace().unwrap_or_default());
+            deployments.iter().map(|deployment| ObjectRef::from_obj(&**deployment)).collect()
+        }),
         references(&context.versions, deployments.clone(), move |version: &ModelVersion| {
             let deployments = by_version.list(&version.namespace().unwrap_or_default());
             let same = deployments.iter().filter(|deployment| deployment.spec.model == version.spec.model);
@@ -60,6 +65,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     ];
     context.nodes.ready().await?;
     context.versions.ready().await?;
+    context.providers.ready().await?;
     let meter = context.meters.of::<ModelDeployment>();
     let reconciler = Arc::new(Deployments { context, warm: warm::Warm::default(), trials: trials::Trials::default() });
     driver::run(reconciler, deployments, triggers, meter, stop).await

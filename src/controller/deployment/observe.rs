@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use kube::ResourceExt;
 use tracing::debug;
 
-use super::super::Context;
+use super::super::{Context, version::provided};
 use crate::{
     api::{
         ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, CanaryStrategy, ModelDeployment, ModelVersion,
-        OllamaNode,
+        OllamaNode, Provider, ProviderSource,
     },
     domain::rollout::{Availability, Commands, Release, Served, Spec, State, Step, Versions},
     ports::GatewayStats,
@@ -60,9 +60,13 @@ pub async fn observe(context: &Context, object: &ModelDeployment, state: &State)
     let nodes = context.nodes.list(&namespace);
     let versions = context.versions.list(&namespace);
     let same_model = versions.iter().filter(|version| version.spec.model == object.spec.model);
+    let providers = context.providers.list(&namespace);
     let mut versions = Versions::new();
     for version in same_model {
-        let found = availability(version, object, &nodes);
+        let found = match &version.spec.source.provider {
+            Some(source) => of_provider(version, source, object, &providers),
+            None => availability(version, object, &nodes),
+        };
         // Of two objects for one version, one is refused and never gets a digest.
         if found.release.is_some() || !versions.contains_key(&version.spec.version) {
             versions.insert(version.spec.version.clone(), found);
@@ -91,10 +95,22 @@ fn availability(version: &ModelVersion, object: &ModelDeployment, nodes: &[Arc<O
     };
     let selector = &object.spec.placement.node_selector;
     let holders = nodes.iter().filter(|node| node.serves(selector, alias, &digest).is_some());
-    let tag = version.spec.source.ollama.tag.clone();
     let nodes = holders.count() as u32;
-    let release = Release { version: version.spec.version.clone(), tag, digest };
+    let release = Release { version: version.spec.version.clone(), tag: version.tag(), digest };
     Availability { release: Some(release), nodes, message: String::new() }
+}
+
+/// A provider stands for as many nodes as are asked for, while it can be used.
+fn of_provider(
+    version: &ModelVersion,
+    source: &ProviderSource,
+    object: &ModelDeployment,
+    providers: &[Arc<Provider>],
+) -> Availability {
+    let usable = provided::usable(source, providers);
+    let nodes = if usable.is_ok() { object.spec.placement.min_nodes.max(1) } else { 0 };
+    let release = Release { version: version.spec.version.clone(), tag: source.tag(), digest: String::new() };
+    Availability { release: Some(release), nodes, message: usable.err().unwrap_or_default() }
 }
 
 async fn served(context: &Context, object: &ModelDeployment) -> Option<Vec<Served>> {

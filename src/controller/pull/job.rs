@@ -347,7 +347,9 @@ impl Ended {
 fn of_node(error: NodeError) -> Trouble {
     let fault = match &error {
         NodeError::Status { message, .. } => Fault::from_message(message),
-        NodeError::Connect(_) | NodeError::TimedOut(_) | NodeError::Broken(_) => Fault::NodeAway,
+        NodeError::Connect(_) | NodeError::TimedOut(_) | NodeError::Broken(_) | NodeError::Throttled { .. } => {
+            Fault::NodeAway
+        }
     };
     Trouble::new(fault, error.to_string())
 }

@@ -2,6 +2,7 @@
 
 mod act;
 mod plan;
+pub mod provided;
 mod status;
 
 use std::{sync::Arc, time::Duration};
@@ -17,7 +18,7 @@ use super::{
     driver::{self, Reconciler, references},
 };
 use crate::{
-    api::{ModelDeployment, ModelVersion, OllamaNode},
+    api::{ModelDeployment, ModelVersion, OllamaNode, Provider},
     cluster::{self, Precondition, Watched},
 };
 
@@ -41,13 +42,18 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
         deployment.spec.model == version.spec.model
     });
     let by_twin = in_namespace(&versions, plan::are_twins);
+    let by_provider = in_namespace(&versions, |provider: &Provider, version: &ModelVersion| {
+        version.spec.source.provider.as_ref().is_some_and(|source| source.name == provider.name_any())
+    });
     let triggers = vec![
         references(&versions, versions.clone(), by_twin),
         references(&context.nodes, versions.clone(), by_node),
         references(&context.deployments, versions.clone(), by_deployment),
+        references(&context.providers, versions.clone(), by_provider),
     ];
     context.nodes.ready().await?;
     context.deployments.ready().await?;
+    context.providers.ready().await?;
     let meter = context.meters.of::<ModelVersion>();
     driver::run(Arc::new(Versions { context }), versions, triggers, meter, stop).await
 }
@@ -82,6 +88,14 @@ impl Reconciler for Versions {
             }
             let deployments = self.context.deployments.list(&namespace);
             let all = self.context.versions.list(&namespace);
+            if let Some(source) = &version.spec.source.provider {
+                let providers = self.context.providers.list(&namespace);
+                let status = provided::status(&version, source, &all, &providers, &deployments, Timestamp::now());
+                if version.status.as_ref() != Some(&status) {
+                    cluster::apply_status(&api, &*version, &status, Precondition::SameVersion).await?;
+                }
+                return Ok(None);
+            }
             let plan = plan::plan(&version, &all, &nodes, &self.context.alias_id(&namespace));
             if !plan.copies.is_empty() && !has_finalizer {
                 cluster::set_finalizer(&api, &*version, FINALIZER, true).await?;

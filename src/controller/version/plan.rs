@@ -53,14 +53,14 @@ pub fn are_twins(a: &ModelVersion, b: &ModelVersion) -> bool {
 }
 
 /// An older object of the same model and version.
-fn older_twin(version: &ModelVersion, all: &[Arc<ModelVersion>]) -> Option<String> {
+pub fn older_twin(version: &ModelVersion, all: &[Arc<ModelVersion>]) -> Option<String> {
     let age = |version: &ModelVersion| (version.creation_timestamp(), version.name_any());
     let twin = all.iter().find(|other| are_twins(other, version) && age(other) < age(version));
     twin.map(|twin| twin.name_any())
 }
 
 fn digest(version: &ModelVersion, nodes: &[Arc<OllamaNode>]) -> Result<String, Unresolved> {
-    let source = &version.spec.source.ollama;
+    let Some(source) = &version.spec.source.ollama else { return Err(Unresolved::NowhereYet) };
     let on_record = version.status.as_ref().and_then(|status| status.digest.clone());
     if let Some(digest) = on_record.or_else(|| source.digest.clone()) {
         return Ok(digest);

@@ -41,7 +41,7 @@ pub fn status(
 }
 
 fn findings(version: &ModelVersion, plan: &Plan, ready_nodes: usize) -> Vec<Finding> {
-    let tag = &version.spec.source.ollama.tag;
+    let tag = version.tag();
     match &plan.digest {
         Ok(digest) if ready_nodes > 0 => {
             let nodes =
@@ -84,7 +84,7 @@ fn findings(version: &ModelVersion, plan: &Plan, ready_nodes: usize) -> Vec<Find
 }
 
 /// The place that the deployment of this model gives the version.
-fn lifecycle(version: &ModelVersion, deployments: &[Arc<ModelDeployment>]) -> (Lifecycle, u8) {
+pub fn lifecycle(version: &ModelVersion, deployments: &[Arc<ModelDeployment>]) -> (Lifecycle, u8) {
     let own = &version.spec.version;
     let states = deployments
         .iter()

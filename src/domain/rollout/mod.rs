@@ -74,6 +74,6 @@ pub type Versions = BTreeMap<String, Availability>;
 fn holders(versions: &Versions, release: &Release) -> u32 {
     let found = versions.get(&release.version);
     found
-        .filter(|found| found.release.as_ref().is_some_and(|r| r.digest == release.digest))
+        .filter(|found| found.release.as_ref().is_some_and(|r| r.identity() == release.identity()))
         .map_or(0, |found| found.nodes)
 }

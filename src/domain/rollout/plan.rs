@@ -335,7 +335,7 @@ impl Draft<'_> {
         let now = self.input.now;
         // Only what spec.version asks for would be tried again by itself.
         if from.version == self.target() {
-            let Release { version, digest, .. } = from.clone();
+            let (version, digest) = (from.version.clone(), from.identity().to_owned());
             self.state.rejected = Some(Rejected { version, digest, reason: reason.into() });
             // A retry that was there before there was anything to retry must not defeat the rollback.
             if self.input.commands.retry.as_deref() == Some(&self.state.rollout_id) {

@@ -14,10 +14,17 @@ pub const HISTORY_LIMIT: usize = 10;
 pub struct Release {
     /// The version, for example `v1.1.0`.
     pub version: String,
-    /// The Ollama tag it was made from.
+    /// The Ollama tag it was made from, or the provider's model.
     pub tag: String,
-    /// The digest that was verified.
+    /// The digest that was verified; a provider's model has none.
     pub digest: String,
+}
+
+impl Release {
+    /// What tells it from another one of the same version: its digest, or the provider's model.
+    pub fn identity(&self) -> &str {
+        if self.digest.is_empty() { &self.tag } else { &self.digest }
+    }
 }
 
 /// The version that serves all requests the canary doesn't get.
@@ -51,7 +58,7 @@ pub struct Canary {
 pub struct Rejected {
     /// The version.
     pub version: String,
-    /// Its digest.
+    /// Its digest, or the provider's model.
     pub digest: String,
     /// Why.
     pub reason: String,

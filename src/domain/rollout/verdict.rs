@@ -107,24 +107,31 @@ fn explain(input: &Input<'_>, state: &State, phase: Phase) -> (&'static str, Str
 
 /// As much of a digest as people compare; the whole one is in the status.
 fn short(digest: &str) -> &str {
-    digest.get(..SHORT_DIGEST).unwrap_or(digest)
+    let end = if digest.starts_with("sha256:") { SHORT_DIGEST } else { digest.len() };
+    digest.get(..end).unwrap_or(digest)
 }
 
 fn nowhere(input: &Input<'_>, state: &State) -> String {
     let Some(Side { release, .. }) = &state.stable else { return String::new() };
     let registered = input.versions.get(&release.version).and_then(|a| a.release.as_ref());
     match registered {
-        Some(other) if other.digest != release.digest => format!(
+        Some(other) if other.identity() != release.identity() => format!(
             "{} went live as {} and was registered anew as {}: register the new one under another version",
             release.version,
-            short(&release.digest),
-            short(&other.digest)
+            short(release.identity()),
+            short(other.identity())
         ),
         None => format!(
-            "there is no ModelVersion {} any more, so requests fail: register it again, with digest {}",
-            release.version, release.digest
+            "there is no ModelVersion {} any more, so requests fail: register it again, with {}",
+            release.version,
+            release.identity()
         ),
-        _ => format!("no ready node holds {} ({}): requests for it fail", release.version, short(&release.digest)),
+        _ => match input.versions.get(&release.version).filter(|found| !found.message.is_empty()) {
+            Some(found) => format!("{}: requests for {} fail", found.message, release.version),
+            None => {
+                format!("no ready node holds {} ({}): requests for it fail", release.version, short(release.identity()))
+            }
+        },
     }
 }
 

@@ -34,7 +34,7 @@ pub use self::{
 use crate::{
     domain::routing::{Ending, hash},
     ports::NodeError,
-    routing_table::{Holder, RoutingTable},
+    routing_table::{Holder, Namespace, RoutingTable},
 };
 
 /// The requests under way on every node.
@@ -104,7 +104,7 @@ impl Place {
     pub fn note(&self, error: Option<&NodeError>) {
         let ending = match error {
             None => Ending::Answered,
-            Some(NodeError::Status { .. }) => Ending::Failed,
+            Some(NodeError::Status { .. } | NodeError::Throttled { .. }) => Ending::Failed,
             Some(_) => Ending::Lost,
         };
         self.node.note(ending, || self.balance.now());
@@ -208,7 +208,7 @@ impl Balance {
         {
             let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
             nodes.retain(|_, state| Arc::strong_count(state) > 1);
-            for node in table.namespaces.values().flat_map(|namespace| namespace.nodes.values()) {
+            for node in table.namespaces.values().flat_map(Namespace::servers) {
                 let state = nodes.entry(node.id.clone()).or_default();
                 state.set_limit(node.max_concurrent_requests);
                 changed.push(state.clone());
@@ -264,5 +264,5 @@ fn digest(known_by: &[u8]) -> u64 {
 
 /// Whether it was not the node's answer that failed but the way to it.
 pub fn is_about_connection(error: &NodeError) -> bool {
-    !matches!(error, NodeError::Status { .. })
+    !matches!(error, NodeError::Status { .. } | NodeError::Throttled { .. })
 }

@@ -87,13 +87,18 @@ impl Again {
 fn target(namespace: &Namespace, record: &RunRecord) -> Result<Target, Failure> {
     let resolved = record.resolved.as_ref().ok_or_else(|| conflict("no model was found for it"))?;
     let has_digest = |holder: &&Holder| *holder.digest == *resolved.digest;
-    let fits =
-        |target: &&Target| target.holders.iter().any(|holder| has_digest(&holder)) && prompt_fits(target, record);
+    // A provider's model is known by its name alone.
+    let is_same = |target: &Target| !resolved.digest.is_empty() || *target.tag == *resolved.model;
+    let fits = |target: &&Target| {
+        is_same(target) && target.holders.iter().any(|holder| has_digest(&holder)) && prompt_fits(target, record)
+    };
     let deployed = namespace.deployments.values().flat_map(|deployment| {
         [&deployment.stable].into_iter().chain(deployment.canary.iter().map(|canary| &canary.target))
     });
     let versions = deployed.filter(|target| target.version.as_deref() == resolved.version.as_deref());
-    let found = versions.chain(namespace.tags.values()).find(fits).ok_or_else(|| gone(resolved, record))?;
+    let offered = namespace.providers.values().flat_map(|provider| provider.models.values());
+    let found =
+        versions.chain(namespace.tags.values()).chain(offered).find(fits).ok_or_else(|| gone(resolved, record))?;
     let holders = found.holders.iter().filter(has_digest).map(|holder| Holder {
         // Window and time in memory are the run's, whatever is the node's by now.
         node: Arc::new(Node { context_length: None, keep_alive: None, ..(*holder.node).clone() }),
@@ -122,6 +127,7 @@ fn gone(resolved: &Resolved, record: &RunRecord) -> Failure {
             "no ready node serves version {version} of {model} with digest {digest} and system prompt {}",
             prompt.version
         )),
+        _ if digest.is_empty() => conflict(format!("{model} can't be asked for now")),
         _ => conflict(format!("no ready node has {model} with digest {digest}")),
     }
 }

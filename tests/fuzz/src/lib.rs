@@ -11,4 +11,5 @@ pub mod gateway;
 pub mod ollama;
 #[path = "../../../src/ports/mod.rs"]
 pub mod ports;
+pub mod providers;
 pub mod standalone;

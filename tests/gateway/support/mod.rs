@@ -3,6 +3,7 @@
 
 pub mod collector;
 pub mod node;
+pub mod provider;
 pub mod real;
 pub mod world;
 

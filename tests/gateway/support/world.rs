@@ -8,6 +8,7 @@ use drover::{
     gateway::{self, Gateway, Settings, recorder::Recorder},
     ollama::Ollama,
     ports::GatewayStats,
+    providers::{NodesAndProviders, Providers},
     routing_table::{Canary, Deployment, Freshness, Holder, Key, Namespace, Node, RoutingTable, SharedTable, Target},
     telemetry::Metrics,
 };
@@ -17,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::FakeNode;
+use super::{FakeNode, provider::OneKey};
 
 /// The name under which nodes hold a version of `support-bot`.
 pub fn alias(version: &str) -> String {
@@ -160,7 +161,9 @@ impl World {
         ollama: Ollama,
     ) -> Self {
         let table: SharedTable = Arc::new(ArcSwap::from_pointee(table));
-        let gateway = Gateway::recording(table.clone(), Arc::new(ollama), settings, recorder);
+        let providers = Providers::new(Arc::new(OneKey)).unwrap();
+        let inference = NodesAndProviders { nodes: Arc::new(ollama), providers };
+        let gateway = Gateway::recording(table.clone(), Arc::new(inference), settings, recorder);
         let metrics = Metrics::default();
         metrics.register_conventional(|conventions, own| gateway.register(conventions, own, Freshness::default()));
         let listener = TcpListener::bind((address, 0)).await.unwrap();
