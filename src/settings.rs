@@ -119,6 +119,12 @@ pub struct Settings {
     pub records_capture: bool,
     /// Whether others than this machine may ask for run records.
     pub management_open: bool,
+    /// The collector that gets traces; `None`: the one that the environment names, if it names one.
+    pub otlp_endpoint: Option<String>,
+    /// How many requests for one model may wait.
+    pub queue_length: usize,
+    /// Certificates to trust for nodes.
+    pub node_ca_file: Option<PathBuf>,
     /// Who must have a key.
     pub require_key: RequireKey,
     /// How long the body of a request may take.
@@ -241,6 +247,8 @@ impl Settings {
             provider_environment: reader.read("provider-environment", FLAG, true),
             provider_keys_dir: reader.path("provider-keys-dir"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
+            queue_length: reader.read("queue-length", COUNT, NonZeroUsize::MIN).get(),
+            node_ca_file: reader.path("node-ca-file"),
             truncation: reader.read("truncation", "write allow or refuse", Truncation::default()),
             records: reader.secret("records", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
             records_sync: reader.read("records-sync", "write normal or full", records::Sync::default()),
@@ -251,6 +259,7 @@ impl Settings {
             records_when_down: reader.read("records-when-down", "write refuse or serve", records::WhenDown::default()),
             records_capture: reader.read("records-capture", FLAG, false),
             management_open: reader.read("management-open", FLAG, false),
+            otlp_endpoint: reader.url("otlp-endpoint"),
             require_key: reader.read("require-key", "write nobody, remote or everybody", RequireKey::default()),
             body_timeout: reader.read("body-timeout", DURATION, HumanDuration::default()).0,
             model_operations: reader.flag("model-operations"),
@@ -333,6 +342,16 @@ impl Reader<'_> {
             self.fault(name, "write http:// or https:// URLs without credentials, separated by commas");
         }
         urls
+    }
+
+    /// A URL, which may have a path.
+    fn url(&mut self, name: &str) -> Option<String> {
+        let url = self.urls(name).into_iter();
+        let mut urls = url.collect::<Vec<_>>();
+        if urls.len() > 1 {
+            self.fault(name, "write one URL");
+        }
+        urls.pop()
     }
 
     /// A server by scheme, host and port: no path, which a model's name has no place for.

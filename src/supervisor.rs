@@ -62,10 +62,13 @@ impl Tasks {
 /// Owns the services of a process.
 pub struct Supervisor {
     services: JoinSet<Result<(), String>>,
+    /// Those that go on until the others have finished.
+    last: JoinSet<Result<(), String>>,
     names: HashMap<Id, String>,
     jobs: Jobs,
     broken: mpsc::UnboundedReceiver<String>,
     stop: CancellationToken,
+    end: CancellationToken,
     drain_within: Duration,
 }
 
@@ -83,7 +86,8 @@ impl Supervisor {
         let stop = CancellationToken::new();
         let (sender, broken) = mpsc::unbounded_channel();
         let jobs = Jobs { tracker: TaskTracker::new(), stop: stop.clone(), broken: Arc::new(sender) };
-        Self { services: JoinSet::new(), names: HashMap::new(), jobs, broken, stop, drain_within }
+        let (services, last, end) = (JoinSet::new(), JoinSet::new(), CancellationToken::new());
+        Self { services, last, names: HashMap::new(), jobs, broken, stop, end, drain_within }
     }
 
     /// Cancelled when everything shall finish.
@@ -102,6 +106,21 @@ impl Supervisor {
         self.names.insert(handle.id(), name.into());
     }
 
+    /// Starts a service that tells about the others: it runs until they have finished, which it learns by `end_token`.
+    pub fn last_service<E: Display>(
+        &mut self,
+        name: &str,
+        service: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        let handle = self.last.spawn(async move { service.await.map_err(|error| error.to_string()) });
+        self.names.insert(handle.id(), name.into());
+    }
+
+    /// Cancelled when all but the last services have finished.
+    pub fn end_token(&self) -> CancellationToken {
+        self.end.clone()
+    }
+
     /// Runs until a signal comes or a service ends, then drains; a second signal ends that.
     ///
     /// # Errors
@@ -114,6 +133,7 @@ impl Supervisor {
             _ = interrupt.recv() => Ok("SIGINT"),
             Some(why) = self.broken.recv() => Err(Ended::Service { name: "a job".into(), why }),
             Some(ended) = self.services.join_next_with_id() => Err(self.describe(ended)),
+            Some(ended) = self.last.join_next_with_id() => Err(self.describe(ended)),
         };
         match &ended {
             Ok(signal) => info!(signal, "finishing"),
@@ -133,17 +153,10 @@ impl Supervisor {
 
     async fn drain(&mut self) {
         self.jobs.tracker.close();
-        while let Some(ended) = self.services.join_next_with_id().await {
-            let id = match ended {
-                Ok((id, _)) => id,
-                Err(panic) => {
-                    warn!(%panic, "a service panicked while finishing");
-                    panic.id()
-                }
-            };
-            self.names.remove(&id);
-        }
+        finish(&mut self.services, &mut self.names).await;
         self.jobs.tracker.wait().await;
+        self.end.cancel();
+        finish(&mut self.last, &mut self.names).await;
     }
 
     /// What is not finished.
@@ -159,6 +172,19 @@ impl Supervisor {
             Err(panic) => (panic.id(), panic.to_string()),
         };
         Ended::Service { name: self.names.get(&id).cloned().unwrap_or_default(), why }
+    }
+}
+
+async fn finish(services: &mut JoinSet<Result<(), String>>, names: &mut HashMap<Id, String>) {
+    while let Some(ended) = services.join_next_with_id().await {
+        let id = match ended {
+            Ok((id, _)) => id,
+            Err(panic) => {
+                warn!(%panic, "a service panicked while finishing");
+                panic.id()
+            }
+        };
+        names.remove(&id);
     }
 }
 

@@ -98,7 +98,7 @@ impl Fleet {
             };
             let pool = self.serving.pool(target, &self.balance);
             let session = turn.to_le_bytes();
-            let wish = Wish { session: with_session.then_some(&session[..]), caller: None };
+            let wish = Wish { session: with_session.then_some(&session[..]), ..Wish::default() };
             let place = self.balance.place(&pool, wish, |_| true, Duration::ZERO).now_or_never();
             under_way.push_back(black_box(place).expect("it needn't wait").expect("there is room"));
             if under_way.len() > UNDER_WAY {

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -154,6 +156,18 @@ impl OllamaNode {
     /// Whether Drover put this model there, or is about to.
     pub fn is_pulled(&self, name: &str) -> bool {
         self.status.as_ref().is_some_and(|status| status.pulled.iter().any(|pulled| ModelName::same(pulled, name)))
+    }
+
+    /// The digests of what is in memory, under whichever name: Ollama runs a model once for all its names.
+    pub fn loaded_digests(&self) -> HashSet<&str> {
+        let status = self.status.iter();
+        status
+            .flat_map(|status| {
+                let models = status.models.iter().filter(|model| status.loaded.contains(&model.name));
+                let versions = status.versions.iter().filter(|version| version.loaded);
+                models.map(|model| &*model.digest).chain(versions.map(|version| &*version.digest))
+            })
+            .collect()
     }
 
     /// The version it holds under `alias`, if its digest is the one expected.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    process::{Process, listen},
+    process::{Process, listen, ollama},
     provider_keys::KeyPlace,
 };
 use crate::{
@@ -12,7 +12,6 @@ use crate::{
     gateway::client::GatewayClient,
     health::{self, FleetHealth, WatchedFleet},
     mirror::{self, client::MirrorClient},
-    ollama::Ollama,
     ports::{Mirror, Queries},
     prometheus::Prometheus,
     providers::Providers,
@@ -42,7 +41,7 @@ pub async fn start(
     mirror_nearby: Option<String>,
     keys: KeyPlace,
 ) -> Result<Arc<Context>, String> {
-    let ollama = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
+    let ollama = Arc::new(ollama(settings)?);
     let key = mirror::key(settings)?;
     let mirror = settings.mirror_url.as_deref().map(|url| mirror_at(url, key.clone())).transpose()?;
     let gateways = Arc::new(GatewayClient::new(settings.gateways.clone()).map_err(|error| error.to_string())?);

@@ -6,25 +6,29 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use super::{
-    process::{Process, listen},
+    process::{Process, listen, ollama},
     provider_keys::KeyPlace,
 };
 use crate::{
     cluster::{self, Operations},
     gateway::{self, Gateway, recorder::Recorder},
     health::{FleetHealth, WatchedFleet},
-    ollama::Ollama,
     ports::ProviderKeys,
     providers::{NodesAndProviders, Providers},
     records::{self, Place},
-    routing_table::feed::{self, Target},
+    routing_table::{
+        Freshness,
+        feed::{self, Target},
+    },
     settings::Settings,
     supervisor::Supervisor,
-    telemetry::Readiness,
+    telemetry::{Readiness, Traces},
 };
 
 const TABLE_FILE: &str = "routing-table.json";
 const DEFAULT_NAMESPACE: &str = "default";
+/// What collectors know it by.
+const SERVICE: &str = "drover-gateway";
 
 pub async fn run(settings: Settings) -> Result<(), String> {
     let health = listen("health-listen", settings.health_listen).await?;
@@ -71,17 +75,20 @@ pub fn start(
         }
         None => None,
     };
-    let target = Target { table: Arc::default(), file, readiness };
+    let target = Target { table: Arc::default(), file, freshness: Freshness::default(), readiness };
     feed::restore(&target);
-    let nodes = Arc::new(Ollama::new().map_err(|error| error.to_string())?);
+    let nodes = Arc::new(ollama(settings)?);
     let providers = Providers::new(keys).map_err(|error| error.to_string())?;
     let inference = Arc::new(NodesAndProviders { nodes, providers });
     let namespace = namespace(settings);
+    let traces = Traces::start(&mut process.supervisor, settings.otlp_endpoint.as_deref(), SERVICE)?;
     let limits = gateway::Settings {
         namespace: namespace.clone(),
         queue_limit: settings.queue_timeout,
+        queue_length: settings.queue_length,
         truncation: settings.truncation,
         management_open: settings.management_open,
+        tracer: traces.tracer(),
         require_key: settings.require_key,
         body_within: settings.body_timeout,
         ..gateway::Settings::default()
@@ -89,14 +96,19 @@ pub fn start(
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     info!(%address, namespace, "answering requests");
     let recorder = recorder(&mut process.supervisor, settings)?;
-    process.metrics.register(|registry| recorder.register(registry));
     let gateway = Gateway::recording(target.table.clone(), inference, limits, recorder);
-    process.metrics.register(|registry| gateway.meters().register(registry));
+    process
+        .metrics
+        .register_conventional(|conventions, own| gateway.register(conventions, own, target.freshness.clone()));
     if let Some(operations) = operations {
         gateway.allow_operations(Arc::new(operations));
     }
     let stop = process.supervisor.stop_token();
-    process.supervisor.service("gateway", gateway::serve(listener, gateway, stop));
+    process.supervisor.service("gateway", async move {
+        let served = gateway::serve(listener, gateway, stop).await;
+        traces.finish().await;
+        served
+    });
     Ok(target)
 }
 

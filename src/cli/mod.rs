@@ -14,6 +14,7 @@ mod provider_keys;
 mod providers;
 mod push;
 mod rollout;
+mod route;
 mod runs;
 mod tools;
 mod up;
@@ -100,6 +101,9 @@ enum Command {
     /// See and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::Rollout),
+    /// See where a request would go, and why
+    #[command(subcommand)]
+    Route(route::Route),
     /// See what was asked and what answered: records of requests
     #[command(subcommand)]
     Runs(runs::Runs),
@@ -157,6 +161,7 @@ pub fn main() -> ExitCode {
         Command::Providers(command) => done(runtime.block_on(providers::run(command))),
         Command::Push(command) => done(runtime.block_on(push::run(command))),
         Command::Rollout(command) => done(runtime.block_on(rollout::run(command))),
+        Command::Route(command) => done(runtime.block_on(route::run(command))),
         Command::Runs(command) => done(runtime.block_on(runs::run(command))),
         Command::Keys(command) => done(runtime.block_on(keys::run(command))),
         Command::Wait(command) => runtime.block_on(wait::run(command)),

@@ -1,11 +1,13 @@
 //! What the commands that serve have in common.
 
-use std::{io, net::SocketAddr};
+use std::{fs, io, net::SocketAddr, path::Path};
 
 use axum::Router;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::net::TcpListener;
 
 use crate::{
+    ollama::Ollama,
     settings::Settings,
     supervisor::Supervisor,
     telemetry::{Health, Metrics, Readiness},
@@ -25,7 +27,8 @@ impl Process {
         let mut supervisor = Supervisor::new(settings.drain_timeout);
         let metrics = Metrics::default();
         let answers = Health { readiness, metrics: metrics.clone(), more };
-        supervisor.service("health", answers.serve(health, supervisor.stop_token()));
+        let (finishing, end) = (supervisor.stop_token(), supervisor.end_token());
+        supervisor.last_service("health", answers.serve(health, finishing, end));
         Self { supervisor, metrics }
     }
 
@@ -36,6 +39,25 @@ impl Process {
     pub async fn run(self) -> Result<(), String> {
         self.supervisor.run().await.map_err(|error| error.to_string())
     }
+}
+
+/// A client to nodes, which trusts what the settings say.
+///
+/// # Errors
+/// When the certificates can't be read, or TLS can't be set up.
+pub fn ollama(settings: &Settings) -> Result<Ollama, String> {
+    let roots = match &settings.node_ca_file {
+        Some(file) => read_roots(file).map_err(|error| format!("node-ca-file {}: {error}", file.display()))?,
+        None => Vec::new(),
+    };
+    Ollama::trusting(roots).map_err(|error| error.to_string())
+}
+
+fn read_roots(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = fs::read(file).map_err(|error| error.to_string())?;
+    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let roots = roots.map_err(|error| error.to_string())?;
+    if roots.is_empty() { Err("there is no certificate in it".into()) } else { Ok(roots) }
 }
 
 /// Listens.

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use super::tools::{Output, print_json, print_table};
 use crate::{
     domain::{duration::HumanDuration, run_id::RunId, run_record::Feedback},
-    gateway::management::client::RunsClient,
+    gateway::management::client::GatewayClient,
     ports::RunRecord,
 };
 
@@ -119,8 +119,12 @@ pub struct Filter {
 }
 
 impl AtGateway {
-    fn client(&self) -> Result<RunsClient, String> {
-        RunsClient::new(&self.gateway, self.api_key.as_deref())
+    /// A client to it.
+    ///
+    /// # Errors
+    /// When the URL or the key can't be used.
+    pub fn client(&self) -> Result<GatewayClient, String> {
+        GatewayClient::new(&self.gateway, self.api_key.as_deref())
     }
 }
 
@@ -164,7 +168,7 @@ pub async fn run(command: Runs) -> Result<(), String> {
     }
 }
 
-async fn list(client: &RunsClient, filter: &Filter, limit: usize, output: Output) -> Result<(), String> {
+async fn list(client: &GatewayClient, filter: &Filter, limit: usize, output: Output) -> Result<(), String> {
     let mut runs = Vec::new();
     each(client, filter, limit, false, |record| {
         runs.push(record);
@@ -206,7 +210,7 @@ fn row(run: &RunRecord) -> Vec<String> {
     ]
 }
 
-async fn export(client: &RunsClient, filter: &Filter, capture: bool) -> Result<(), String> {
+async fn export(client: &GatewayClient, filter: &Filter, capture: bool) -> Result<(), String> {
     each(client, filter, usize::MAX, capture, |record| {
         let line = serde_json::to_string(&record).map_err(|error| error.to_string())?;
         println!("{line}");
@@ -217,7 +221,7 @@ async fn export(client: &RunsClient, filter: &Filter, capture: bool) -> Result<(
 
 /// Hands over at most `limit` records, page by page.
 async fn each(
-    client: &RunsClient,
+    client: &GatewayClient,
     filter: &Filter,
     limit: usize,
     capture: bool,
@@ -240,7 +244,7 @@ async fn each(
     Ok(())
 }
 
-async fn replay(client: &RunsClient, id: RunId, request: Option<PathBuf>) -> Result<(), String> {
+async fn replay(client: &GatewayClient, id: RunId, request: Option<PathBuf>) -> Result<(), String> {
     let request = match request {
         Some(path) if path.as_os_str() == "-" => Some(read_input()?),
         Some(path) => Some(fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?),

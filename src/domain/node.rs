@@ -76,7 +76,9 @@ impl ProbeFault {
         match self {
             Self::Refused => "connection refused: start `ollama serve` there, or correct spec.url",
             Self::TimedOut => "no answer in time: the machine is down, overloaded or behind a firewall",
-            Self::Tls => "the TLS handshake failed: its certificate is not trusted here, or the port speaks plain http",
+            Self::Tls => {
+                "the TLS handshake failed: its certificate is not trusted here (node-ca-file names more to trust), or the port speaks plain http"
+            }
             Self::Unauthorized => {
                 "it asks for a login (HTTP 401 or 403): a proxy stands before it, so point spec.url behind that proxy"
             }

@@ -81,27 +81,11 @@ pub struct SeenNode<'a> {
     pub is_usable: bool,
 }
 
-/// Bytes over all nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bytes {
-    /// What they are bytes of.
-    pub digest: String,
-    /// How many there are to come.
-    pub total: i64,
-    /// How many are there.
-    pub completed: i64,
-}
-
 /// What somebody who waits for a pull hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// It goes on.
-    Going {
-        /// What it is doing.
-        status: String,
-        /// How far it is, where that is known.
-        bytes: Option<Bytes>,
-    },
+    /// It goes on; bytes are those over all nodes.
+    Going(Line),
     /// Every node that can have it has it.
     Done {
         /// A sentence about those that get it later.
@@ -146,16 +130,21 @@ pub fn is_news(told: Option<&Line>, line: &Line) -> bool {
 }
 
 fn going(pull: &SeenPull<'_>) -> News {
-    let bytes = pull.resolved.zip(pull.progress).map(|((digest, size), percent)| {
-        let total = size.saturating_mul(pull.desired);
+    let Some(((digest, size), percent)) = pull.resolved.zip(pull.progress) else { return says(STARTING) };
+    let hex = digest.trim_start_matches("sha256:");
+    let total = size.saturating_mul(pull.desired);
+    News::Going(Line {
+        status: format!("pulling {}", hex.get(..SHORT_DIGEST).unwrap_or(hex)),
+        digest: Some(digest.into()),
+        total: Some(total),
         // By parts of a hundred first: the product of all three may not fit.
-        Bytes { digest: digest.into(), total, completed: (total / 100).saturating_mul(percent.clamp(0, 100)) }
-    });
-    let status = bytes.as_ref().map_or(STARTING.into(), |bytes| {
-        let hex = bytes.digest.trim_start_matches("sha256:");
-        format!("pulling {}", hex.get(..SHORT_DIGEST).unwrap_or(hex))
-    });
-    News::Going { status, bytes }
+        completed: Some((total / 100).saturating_mul(percent.clamp(0, 100))),
+        error: None,
+    })
+}
+
+fn says(status: impl Into<String>) -> News {
+    News::Going(Line { status: status.into(), ..Line::default() })
 }
 
 /// While bytes move nowhere.
@@ -178,8 +167,8 @@ fn waiting(pull: &SeenPull<'_>) -> News {
             let message = format!("{why}; Drover goes on trying: `ollama rm {}` gives it up", pull.model);
             News::Failed { message, is_hopeless: false }
         }
-        Some(why) => News::Going { status: why, bytes: None },
-        None => News::Going { status: STARTING.into(), bytes: None },
+        Some(why) => says(why),
+        None => says(STARTING),
     }
 }
 

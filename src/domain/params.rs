@@ -62,8 +62,6 @@ pub struct Window {
     pub version: Option<u64>,
     /// The node's, for versions that name none.
     pub node: Option<u64>,
-    /// What the model was called with there before: with another window it would be loaded anew.
-    pub running: Option<u64>,
     /// The longest that the model was made for.
     pub model_limit: Option<u64>,
     /// The longest that the node allows.
@@ -71,9 +69,9 @@ pub struct Window {
 }
 
 impl Window {
-    /// The window to call a node with: what the request asks for, rounded up to what is configured, because Ollama
-    /// unloads and loads a model again whenever the window changes. Only a request is held to what the model was made
-    /// for: of what is configured, Ollama takes as much as fits. `None` leaves it to the server.
+    /// The window that a node is to be called with: what the request asks for, rounded up to what is configured, because
+    /// Ollama unloads and loads a model again whenever the window changes. Only a request is held to what the model was
+    /// made for: of what is configured, Ollama takes as much as fits. `None` leaves it to the server.
     ///
     /// # Errors
     /// The limit that is less.
@@ -89,13 +87,21 @@ impl Window {
         let exceeded = limit(self.requested, self.model_limit);
         match exceeded.or(limit(effective.map(|(window, _)| window), self.node_limit)) {
             Some(limit) => Err(limit),
-            None => {
-                let running = self.running.filter(|running| self.node_limit.is_none_or(|limit| *running <= limit));
-                let wider = running.filter(|running| effective.is_none_or(|(window, _)| *running > window));
-                Ok(wider.map(|running| (running, Source::Node)).or(effective))
-            }
+            None => Ok(effective),
         }
     }
+}
+
+/// The window to call a node with that was called with the window `running` before: not less than that, because with
+/// another one the model would be loaded anew, and not more than `node_limit`.
+pub fn widened(
+    effective: Option<(u64, Source)>,
+    running: Option<u64>,
+    node_limit: Option<u64>,
+) -> Option<(u64, Source)> {
+    let running = running.filter(|running| node_limit.is_none_or(|limit| *running <= limit));
+    let wider = running.filter(|running| effective.is_none_or(|(window, _)| *running > window));
+    wider.map(|running| (running, Source::Node)).or(effective)
 }
 
 /// What an option's value must look like.

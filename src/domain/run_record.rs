@@ -33,6 +33,9 @@ pub struct RunRecord<V> {
     /// Parameters that were asked for, but that the provider has nothing like.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped_parameters: Vec<String>,
+    /// How long the model was to stay in memory afterwards; nothing left it to the node.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<Effective<V>>,
     /// The version's system prompt, if the model got it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<SystemPrompt>,
@@ -79,6 +82,9 @@ pub struct RunRecord<V> {
     /// What somebody thought of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feedback: Option<Feedback>,
+    /// The trace that it belongs to, if it belongs to any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<Arc<str>>,
 }
 
 /// What answers.

@@ -103,15 +103,16 @@ impl Ask {
     }
 
     /// What tells conversations apart: what the caller says about who speaks, else how the prompt begins, which the turns
-    /// of a conversation share.
-    pub fn session(&self) -> Option<&[u8]> {
+    /// of a conversation share. With it the word for which of the two it is.
+    pub fn session(&self) -> Option<(&'static str, &[u8])> {
         let prompt = || match self.task {
             Task::Chat => self.rest.get("messages"),
             Task::Generate | Task::Embeddings => self.rest.get("prompt"),
             Task::Embed => self.rest.get("input"),
         };
-        let said = self.session.as_ref().or_else(prompt);
-        said.map(|said| &said[..said.len().min(OPENING)])
+        let user = self.session.as_ref().map(|user| ("user", user));
+        let said = user.or_else(|| prompt().map(|prompt| ("prompt", prompt)));
+        said.map(|(known_by, said)| (known_by, &said[..said.len().min(OPENING)]))
     }
 
     /// Writes into the record what is asked for.
@@ -132,7 +133,8 @@ impl Ask {
     }
 
     /// Has exactly these parameters take effect, wherever they came from.
-    pub fn pin(&mut self, parameters: impl Iterator<Item = (String, Value)>) {
+    pub fn pin(&mut self, parameters: impl Iterator<Item = (String, Value)>, keep_alive: Option<&Value>) {
+        self.keep_alive = keep_alive.and_then(|keep_alive| read_keep_alive(json(keep_alive.clone())).ok());
         self.options = Fields::default();
         parameters.for_each(|(name, value)| self.options.set(&name, json(value)));
         self.num_ctx = self.options.remove("num_ctx").and_then(|value| tokens(&value));
@@ -149,32 +151,40 @@ impl Ask {
         Ok(())
     }
 
-    /// The context window for `target` on `node`, where it was called with `running` before; `None` leaves it to the node.
+    /// The context window that `target` on `node` is to be called with; `None` leaves it to the node.
     ///
     /// # Errors
     /// The limit of model and node, when that is less than what is asked for or configured.
-    pub fn context(&self, target: &Target, node: &Node, running: Option<u64>) -> Result<Option<(u64, Source)>, u64> {
+    pub fn context(&self, target: &Target, node: &Node) -> Result<Option<(u64, Source)>, u64> {
         let window = Window {
             requested: self.num_ctx,
             version: target.parameters.get("num_ctx").and_then(|value| whole(value.as_f64()?)),
             node: node.context_length.map(u64::from),
-            running,
             model_limit: target.context_length(),
             node_limit: node.max_context_length.map(u64::from),
         };
         window.effective()
     }
 
-    /// The parameters that take effect for `target` on `node`, where it was called with the window `running` before.
-    pub fn parameters<'a>(&'a self, target: &'a Target, node: &'a Node, running: Option<u64>) -> Parameters<'a> {
+    /// The parameters that take effect for `target` on `node`, which is called with this context window.
+    pub fn parameters<'a>(
+        &'a self,
+        target: &'a Target,
+        node: &'a Node,
+        window: Option<(u64, Source)>,
+    ) -> Parameters<'a> {
         let own = self.options.iter().map(|(name, value)| (name, value.clone()));
         let version = target.parameters.iter().map(|(name, value)| (name.as_str(), json(value.clone())));
         let mut options = merge([(Source::Request, own.collect::<Vec<_>>()), (Source::Version, version.collect())]);
         options.remove("num_ctx");
-        if let Ok(Some((window, source))) = self.context(target, node, running) {
+        if let Some((window, source)) = window {
             options.insert("num_ctx", (json(window), source));
         }
-        Parameters { options, keep_alive: self.keep_alive(node) }
+        let parameters = Parameters { options, keep_alive: self.keep_alive(node), dropped: Vec::new() };
+        match &target.offer {
+            Some(offer) => parameters.for_provider(&offer.endpoint),
+            None => parameters,
+        }
     }
 
     /// The body for a node, which knows `target` by the name `target.model`. A prompt that is too long is cut if

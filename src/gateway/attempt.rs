@@ -12,6 +12,7 @@ use prometheus_client::metrics::counter as metrics;
 
 use super::{
     Gateway,
+    api::Api,
     ask::Ask,
     balance::Place,
     ending::Ending,
@@ -25,7 +26,10 @@ use super::{
     voice::Voice,
 };
 use crate::{
-    domain::{params::Truncation, provider::has_counterpart, run_record::Outcome},
+    domain::{
+        params::{Truncation, widened},
+        run_record::Outcome,
+    },
     ports::{NodeError, NodeRequest, NodeResponse},
     routing_table::Target,
 };
@@ -97,23 +101,25 @@ pub async fn attempt(
     run: &mut Run,
 ) -> Result<Answer, Missed> {
     let mut voice = Voice::new(ask, target, renamer, run.id);
-    let mut upstream = match send(gateway, ask, target, place, &voice, run, false).await {
+    let (mut upstream, is_json) = match send(gateway, ask, target, place, &voice, run, false).await {
         Err(Missed::TooLong(_)) if target.offer.is_none() && may_truncate(gateway, ask) => {
             run.note(|record| record.truncated = true);
             send(gateway, ask, target, place, &voice, run, true).await?
         }
         sent => sent?,
     };
-    let content_type = voice.content_type(ask.stream);
-    if ask.stream && ask.check.is_none() {
+    // A request that only loads a model is answered in one piece, stream or not.
+    let stream = ask.stream && !(is_json && ask.format.api() == Api::Ollama);
+    let content_type = voice.content_type(stream);
+    if stream && ask.check.is_none() {
         let content = Content::Stream(Box::new(Opened::open(upstream, voice).await?));
         return Ok(Answer { is_checked: false, schema_failure: None, content_type, content });
     }
     let whole = read(&mut upstream, LONGEST_ANSWER).await?;
-    let lines = if ask.stream { split(&whole)? } else { vec![whole.clone()] };
+    let lines = if stream { split(&whole)? } else { vec![whole.clone()] };
     let fault = |check: &SchemaCheck| check.fault(lines.iter().map(|line| &line[..]));
     let fault = ask.check.as_deref().map(fault).transpose().map_err(|error| voice.renamer().hide(error))?;
-    let (written, ending) = if ask.stream {
+    let (written, ending) = if stream {
         let ending = lines.last().and_then(|last| Ending::of_whole(last));
         (voice.lines(lines)?, ending.unwrap_or_default())
     } else {
@@ -131,11 +137,13 @@ fn split(whole: &Bytes) -> Result<Vec<Bytes>, NodeError> {
     Ok(all)
 }
 
-/// A prompt is first sent with the wish not to cut it: by the refusal it is known that it would be cut.
-fn may_truncate(gateway: &Gateway, ask: &Ask) -> bool {
+/// Whether a prompt that is too long may be cut. It is first sent with the wish not to cut it: by the refusal it is known
+/// that it would be cut.
+pub fn may_truncate(gateway: &Gateway, ask: &Ask) -> bool {
     ask.task.truncates() && ask.truncate.unwrap_or(gateway.settings().truncation == Truncation::Allow)
 }
 
+/// The answer of a node that takes the request, and whether it comes as one JSON value.
 async fn send(
     gateway: &Gateway,
     ask: &Ask,
@@ -144,19 +152,23 @@ async fn send(
     voice: &Voice,
     run: &mut Run,
     truncate: bool,
-) -> Result<Upstream, Missed> {
+) -> Result<(Upstream, bool), Missed> {
     let settings = gateway.settings();
     let node = &*place.holder.node;
     // What is wrong with the window was told before the node was chosen.
-    let wanted = ask.context(target, node, None).unwrap_or_default();
-    let wanted = wanted.map(|(window, _)| window);
-    let running = if target.offer.is_some() { wanted } else { place.widen(wanted) };
-    let mut parameters = ask.parameters(target, node, running);
-    let dropped = target.offer.as_ref().map(|offer| parameters.keep(|option| has_counterpart(&offer.endpoint, option)));
+    let wanted = ask.context(target, node).unwrap_or_default();
+    let window = if target.offer.is_some() {
+        wanted
+    } else {
+        let running = place.widen(wanted.map(|(window, _)| window));
+        widened(wanted, running, node.max_context_length.map(u64::from))
+    };
+    let parameters = ask.parameters(target, node, window);
     let body = ask.body(target, &parameters, truncate);
     run.note(|record| {
         record.parameters = parameters.effective();
-        record.dropped_parameters = dropped.unwrap_or_default();
+        record.dropped_parameters.clone_from(&parameters.dropped);
+        record.keep_alive = parameters.effective_keep_alive();
         record.system_prompt = body.has_system_prompt.then(|| target.prompt_edition.clone()).flatten();
     });
     let request = NodeRequest {
@@ -165,11 +177,16 @@ async fn send(
         body: Some(body.bytes),
         head_within: settings.head_limit,
         offer: target.offer.clone(),
+        trace: run.trace.headers(),
     };
     give_way().await;
-    let NodeResponse { status, body } = gateway.inference().send(request).await?;
+    let NodeResponse { status, is_json, body } = gateway.inference().send(request).await?;
     let mut upstream = Upstream { body, silence: settings.silence_limit };
-    if (200..300).contains(&status) { Ok(upstream) } else { Err(refusal(status, &mut upstream, voice).await) }
+    if (200..300).contains(&status) {
+        Ok((upstream, is_json))
+    } else {
+        Err(refusal(status, &mut upstream, voice).await)
+    }
 }
 
 impl Ready {

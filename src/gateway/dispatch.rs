@@ -1,6 +1,6 @@
 //! One request on its way through the nodes: attempt after attempt, until one answers.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,9 +9,10 @@ use super::{
     ask::Ask,
     attempt::{Missed, Ready, attempt},
     balance::{NoPlace, Wish},
+    context,
     failure::Failure,
     faults::Faults,
-    meters::Outcome,
+    meters::{ByModel, ModelMeters, Outcome},
     plan::Leg,
     run::Run,
     serving::Serving,
@@ -44,16 +45,17 @@ impl<'a> Dispatch<'a> {
     /// # Errors
     /// The caller's mistake, or why no node could answer.
     pub async fn run(mut self, legs: &[Leg<'_>]) -> Result<Ready, Failure> {
-        self.check_context(legs)?;
+        context::check(self.ask, legs)?;
         for leg in legs {
             self.run.aim(leg);
+            self.run.measure(self.meters(leg));
             if let Some(ready) = self.leg(leg).await? {
                 return Ok(ready);
             }
         }
         let waited = self.gateway.settings().queue_limit;
         let reason = legs.last().map_or("", |leg| &leg.reason);
-        Err(self.faults.failure(reason, self.too_narrow(legs), waited))
+        Err(self.faults.failure(reason, context::too_narrow(self.ask, legs), waited))
     }
 
     /// An answer from one of the leg's nodes; `None` when all failed or stayed full.
@@ -67,6 +69,7 @@ impl<'a> Dispatch<'a> {
             let place = balance.place(&pool, self.wish, usable, self.patience).await;
             let waited = since.elapsed();
             self.run.waited(waited);
+            self.gateway.meters().waited(waited);
             self.patience = self.patience.saturating_sub(waited);
             let place = match place {
                 Ok(place) => place,
@@ -96,6 +99,7 @@ impl<'a> Dispatch<'a> {
                 }
                 Err(Missed::ByNode(error)) => {
                     self.count(Outcome::Failed);
+                    self.gateway.meters().failed(&error);
                     self.run.attempted(run_record::Outcome::Failed, Some(error.to_string()));
                     leg.counter.iter().for_each(|counter| counter.failed());
                     place.note(Some(&error));
@@ -105,6 +109,16 @@ impl<'a> Dispatch<'a> {
         }
     }
 
+    /// Where the request counts while the leg is tried.
+    fn meters(&self, leg: &Leg<'_>) -> Arc<ModelMeters> {
+        let (task, target) = (self.ask.task, leg.target);
+        self.serving.meters(target, task, || {
+            let requested = leg.deployment.unwrap_or(&target.tag);
+            let model = ByModel::new(task, requested, &target.tag, target.version.as_deref());
+            self.gateway.meters().models().of(model)
+        })
+    }
+
     fn count(&self, outcome: Outcome) {
         self.gateway.meters().attempt(outcome);
     }
@@ -112,28 +126,6 @@ impl<'a> Dispatch<'a> {
     /// Whether a node may still be asked.
     fn is_usable(&self, target: &Target, holder: &Holder) -> bool {
         let node = &holder.node;
-        node.weight > 0 && self.ask.context(target, node, None).is_ok() && !self.faults.rule_out(node, target)
-    }
-
-    /// Refuses a context window that no node allows.
-    fn check_context(&self, legs: &[Leg<'_>]) -> Result<(), Failure> {
-        let Some(wanted) = self.ask.num_ctx else { return Ok(()) };
-        let model = legs.iter().map(|leg| leg.target.context_length().unwrap_or(u64::MAX)).max();
-        let holders = legs.iter().flat_map(|leg| &leg.target.holders);
-        let node = holders.map(|holder| holder.node.max_context_length.map_or(u64::MAX, u64::from)).max();
-        let limits = [(model, "the model can take"), (node, "any node allows")];
-        match limits.into_iter().find_map(|(most, who)| Some((most.filter(|most| wanted > *most)?, who))) {
-            None => Ok(()),
-            Some((most, who)) => Err(Failure::bad_request(format!(
-                "options.num_ctx: {wanted} is not in the range from 1 to {most}: those are the tokens that {who}"
-            ))),
-        }
-    }
-
-    /// Says that nodes allow less context than the version is configured for.
-    fn too_narrow(&self, legs: &[Leg<'_>]) -> Option<String> {
-        let holders = legs.iter().flat_map(|leg| leg.target.holders.iter().map(|holder| (leg.target, holder)));
-        let limit = holders.filter_map(|(target, holder)| self.ask.context(target, &holder.node, None).err()).max()?;
-        Some(format!("the version's num_ctx is over the {limit} tokens that its nodes allow"))
+        context::fits(self.ask, target, node) && !self.faults.rule_out(node, target)
     }
 }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     domain::alias::is_hidden,
-    ports::{NodeError, NodeRequest, NodeResponse},
+    ports::{NodeError, NodeRequest, NodeResponse, TraceHeaders},
     routing_table::{Namespace, Node},
 };
 
@@ -142,7 +142,8 @@ async fn tell(
     path: &'static str,
     body: Option<Bytes>,
 ) -> Result<(u16, Bytes), NodeError> {
-    let request = NodeRequest { url: node.url.clone(), path, body, head_within: TELL_WITHIN, offer: None };
-    let NodeResponse { status, body } = gateway.inference().send(request).await?;
+    let trace = TraceHeaders::default();
+    let request = NodeRequest { url: node.url.clone(), path, body, head_within: TELL_WITHIN, offer: None, trace };
+    let NodeResponse { status, body, .. } = gateway.inference().send(request).await?;
     Ok((status, read(&mut Upstream { body, silence: TELL_WITHIN }, LONGEST).await?))
 }

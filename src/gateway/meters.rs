@@ -1,9 +1,17 @@
-//! What a gateway counts of requests. Labels are a few fixed words: no model, no node, no caller, nothing of what was said.
+//! What a gateway counts of requests. Labels are fixed words, and models and nodes as the table names them: no caller,
+//! nothing of what callers say.
+
+mod gauges;
+mod models;
+
+pub use gauges::Gauges;
+pub use models::{ByModel, ModelMeters, Models};
 
 use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -23,6 +31,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use tokio::time::Instant;
+
+use crate::ports::NodeError;
 
 /// A path that is answered by a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +90,30 @@ pub enum Outcome {
     SchemaFailure,
 }
 
+/// Why an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Reason {
+    /// No connection to the node.
+    NoConnection,
+    /// No answer in time.
+    TimedOut,
+    /// The answer broke off.
+    BrokenOff,
+    /// The node has too much to do (408, 429, 503).
+    Overloaded,
+    /// The node does not have the model (404).
+    NotFound,
+    /// The node wants a login (401, 403, 407).
+    Unauthorized,
+    /// Any other error of the node's.
+    ServerError,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: Reason,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByClass {
     path: &'static str,
@@ -109,6 +143,9 @@ pub struct Meters {
     schema_failure: Counter,
     broken: Counter,
     in_flight: Gauge,
+    failures: Family<ByReason, Counter>,
+    queue_wait: Histogram,
+    models: Models,
 }
 
 #[derive(Debug)]
@@ -143,13 +180,21 @@ impl Default for Meters {
             paths,
             broken: Counter::default(),
             in_flight,
+            failures: Family::default(),
+            queue_wait: duration(),
+            models: Models::default(),
         }
     }
 }
 
 impl Meters {
-    /// Lets `/metrics` show them.
-    pub fn register(&self, registry: &mut Registry) {
+    /// Lets `/metrics` show them: those that OpenTelemetry's conventions name, under those names.
+    pub fn register(&self, conventions: &mut Registry, registry: &mut Registry) {
+        self.models.register(conventions, registry);
+        let help = "Attempts that failed through the node's fault, by reason";
+        registry.register("gateway_failed_attempts", help, self.failures.clone());
+        let help = "Time that a request waited for places on nodes";
+        registry.register_with_unit("gateway_queue_wait", help, Unit::Seconds, self.queue_wait.clone());
         let (requests, attempts, first_bytes, wholes) = self.families.clone();
         registry.register("gateway_requests", "Requests for a model by path and class of HTTP status", requests);
         registry.register("gateway_attempts", "Attempts on nodes", attempts);
@@ -178,9 +223,39 @@ impl Meters {
         counter.inc();
     }
 
+    /// Counts why an attempt failed.
+    pub fn failed(&self, error: &NodeError) {
+        self.failures.get_or_create(&ByReason { reason: reason(error) }).inc();
+    }
+
+    /// Counts how long a request waited for a place.
+    pub fn waited(&self, waited: Duration) {
+        self.queue_wait.observe(waited.as_secs_f64());
+    }
+
+    /// What is counted by model.
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
     /// Where answers that a node broke off are counted.
     pub fn broken(&self) -> Counter {
         self.broken.clone()
+    }
+}
+
+fn reason(error: &NodeError) -> Reason {
+    match error {
+        NodeError::Connect(_) => Reason::NoConnection,
+        NodeError::TimedOut(_) => Reason::TimedOut,
+        NodeError::Broken(_) => Reason::BrokenOff,
+        NodeError::Throttled { .. } => Reason::Overloaded,
+        NodeError::Status { status, .. } => match status {
+            408 | 429 | 503 => Reason::Overloaded,
+            404 => Reason::NotFound,
+            401 | 403 | 407 => Reason::Unauthorized,
+            _ => Reason::ServerError,
+        },
     }
 }
 

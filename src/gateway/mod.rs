@@ -11,8 +11,10 @@ pub mod attempt;
 pub mod balance;
 pub mod callers;
 pub mod client;
+mod context;
 pub mod dispatch;
 pub mod ending;
+pub mod explain;
 pub mod failure;
 pub mod faults;
 pub mod fields;
@@ -37,6 +39,7 @@ pub mod said;
 pub mod schema;
 mod server;
 pub mod serving;
+pub mod spans;
 mod sse;
 pub mod tally;
 pub mod task;
@@ -53,14 +56,23 @@ use std::{
 use arc_swap::ArcSwap;
 use axum::Router;
 use jiff::Timestamp;
+use opentelemetry_sdk::trace::SdkTracer;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{balance::Balance, callers::KnownKeys, meters::Meters, recorder::Recorder, serving::Serving, tally::Tally};
+use self::{
+    balance::Balance,
+    callers::KnownKeys,
+    meters::{Gauges, Meters},
+    recorder::Recorder,
+    serving::Serving,
+    tally::Tally,
+};
 use crate::{
     domain::{caller::RequireKey, params::Truncation, run_id::RunId},
     ports::{GatewayStats, Inference, ModelOperations},
-    routing_table::{RoutingTable, SharedTable},
+    routing_table::{Freshness, RoutingTable, SharedTable},
 };
 
 /// Limits of one gateway.
@@ -84,6 +96,8 @@ pub struct Settings {
     pub truncation: Truncation,
     /// Whether other machines may ask for run records.
     pub management_open: bool,
+    /// What makes spans of requests, if somebody wants them.
+    pub tracer: Option<SdkTracer>,
     /// Who is asked for a key.
     pub require_key: RequireKey,
     /// How long the body of a request may take.
@@ -102,6 +116,7 @@ impl Default for Settings {
             body_limit: 100 << 20,
             truncation: Truncation::default(),
             management_open: false,
+            tracer: None,
             require_key: RequireKey::default(),
             body_within: Duration::from_secs(120),
         }
@@ -174,6 +189,14 @@ impl Gateway {
         &self.0.meters
     }
 
+    /// Lets `/metrics` show what it counts, and how old its table is; what others have agreed on names for goes to
+    /// `conventions`.
+    pub fn register(&self, conventions: &mut Registry, own: &mut Registry, freshness: Freshness) {
+        self.0.meters.register(conventions, own);
+        self.0.recorder.register(own);
+        own.register_collector(Box::new(Gauges { balance: self.0.balance.clone(), freshness }));
+    }
+
     /// What it tells about itself: of all deployments, or of one (namespace and name) with the times of its answers.
     pub fn stats(&self, of: Option<[&str; 2]>) -> GatewayStats {
         let serving = self.serving();
@@ -205,6 +228,7 @@ impl Gateway {
         let serving = Arc::new(Serving::new(table, keys));
         self.0.balance.keep(serving.table());
         self.0.tally.keep(serving.table());
+        self.0.meters.models().keep(serving.table());
         self.0.serving.store(serving.clone());
         serving
     }
@@ -223,6 +247,10 @@ impl Gateway {
 
     fn balance(&self) -> &Arc<Balance> {
         &self.0.balance
+    }
+
+    fn tracer(&self) -> Option<&SdkTracer> {
+        self.0.settings.tracer.as_ref()
     }
 
     fn tally(&self) -> &Tally {

@@ -27,6 +27,15 @@ pub struct Leg<'a> {
     pub counter: Option<Arc<Counter>>,
 }
 
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A request, which counts.
+    Answer,
+    /// Telling what would become of a request: nothing counts.
+    Explain,
+}
+
 /// The legs for what a name stands for: the next one is used when all nodes of the one before failed.
 pub fn plan<'a>(
     namespace: &str,
@@ -34,6 +43,7 @@ pub fn plan<'a>(
     headers: &HeaderMap,
     serving: &Serving,
     tally: &Tally,
+    purpose: Purpose,
 ) -> Vec<Leg<'a>> {
     match found {
         Found::Tag(target) => {
@@ -41,7 +51,7 @@ pub fn plan<'a>(
             vec![Leg { target, reason, deployment: None, counter: None }]
         }
         Found::Deployment(name, deployment) => {
-            let split = Split { namespace, name, deployment, serving, tally };
+            let split = Split { namespace, name, deployment, serving, tally, purpose };
             split.legs(headers)
         }
     }
@@ -53,6 +63,7 @@ struct Split<'a, 't> {
     deployment: &'a Deployment,
     serving: &'t Serving,
     tally: &'t Tally,
+    purpose: Purpose,
 }
 
 impl<'a> Split<'a, '_> {
@@ -70,7 +81,9 @@ impl<'a> Split<'a, '_> {
             return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) fails outright"))];
         }
         if !is_usable(&canary.target) {
-            trial.counter.iter().for_each(|counter| counter.failed());
+            if self.purpose == Purpose::Answer {
+                trial.counter.iter().for_each(|counter| counter.failed());
+            }
             return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) has no ready node"))];
         }
         vec![trial, self.leg(stable, "stable", &format!(", canary {version} ({weight} %) could not answer"))]
@@ -82,7 +95,11 @@ impl<'a> Split<'a, '_> {
             Some(session) => is_canary_session(session_hash(rollout, session), canary.weight),
             None => {
                 let turns = || self.tally.turns(self.namespace, self.name, rollout);
-                let turn = self.serving.turns(&canary.target, turns).fetch_add(1, Ordering::Relaxed);
+                let turns = self.serving.turns(&canary.target, turns);
+                let turn = match self.purpose {
+                    Purpose::Answer => turns.fetch_add(1, Ordering::Relaxed),
+                    Purpose::Explain => turns.load(Ordering::Relaxed),
+                };
                 is_canary_turn(turn, canary.weight)
             }
         }

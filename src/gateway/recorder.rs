@@ -25,6 +25,7 @@ pub struct Recorder {
     capture: bool,
     recorded: Counter,
     unrecorded: Counter,
+    refused: Counter,
 }
 
 impl Recorder {
@@ -43,6 +44,8 @@ impl Recorder {
         registry.register("gateway_recorded_runs", "Requests whose record was stored", self.recorded.clone());
         let help = "Requests that should have been recorded, but were not";
         registry.register("gateway_unrecorded_runs", help, self.unrecorded.clone());
+        let help = "Requests that were refused because their record could not have been stored";
+        registry.register("gateway_refused_for_records", help, self.refused.clone());
     }
 
     /// Whether a request may go to a node, as far as its record is concerned; asks nobody.
@@ -51,7 +54,10 @@ impl Recorder {
     /// What the caller is told.
     pub fn check(&self) -> Result<(), Failure> {
         match &self.records {
-            Some(records) if self.when_down == WhenDown::Refuse => records.ready().map_err(|error| down(&error)),
+            Some(records) if self.when_down == WhenDown::Refuse => records.ready().map_err(|error| {
+                self.refused.inc();
+                down(&error)
+            }),
             _ => Ok(()),
         }
     }

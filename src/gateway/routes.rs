@@ -25,19 +25,23 @@ use super::{
     attempt::Ready,
     callers::Caller,
     dispatch::Dispatch,
+    explain,
     failure::Failure,
     fields::Fields,
     fleet, listing, management, meters,
     openai::{chat, completions, embeddings, responses},
-    operations, plan,
-    resolve::resolve,
+    operations,
+    plan::{self, Purpose},
+    resolve::{Found, resolve},
     run::Run,
+    spans::Trace,
     task::Task,
     wish::wish,
 };
 use crate::{
     domain::{duration::HumanDuration, run_record::Outcome},
     ports::GatewayStats,
+    routing_table::Namespace,
 };
 
 /// The version of Ollama whose API this is: clients refuse to talk to what they take for an older one.
@@ -78,9 +82,14 @@ const fn openai(path: meters::Path, read: Read) -> Route {
     Route { path, api: Api::OpenAi, read }
 }
 
+/// The paths that are answered by a model.
+pub(super) fn routes() -> impl Iterator<Item = Route> {
+    ROUTES.into_iter()
+}
+
 /// The path of this name, if a model answers it.
 pub(super) fn route(name: &str) -> Option<Route> {
-    ROUTES.into_iter().find(|route| route.path.name() == name)
+    routes().find(|route| route.path.name() == name)
 }
 
 pub(super) fn router(gateway: Gateway) -> Router {
@@ -100,6 +109,7 @@ pub(super) fn router(gateway: Gateway) -> Router {
         .route("/api/ps", get(ps))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
+        .route("/drover/v1/explain", post(explain::explain))
         .route("/drover/v1/stats", get(stats))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -121,7 +131,8 @@ async fn stats(State(gateway): State<Gateway>, Query(about): Query<About>) -> Js
 /// Answers a request for a model; the headers tell about every outcome.
 async fn answer(gateway: &Gateway, Route { path, api, read }: Route, request: Request) -> Response {
     let under_way = gateway.meters().begin(path);
-    let mut run = Run::start(gateway.recorder(), path.name(), &gateway.settings().namespace);
+    let trace = Trace::begin(gateway.tracer(), request.headers());
+    let mut run = Run::start(gateway.recorder(), path.name(), &gateway.settings().namespace, trace);
     let ready = try_answer(gateway, request, read, &mut run).await;
     under_way.answered(respond(ready, run, api).await)
 }
@@ -153,13 +164,24 @@ async fn try_answer(gateway: &Gateway, request: Request, read: Read, run: &mut R
     gateway.recorder().check()?;
     let serving = gateway.serving();
     let name = &gateway.settings().namespace;
-    let found = resolve(serving.table().namespace(name), &ask.model, &caller)?;
-    if wants_check(&parts.headers)?.unwrap_or(found.checks_schema()) {
+    let found = find(serving.table().namespace(name), &parts.headers, &mut ask, &caller)?;
+    let wish = wish(&parts.headers, found.sticky_header(), &ask, &caller);
+    let legs = plan::plan(name, found, &parts.headers, &serving, gateway.tally(), Purpose::Answer);
+    Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await
+}
+
+/// What the request's name stands for; by that it is known whether its answer is checked.
+pub(super) fn find<'a>(
+    namespace: &'a Namespace,
+    headers: &HeaderMap,
+    ask: &mut Ask,
+    caller: &Caller,
+) -> Result<Found<'a>, Failure> {
+    let found = resolve(namespace, &ask.model, caller)?;
+    if wants_check(headers)?.unwrap_or(found.checks_schema()) {
         ask.check_schema().map_err(Failure::bad_request)?;
     }
-    let wish = wish(&parts.headers, found.sticky_header(), &ask, &caller);
-    let legs = plan::plan(name, found, &parts.headers, &serving, gateway.tally());
-    Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await
+    Ok(found)
 }
 
 /// Whether the request says that its answer is to be checked by the schema that it brings, or not.

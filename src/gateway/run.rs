@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    ask::Ask, callers::Visit, ending::Ending, failure::Failure, plan::Leg, recorder::Recorder, tally::Answered,
+    ask::Ask, callers::Visit, ending::Ending, failure::Failure, meters::ModelMeters, plan::Leg, recorder::Recorder,
+    spans::Trace, tally::Answered, task::Task,
 };
 use crate::{
     domain::{
@@ -38,6 +39,11 @@ pub struct Run {
     first_piece: Duration,
     /// What is known so far; nothing once it is finished.
     record: Option<Box<RunRecord>>,
+    /// Its spans.
+    pub trace: Trace,
+    task: Option<Task>,
+    /// Where its end counts, once it is known what shall answer.
+    meters: Option<Arc<ModelMeters>>,
     /// What its caller's limits know of it, to its end.
     visit: Visit,
     /// How many pieces of its answer there were.
@@ -46,7 +52,7 @@ pub struct Run {
 
 impl Run {
     /// A request that just came in to this path, for the names of this namespace.
-    pub fn start(recorder: &Arc<Recorder>, path: &'static str, namespace: &str) -> Self {
+    pub fn start(recorder: &Arc<Recorder>, path: &'static str, namespace: &str, trace: Trace) -> Self {
         let (began, started_at) = (Instant::now(), Timestamp::now());
         let id = RunId::new(started_at, rand::random());
         let record = RunRecord {
@@ -59,6 +65,7 @@ impl Run {
             resolved: None,
             parameters: BTreeMap::new(),
             dropped_parameters: Vec::new(),
+            keep_alive: None,
             system_prompt: None,
             tools: Vec::new(),
             has_format: false,
@@ -75,10 +82,23 @@ impl Run {
             capture: None,
             replay_of: None,
             feedback: None,
+            trace_id: trace.id().map(Into::into),
         };
         let (recorder, record) = (recorder.clone(), Some(Box::new(record)));
-        let (visit, pieces, price) = (Visit::default(), 0, None);
-        Self { id, recorder, began, attempt_began: began, price, first_piece: Duration::ZERO, record, visit, pieces }
+        Self {
+            id,
+            recorder,
+            began,
+            attempt_began: began,
+            first_piece: Duration::ZERO,
+            price: None,
+            record,
+            trace,
+            task: None,
+            meters: None,
+            visit: Visit::default(),
+            pieces: 0,
+        }
     }
 
     /// Changes what is known.
@@ -96,6 +116,7 @@ impl Run {
 
     /// Notes what is asked for, and keeps the request where that is wanted.
     pub fn asked(&mut self, ask: &Ask, body: &Bytes) {
+        self.task = Some(ask.task);
         self.note(|record| ask.describe(record));
         if self.recorder.captures() {
             let request = (body.len() <= LONGEST_CAPTURE).then(|| String::from_utf8_lossy(body).into_owned());
@@ -131,6 +152,11 @@ impl Run {
         });
     }
 
+    /// Has its end counted there.
+    pub fn measure(&mut self, meters: Arc<ModelMeters>) {
+        self.meters = Some(meters);
+    }
+
     /// Notes how long it waited for a place.
     pub fn waited(&mut self, waited: Duration) {
         self.note(|record| record.timings.queue_ms += milliseconds(waited));
@@ -149,17 +175,21 @@ impl Run {
             let target = resolved.version.clone().unwrap_or_else(|| resolved.model.clone());
             record.attempts.push(Attempt { node, target, outcome: Outcome::Cancelled, reason: None, ms: 0.0 });
         });
+        if let Some(attempt) = self.record.as_ref().and_then(|record| record.attempts.last()) {
+            self.trace.attempt(&attempt.target, &attempt.node);
+        }
     }
 
     /// Notes what became of that.
     pub fn attempted(&mut self, outcome: Outcome, reason: Option<String>) {
         let ms = milliseconds(self.attempt_began.elapsed());
-        self.note(|record| {
-            if let Some(attempt) = record.attempts.last_mut() {
-                (attempt.outcome, attempt.reason) = (outcome, reason);
-                attempt.ms = if attempt.ms > 0.0 { attempt.ms } else { ms };
-            }
-        });
+        let Some(attempt) = self.record.as_mut().and_then(|record| record.attempts.last_mut()) else { return };
+        (attempt.outcome, attempt.reason) = (outcome, reason);
+        attempt.ms = if attempt.ms > 0.0 { attempt.ms } else { ms };
+        // One that began to answer goes on until the request ends.
+        if outcome != Outcome::Answered {
+            self.trace.attempted(attempt);
+        }
     }
 
     /// Notes that the first piece of the answer is there.
@@ -203,12 +233,22 @@ impl Run {
     /// # Errors
     /// What the caller is told instead of the end of its answer.
     pub async fn finish(&mut self, outcome: Outcome, status: u16, error: Option<String>) -> Result<(), Failure> {
-        let total_ms = milliseconds(self.began.elapsed());
-        let Some(mut record) = self.record.take().filter(|record| !record.requested.is_empty()) else { return Ok(()) };
+        self.note(|record| (record.outcome, record.status, record.error) = (outcome, status, error));
+        match self.end() {
+            Some(record) => self.recorder.commit(*record).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing more is known; the record, if it is to be kept.
+    fn end(&mut self) -> Option<Box<RunRecord>> {
+        let mut record = self.record.take()?;
+        record.timings.total_ms = milliseconds(self.began.elapsed());
+        self.meters.iter().for_each(|meters| meters.ended(&record));
+        self.trace.end(self.task, &record);
+        let record = Some(record).filter(|record| !record.requested.is_empty())?;
         self.spend(&record.tokens);
-        (record.outcome, record.status, record.error) = (outcome, status, error);
-        record.timings.total_ms = total_ms;
-        self.recorder.commit(*record).await
+        Some(record)
     }
 
     /// Has the caller's limits count what it cost. Of an answer that didn't end nobody says that: a piece is a token at
@@ -247,10 +287,9 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let Some(mut record) = self.record.take().filter(|record| !record.requested.is_empty()) else { return };
-        self.spend(&record.tokens);
-        record.timings.total_ms = milliseconds(self.began.elapsed());
-        self.recorder.commit_unattended(*record);
+        if let Some(record) = self.end() {
+            self.recorder.commit_unattended(*record);
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use super::{
     balance::{Balance, Pool},
     callers::KnownKeys,
     lines::Renamer,
+    meters::ModelMeters,
     tally::Counter,
+    task::Task,
 };
 use crate::routing_table::{RoutingTable, Target};
 
@@ -30,6 +32,8 @@ struct Served {
     renamer: OnceLock<Arc<Renamer>>,
     counter: OnceLock<Arc<Counter>>,
     turns: OnceLock<Arc<AtomicU64>>,
+    /// By task.
+    meters: [OnceLock<Arc<ModelMeters>>; Task::COUNT],
 }
 
 impl Serving {
@@ -59,7 +63,7 @@ impl Serving {
 
     /// The nodes that hold a target, prepared for choices among them.
     pub fn pool(&self, target: &Target, balance: &Balance) -> Arc<Pool> {
-        self.known(target, |served| &served.pool, || balance.pool(&target.model, &target.holders))
+        self.known(target, |served| &served.pool, || balance.pool(&target.holders))
     }
 
     /// What replaces the name that the nodes know a target by.
@@ -75,6 +79,11 @@ impl Serving {
     /// Where the requests are counted that a canary gets its share of.
     pub fn turns(&self, canary: &Target, find: impl FnOnce() -> Arc<AtomicU64>) -> Arc<AtomicU64> {
         self.known(canary, |served| &served.turns, find)
+    }
+
+    /// Where requests with this task are counted.
+    pub fn meters(&self, target: &Target, task: Task, find: impl FnOnce() -> Arc<ModelMeters>) -> Arc<ModelMeters> {
+        self.known(target, |served| &served.meters[task as usize], find)
     }
 
     fn known<T>(

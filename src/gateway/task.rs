@@ -21,6 +21,9 @@ pub enum Task {
 }
 
 impl Task {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+
     /// The path on the node.
     pub fn path(self) -> &'static str {
         match self {
@@ -28,6 +31,15 @@ impl Task {
             Self::Generate => "/api/generate",
             Self::Embed => "/api/embed",
             Self::Embeddings => "/api/embeddings",
+        }
+    }
+
+    /// As OpenTelemetry's conventions call it.
+    pub fn operation(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Generate => "text_completion",
+            Self::Embed | Self::Embeddings => "embeddings",
         }
     }
 

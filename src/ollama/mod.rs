@@ -9,7 +9,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
 use lines::lines;
-use reqwest::{Client, Method, RequestBuilder, Response};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response};
+use rustls::pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use transport::Transport;
@@ -43,14 +44,26 @@ impl Ollama {
     /// # Errors
     /// When the TLS library can't be set up.
     pub fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Self::trusting(Vec::new())
+    }
+
+    /// The same, which trusts these certificates besides the system's.
+    ///
+    /// # Errors
+    /// As for `new`, and when one of them is none.
+    pub fn trusting(roots: Vec<CertificateDer<'static>>) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let trusted: Result<Vec<_>, _> = roots.iter().map(|root| Certificate::from_der(root)).collect();
         let http = Client::builder()
             .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_WITHIN)
             .no_proxy()
             .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self { http, transport: Arc::new(Transport::new()?) })
+            .redirect(reqwest::redirect::Policy::none());
+        let http = match trusted? {
+            none if none.is_empty() => http,
+            trusted => http.tls_certs_merge(trusted),
+        };
+        Ok(Self { http: http.build()?, transport: Arc::new(Transport::new(roots)?) })
     }
 
     fn request(&self, method: Method, base: &str, path: &str) -> RequestBuilder {

@@ -25,8 +25,11 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use reqwest::Url;
-use rustls::{ClientConfig, pki_types::ServerName};
-use rustls_platform_verifier::ConfigVerifierExt;
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
+use rustls_platform_verifier::Verifier;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -35,7 +38,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::either::Either;
 
 use super::{CONNECT_WITHIN, USER_AGENT, faults::innermost};
-use crate::ports::{NodeError, NodeRequest, NodeResponse};
+use crate::ports::{NodeError, NodeRequest, NodeResponse, TraceHeaders};
 
 /// A connection that nobody used for so long is closed.
 const IDLE_FOR: Duration = Duration::from_secs(90);
@@ -71,12 +74,15 @@ struct Connection {
 }
 
 impl Transport {
-    /// Without any connection yet.
+    /// Without any connection yet; these certificates are trusted besides the system's.
     ///
     /// # Errors
     /// When TLS can't be set up.
-    pub fn new() -> Result<Self, rustls::Error> {
-        let tls = TlsConnector::from(Arc::new(ClientConfig::with_platform_verifier()?));
+    pub fn new(roots: Vec<CertificateDer<'static>>) -> Result<Self, rustls::Error> {
+        let builder = ClientConfig::builder();
+        let verifier = Verifier::new_with_extra_roots(roots, builder.crypto_provider().clone())?;
+        let config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+        let tls = TlsConnector::from(Arc::new(config));
         Ok(Self { tls, servers: RwLock::default() })
     }
 
@@ -86,12 +92,14 @@ impl Transport {
     /// When there is no connection, or no head in time.
     pub async fn send(&self, request: NodeRequest) -> Result<NodeResponse, NodeError> {
         let server = self.server(&request.url)?;
-        let message = server.message(request.path, request.body)?;
+        let message = server.message(request.path, request.body, request.trace)?;
         let exchange = timeout(request.head_within, self.exchange(&server, message)).await;
         let (connection, response) = exchange.map_err(|_| NodeError::TimedOut(request.head_within))??;
         let (head, incoming) = response.into_parts();
         let body = Answer { server, connection: Some(connection), incoming };
-        Ok(NodeResponse { status: head.status.as_u16(), body: body.boxed() })
+        let content_type = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let is_json = content_type.is_some_and(|content_type| content_type.starts_with(b"application/json"));
+        Ok(NodeResponse { status: head.status.as_u16(), is_json, body: body.boxed() })
     }
 
     fn server(&self, url: &str) -> Result<Arc<Server>, NodeError> {
@@ -150,7 +158,12 @@ impl Server {
     }
 
     /// A body is posted; without one, what is there is asked for.
-    fn message(&self, path: &'static str, body: Option<Bytes>) -> Result<Request<Full<Bytes>>, NodeError> {
+    fn message(
+        &self,
+        path: &'static str,
+        body: Option<Bytes>,
+        trace: TraceHeaders,
+    ) -> Result<Request<Full<Bytes>>, NodeError> {
         let uri =
             if self.base.is_empty() { Ok(Uri::from_static(path)) } else { format!("{}{path}", self.base).parse() };
         let uri = uri.map_err(|error| NodeError::Connect(format!("the URL is wrong: {error}")))?;
@@ -161,6 +174,11 @@ impl Server {
         headers.insert(header::HOST, self.authority.clone());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        for (name, value) in [("traceparent", trace.parent), ("tracestate", trace.state)] {
+            if let Some(Ok(value)) = value.map(HeaderValue::from_maybe_shared) {
+                headers.insert(name, value);
+            }
+        }
         Ok(message)
     }
 

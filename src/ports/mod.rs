@@ -116,12 +116,25 @@ pub struct NodeRequest {
     pub head_within: Duration,
     /// The provider's model that is to answer; `None`: an Ollama server at `url` does.
     pub offer: Option<Arc<Offer>>,
+    /// The trace that it belongs to.
+    pub trace: TraceHeaders,
+}
+
+/// Which trace a request belongs to, as W3C's Trace Context has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TraceHeaders {
+    /// `traceparent`.
+    pub parent: Option<Bytes>,
+    /// `tracestate`.
+    pub state: Option<Bytes>,
 }
 
 /// The head of a node's answer, and its body as it comes.
 pub struct NodeResponse {
     /// HTTP status.
     pub status: u16,
+    /// Whether it says that it comes as one JSON value and not as lines.
+    pub is_json: bool,
     /// Body; dropping it ends the request on the node.
     pub body: BoxStream<'static, Result<Bytes, NodeError>>,
 }

@@ -31,8 +31,8 @@ struct Pending {
     lines: Vec<u8>,
     /// Of these lines.
     outcome: Arc<Outcome>,
-    /// Since when somebody writes what was pending before. That one goes on with this: of the threads that serve requests,
-    /// a disk that hangs holds up one.
+    /// Since when somebody writes what was pending before. That one goes on with this, so that a disk that hangs holds up
+    /// one worker, and what stands in that one's line, but not all of them.
     writing: Option<Instant>,
 }
 

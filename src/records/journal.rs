@@ -174,10 +174,11 @@ impl Journal {
     ///
     /// # Errors
     /// Those of the disk.
-    pub async fn turn_over(&self) -> Result<(), RecordsError> {
+    pub async fn turn_over(self: &Arc<Self>) -> Result<(), RecordsError> {
         let filled = self.newest.load_full().filter(|volume| volume.written.load(Ordering::Acquire) > 0);
         let Some(volume) = filled else { return Ok(()) };
-        self.begin_volume().map_err(|error| self.say(&error))?;
+        let journal = self.clone();
+        blocking(move || journal.begin_volume()).await.map_err(|error| self.say(&error))?;
         // With full sync, those who wait for the disk count as writers.
         while Arc::strong_count(&volume) > 1 {
             tokio::time::sleep(WRITER_PAUSE).await;

@@ -35,6 +35,7 @@ use crate::{
         run_record::{Feedback, RunFilter},
     },
     ports::{Page, Records, RecordsError, RunRecord},
+    supervisor::blocking,
 };
 
 const FILE: &str = "runs.db";
@@ -175,7 +176,9 @@ impl Mover {
                 () = self.journal.filled.notified(), if is_idle => {}
                 () = sleep(if has_fault { RETRY } else { GATHER }), if !is_idle => {
                     if self.journal.is_faulty() {
-                        self.journal.try_again();
+                        let journal = self.journal.clone();
+                        // Told of already.
+                        let _ = blocking(move || { journal.try_again(); Ok(()) }).await;
                     }
                     // Told of already.
                     let _ = self.store().await;

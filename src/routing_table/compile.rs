@@ -1,12 +1,17 @@
 //! From watched objects to a table: pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
 
-use super::{Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Target, providers};
+use super::{
+    Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Target, providers, runners::keep_runners_apart,
+};
 use crate::{
     api::{self, ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     domain::{
@@ -36,28 +41,33 @@ pub struct Objects {
     pub keys: Vec<Arc<ApiKey>>,
 }
 
+/// A node that takes requests.
+struct Usable<'a> {
+    object: &'a OllamaNode,
+    node: Arc<Node>,
+    loaded: HashSet<&'a str>,
+}
+
+impl Usable<'_> {
+    fn holder(&self, digest: &str) -> Holder {
+        Holder { node: self.node.clone(), loaded: self.loaded.contains(digest), digest: digest.to_owned() }
+    }
+}
+
 /// The table for these objects, as served from `now` on.
 pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
-    let mut namespaces: BTreeMap<String, Namespace> = BTreeMap::new();
-    let usable: Vec<(&OllamaNode, Arc<Node>)> = objects
-        .nodes
-        .iter()
-        .filter(|node| node.usable().is_ok())
-        .map(|node| (&**node, Arc::new(entry(node))))
-        .collect();
-    for (object, node) in &usable {
-        let namespace = namespaces.entry(space(*object)).or_default();
-        namespace.nodes.insert(node.name.clone(), node.clone());
-        for model in object.status.iter().flat_map(|status| &status.models) {
-            add_tag(namespace, object, node, model);
+    let usable = usable(objects);
+    let (mut namespaces, mut warnings) = deployments(objects, &usable, now);
+    for seen in &usable {
+        let namespace = namespaces.entry(space(seen.object)).or_default();
+        namespace.nodes.insert(seen.node.name.clone(), seen.node.clone());
+        for model in seen.object.status.iter().flat_map(|status| &status.models) {
+            add_tag(namespace, seen, model);
         }
     }
-    for deployment in &objects.deployments {
-        let space = space(&**deployment);
-        let nodes: Vec<_> =
-            usable.iter().filter(|(object, _)| object.namespace().unwrap_or_default() == space).collect();
-        if let Some(compiled) = compile_deployment(deployment, objects, &nodes, now) {
-            namespaces.entry(space).or_default().deployments.insert(deployment.name_any(), compiled);
+    for node in &objects.nodes {
+        if let Err(why) = node.usable() {
+            namespaces.entry(space(&**node)).or_default().away.insert(node.name_any(), why.into());
         }
     }
     for provider in &objects.providers {
@@ -67,8 +77,32 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
     for (space, keys) in compile_keys(&objects.keys) {
         namespaces.entry(space).or_default().keys = keys;
     }
-    let warnings = agree(&mut namespaces, &objects.pulls);
+    warnings.extend(agree(&mut namespaces, &objects.pulls));
     RoutingTable { namespaces, warnings }
+}
+
+/// The same with deployments only.
+pub fn compile_deployments(objects: &Objects, now: Timestamp) -> RoutingTable {
+    let (namespaces, warnings) = deployments(objects, &usable(objects), now);
+    RoutingTable { namespaces, warnings }
+}
+
+fn usable(objects: &Objects) -> Vec<Usable<'_>> {
+    let usable = objects.nodes.iter().filter(|node| node.usable().is_ok());
+    usable.map(|node| Usable { object: node, node: Arc::new(entry(node)), loaded: node.loaded_digests() }).collect()
+}
+
+fn deployments(objects: &Objects, usable: &[Usable<'_>], now: Timestamp) -> (BTreeMap<String, Namespace>, Vec<String>) {
+    let mut namespaces: BTreeMap<String, Namespace> = BTreeMap::new();
+    for deployment in &objects.deployments {
+        let space = space(&**deployment);
+        let nodes: Vec<_> = usable.iter().filter(|seen| seen.object.namespace().unwrap_or_default() == space).collect();
+        if let Some(compiled) = compile_deployment(deployment, objects, &nodes, now) {
+            namespaces.entry(space).or_default().deployments.insert(deployment.name_any(), compiled);
+        }
+    }
+    let warnings = namespaces.values_mut().flat_map(keep_runners_apart).collect();
+    (namespaces, warnings)
 }
 
 /// The keys of each namespace by their hashes. A hash that several have is the oldest one's, whatever that is good for.
@@ -116,6 +150,7 @@ fn agree(namespaces: &mut BTreeMap<String, Namespace>, pulls: &[Arc<ModelPull>])
             let (kept, behind): (Vec<_>, Vec<_>) = target.holders.drain(..).partition(|holder| holder.digest == digest);
             let names: Vec<_> = behind.iter().map(|holder| &*holder.node.name).collect();
             let (tag, names) = (&target.tag, names.join(", "));
+            target.passed_over = behind.iter().map(|holder| other_digest(holder, tag)).collect();
             warnings.push(format!(
                 "{tag}: another digest than {digest} is on {names}, and no request goes there for it; pull it there again"
             ));
@@ -123,6 +158,10 @@ fn agree(namespaces: &mut BTreeMap<String, Namespace>, pulls: &[Arc<ModelPull>])
         }
     }
     warnings
+}
+
+fn other_digest(holder: &Holder, tag: &str) -> (String, String) {
+    (holder.node.name.clone(), format!("its {tag} has another digest, {}", holder.digest))
 }
 
 fn stands_for(pull: &ModelPull, full: &str) -> bool {
@@ -147,7 +186,7 @@ fn entry(node: &OllamaNode) -> Node {
     }
 }
 
-fn add_tag(namespace: &mut Namespace, object: &OllamaNode, node: &Arc<Node>, model: &NodeModel) {
+fn add_tag(namespace: &mut Namespace, seen: &Usable<'_>, model: &NodeModel) {
     let (name, digest) = (&model.name, &model.digest);
     let Ok(full) = name.parse::<ModelName>() else { return };
     let target = namespace.tags.entry(full.to_string().to_ascii_lowercase()).or_insert_with(|| Target {
@@ -160,14 +199,13 @@ fn add_tag(namespace: &mut Namespace, object: &OllamaNode, node: &Arc<Node>, mod
     if target.digest != *digest {
         target.digest.clear();
     }
-    let loaded = object.status.as_ref().is_some_and(|status| status.loaded.iter().any(|loaded| loaded == name));
-    target.holders.push(Holder { node: node.clone(), loaded, digest: digest.clone() });
+    target.holders.push(seen.holder(digest));
 }
 
 fn compile_deployment(
     deployment: &ModelDeployment,
     objects: &Objects,
-    nodes: &[&(&OllamaNode, Arc<Node>)],
+    nodes: &[&Usable<'_>],
     now: Timestamp,
 ) -> Option<Deployment> {
     let state = &deployment.status.as_ref()?.rollout;
@@ -220,15 +258,16 @@ fn compile_version(
     version: &ModelVersion,
     release: &Release,
     selector: &NodeSelector,
-    nodes: &[&(&OllamaNode, Arc<Node>)],
+    nodes: &[&Usable<'_>],
 ) -> Option<Target> {
     let alias = version.status.as_ref()?.alias.as_ref()?;
     let digest = &release.digest;
-    let holders = nodes.iter().filter_map(|(object, node)| {
-        let held = object.serves(selector, alias, digest)?;
-        Some(Holder { node: node.clone(), loaded: held.loaded, digest: digest.clone() })
-    });
-    let models = nodes.iter().flat_map(|(object, _)| object.status.iter().flat_map(|status| &status.models));
+    let holds = |seen: &&&Usable<'_>| seen.object.holds(alias, digest).is_some();
+    let serves = |seen: &&&Usable<'_>| seen.object.serves(selector, alias, digest).is_some();
+    let holders = nodes.iter().filter(serves).map(|seen| seen.holder(digest));
+    let outside = nodes.iter().filter(|seen| holds(seen) && !serves(seen));
+    let left_out = |seen: &&Usable<'_>| (seen.node.name.clone(), "the deployment's placement leaves it out".to_owned());
+    let models = nodes.iter().flat_map(|seen| seen.object.status.iter().flat_map(|status| &status.models));
     let details = models.into_iter().find(|model| model.digest == *digest).cloned().map(Arc::new);
     Some(Target {
         details,
@@ -241,5 +280,6 @@ fn compile_version(
         prompt_edition: version.spec.system_prompt.as_ref().map(edition),
         holders: holders.collect(),
         offer: None,
+        passed_over: outside.map(left_out).collect(),
     })
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    RoutingTable, SharedTable,
+    Freshness, RoutingTable, SharedTable,
     compile::{Objects, compile},
     store,
 };
@@ -36,6 +36,8 @@ pub struct Target {
     pub table: SharedTable,
     /// Where it is kept for a restart.
     pub file: Option<PathBuf>,
+    /// When it was last known to be right.
+    pub freshness: Freshness,
     /// Set once there is a table to serve.
     pub readiness: Readiness,
 }
@@ -46,6 +48,7 @@ pub fn restore(target: &Target) {
     match store::load(file) {
         Ok(Some(table)) => {
             target.table.store(Arc::new(table));
+            target.freshness.confirmed_at(store::saved_at(file));
             target.readiness.set(true);
             info!(file = %file.display(), "serving the table kept from before, stable versions only");
         }
@@ -112,6 +115,7 @@ impl Feed {
                     complete = complete || self.is_complete();
                     if complete {
                         self.publish();
+                        self.target.freshness.confirmed_at(Some(Timestamp::now()));
                     }
                 }
                 Some(alive) = heartbeats.next() => {
@@ -120,6 +124,9 @@ impl Feed {
                             self.publish();
                         }
                         heard = Instant::now();
+                        if complete {
+                            self.target.freshness.confirmed_at(Some(Timestamp::now()));
+                        }
                     } else if heard.elapsed() >= CANARY_LEASE {
                         self.suspend_canaries();
                     }

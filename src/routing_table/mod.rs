@@ -5,9 +5,12 @@
 
 pub mod compile;
 pub mod feed;
+mod freshness;
 mod providers;
+mod runners;
 mod store;
 
+pub use freshness::Freshness;
 pub use store::{load, save};
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -39,6 +42,9 @@ pub struct Namespace {
     pub deployments: BTreeMap<String, Deployment>,
     /// Ready nodes by name: in maintenance or away ones are not here.
     pub nodes: BTreeMap<String, Arc<Node>>,
+    /// The other nodes by name, and why they take no requests.
+    #[serde(default)]
+    pub away: BTreeMap<String, String>,
     /// Plain tags by their full name (`registry.ollama.ai/library/llama3.2:3b`, lower case).
     pub tags: BTreeMap<String, Target>,
     /// Providers by name.
@@ -156,6 +162,9 @@ pub struct Target {
     pub offer: Option<Arc<Offer>>,
     /// Ready nodes that hold it.
     pub holders: Vec<Holder>,
+    /// Ready nodes that hold it, or hold something else by its name, and get no request for it all the same: by name, why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub passed_over: BTreeMap<String, String>,
 }
 
 /// A node that holds a target.
@@ -189,6 +198,7 @@ impl RoutingTable {
         static NOTHING: Namespace = Namespace {
             deployments: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            away: BTreeMap::new(),
             tags: BTreeMap::new(),
             providers: BTreeMap::new(),
             keys: BTreeMap::new(),

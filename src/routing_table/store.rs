@@ -2,6 +2,8 @@
 
 use std::{fs, io, path::Path};
 
+use jiff::Timestamp;
+
 use super::RoutingTable;
 
 /// Writes the table beside its final place and moves it there, so that a reader never sees half of one.
@@ -25,4 +27,9 @@ pub fn load(path: &Path) -> io::Result<Option<RoutingTable>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// When the table was last saved, which is when it last changed; `None` when the file system doesn't tell.
+pub fn saved_at(path: &Path) -> Option<Timestamp> {
+    fs::metadata(path).ok()?.modified().ok()?.try_into().ok()
 }

@@ -184,6 +184,18 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         scope: GATEWAY,
+        name: "queue-length",
+        help: "How many requests for one model may wait for a node with room; one more is refused at once",
+        default: "1000",
+    },
+    Setting {
+        scope: &[Scope::Controller, Scope::Gateway, Scope::Up],
+        name: "node-ca-file",
+        help: "Certificates in PEM form to trust besides the system's, for nodes with https:// URLs",
+        default: "",
+    },
+    Setting {
+        scope: GATEWAY,
         name: "truncation",
         help: "What becomes of a prompt that is longer than the context window: `allow` cuts it and says so in the \
                header x-drover-truncated, `refuse` answers 400",
@@ -226,6 +238,13 @@ pub const SETTINGS: &[Setting] = &[
         name: "management-open",
         help: "Whether run records may be asked for from other machines",
         default: "false",
+    },
+    Setting {
+        scope: GATEWAY,
+        name: "otlp-endpoint",
+        help: "URL of an OpenTelemetry collector that gets a trace of every request, by OTLP over HTTP, such as \
+               http://127.0.0.1:4318; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says, and without that no traces",
+        default: "",
     },
     Setting {
         scope: GATEWAY,

@@ -36,8 +36,10 @@ impl Readiness {
     }
 }
 
-fn answer(readiness: &[Readiness]) -> (StatusCode, &'static str) {
-    if readiness.iter().all(Readiness::is_set) {
+fn answer(readiness: &[Readiness], finishing: &CancellationToken) -> (StatusCode, &'static str) {
+    if finishing.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: finishing what is under way\n")
+    } else if readiness.iter().all(Readiness::is_set) {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready: waiting for the first complete view of the objects\n")
@@ -56,16 +58,21 @@ pub struct Health {
 }
 
 impl Health {
-    /// Answers until `stop`.
+    /// Answers until `end`; from `finishing` on it says that this process is not ready.
     ///
     /// # Errors
     /// Whatever the listener says.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        finishing: CancellationToken,
+        end: CancellationToken,
+    ) -> io::Result<()> {
         let Self { readiness, metrics, more } = self;
         let router = more
             .route("/livez", get(|| async { "ok\n" }))
-            .route("/readyz", get(move || async move { answer(&readiness) }))
+            .route("/readyz", get(move || async move { answer(&readiness, &finishing) }))
             .route("/metrics", get(move || async move { ([(CONTENT_TYPE, OPEN_METRICS)], metrics.text()) }));
-        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+        axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await
     }
 }

@@ -1,11 +1,13 @@
-//! Logs, metrics and the health port.
+//! Logs, metrics, traces and the health port.
 
 mod health;
 mod metrics;
 mod process;
+mod traces;
 
 pub use health::{Health, Readiness};
 pub use metrics::Metrics;
+pub use traces::Traces;
 
 use std::io::IsTerminal;
 

@@ -110,6 +110,7 @@ async fn sigterm_lets_requests_finish_and_exits_with_0(server: Server) {
     let body = json!({"model": "slow:1", "stream": false, "messages": [{"role": "user", "content": "x"}]});
     let request = tokio::spawn(http.post(format!("{url}/api/chat")).json(&body).send());
     node.asked.notified().await;
+    let ready = format!("{}/readyz", gateway.health_url());
     let exit = gateway.process().stop_gracefully(Duration::from_secs(20));
     let finish = async {
         eventually("the gateway takes no new connection", SOON, async || {
@@ -119,6 +120,9 @@ async fn sigterm_lets_requests_finish_and_exits_with_0(server: Server) {
             }
         })
         .await;
+        let ready = http.get(&ready).send().await.expect("the health port answers to the end");
+        assert_eq!(ready.status(), 503);
+        assert_eq!(ready.text().await.expect("text"), "not ready: finishing what is under way\n");
         node.answer.notify_one();
     };
     let (exit, ()) = tokio::join!(exit, finish);

@@ -10,6 +10,7 @@ use crate::{
     fleet::{Fleet, deployment_manifest, pull_manifest, version_manifest},
     namespace::{SOON, condition},
     support::{
+        drover::Drover,
         gguf::TinyLlama,
         kube_api::Server,
         traffic::{Sample, Trickle},
@@ -110,6 +111,13 @@ async fn nothing_is_lost_when_parts_are_killed(server: Server) {
     no_request_failed([trickle]).await;
 }
 
+/// Seconds since a gateway's table was last known to be right.
+async fn table_age(gateway: &Drover) -> f64 {
+    let metrics = gateway.metrics().await;
+    let age = metrics.lines().find_map(|line| line.strip_prefix("drover_gateway_table_age_seconds "));
+    age.expect("a table has an age").parse().expect("a number")
+}
+
 async fn requests_go_on_while_the_api_is_away_and_a_node_dies(server: Server) {
     let mut fleet = serving_fleet_alone(server, "1h").await;
     fleet.apply(&deployment_manifest("v1.1.0", "1h")).await;
@@ -124,6 +132,10 @@ async fn requests_go_on_while_the_api_is_away_and_a_node_dies(server: Server) {
     fleet.gateways[0].restart().await;
     shares_are(&fleet, [0, 20]).await.expect("stable only on the restarted one");
     tokio::time::sleep_until(outage + Duration::from_secs(30)).await;
+    for gateway in &fleet.gateways {
+        let age = table_age(gateway).await;
+        assert!(age > 15.0, "the table's age grows, also over a restart: {age}");
+    }
     fleet.api.start_again().await;
     let [samples, more] = trickles.map(Trickle::stop);
     let (samples, more) = (samples.await, more.await);
@@ -132,6 +144,10 @@ async fn requests_go_on_while_the_api_is_away_and_a_node_dies(server: Server) {
     assert_eq!(failures(&more), Vec::<String>::new(), "through the gateway that was left alone");
     let again = async || shares_are(&fleet, [20, 20]).await;
     crate::support::eventually("both gateways serve the canary again", SOON, again).await;
+    for gateway in &fleet.gateways {
+        let fresh = async || Some(table_age(gateway).await).filter(|age| *age < 15.0).ok_or("the table is old");
+        crate::support::eventually("the table is known to be right again", SOON, fresh).await;
+    }
 
     // A node dies: every request still gets an answer, from the other one.
     let trickle = Trickle::start(&fleet.gateway_urls[1], "bot", REQUESTS_PER_SECOND);

@@ -50,7 +50,7 @@ impl World {
     /// What `/metrics` shows.
     fn metrics(&self) -> String {
         let (mut registry, mut text) = (Registry::default(), String::new());
-        self.gateway.meters().register(&mut registry);
+        self.gateway.meters().register(&mut Registry::default(), &mut registry);
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text
     }
@@ -294,6 +294,20 @@ async fn tokens_are_counted_when_the_answer_ends() {
     assert!(answer.text.contains("20 tokens per minute"), "{}", answer.text);
     let wait: u32 = answer.header("retry-after").parse().unwrap();
     assert!((45..=60).contains(&wait), "16 tokens too many at one in three seconds: {wait}");
+}
+
+#[tokio::test]
+async fn who_hangs_up_in_an_answer_pays_for_what_came_of_it() {
+    let limits = Limits { tokens_per_minute: Some(1), ..Limits::default() };
+    let (node, world) = asking([(SECRET, Key { limits, ..key("docs") })]).await;
+    node.next(Act::HoldAfter(1));
+    let request = world.request("/api/chat", &json!({ "model": "support-bot" })).header("x-api-key", SECRET);
+    let mut answer = request.send().await.unwrap();
+    assert!(answer.chunk().await.unwrap().is_some());
+    drop(answer);
+    eventually(0, || node.in_flight()).await;
+    let next = world.chat_with(SECRET, "support-bot").await;
+    assert!(next.status == 429 && next.text.contains("1 tokens per minute"), "{} {}", next.status, next.text);
 }
 
 #[tokio::test]

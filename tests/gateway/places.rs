@@ -145,7 +145,7 @@ fn place<'a>(
     holders: &[Holder],
     patience: Duration,
 ) -> impl Future<Output = Result<Place, NoPlace>> + use<'a> {
-    let pool = balance.pool("m", holders);
+    let pool = balance.pool(holders);
     async move { balance.place(&pool, Wish::default(), |_| true, patience).await }
 }
 
@@ -239,9 +239,9 @@ async fn a_node_to_which_the_connection_failed_goes_behind_the_others_for_some_s
 #[tokio::test]
 async fn callers_who_wait_take_turns_however_many_requests_each_has() {
     let balance = Arc::new(Balance::new(MANY));
-    let pool = balance.pool("m", &[idle("a", 1).await]);
+    let pool = balance.pool(&[idle("a", 1).await]);
     let ask = |caller: &'static str| {
-        let wish = Wish { session: None, caller: Some(caller.as_bytes()) };
+        let wish = Wish { caller: Some(caller.as_bytes()), ..Wish::default() };
         Box::pin(balance.place(&pool, wish, |_| true, LONG))
     };
     let mut taken = ask("0").await.unwrap();
@@ -294,7 +294,7 @@ async fn a_node_that_keeps_failing_goes_behind_the_others_and_is_tried_by_one_re
     let balance = Arc::new(Balance::new(MANY));
     let (mut a, b) = (idle("a", 9).await, idle("b", 9).await);
     a.loaded = true;
-    let pool = balance.pool("m", &[a, b]);
+    let pool = balance.pool(&[a, b]);
     let chosen = async || balance.place(&pool, Wish::default(), |_| true, LONG).await.unwrap();
     let error = NodeError::Status { status: 500, message: String::new() };
     for _ in 0..5 {

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::{
     parts::{Scratch, ollama::Ollama},
     support::{
-        World,
-        real::{SENTENCE, real},
+        Answer, World,
+        real::{SENTENCE, real, with_more_models},
     },
 };
 
@@ -85,4 +85,27 @@ async fn callers_with_different_windows_who_alternate_cause_no_reload() {
     }
     assert_eq!(starts(&mut node), before);
     assert_eq!(loaded(&world, &node).await[0]["context_length"], 2048);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_says_nothing_is_answered_in_one_piece_as_by_the_node_itself() {
+    let dir = Scratch::new();
+    let (node, world) = with_more_models(&dir).await;
+    for (path, asked) in [
+        ("/api/chat", json!({ "model": "bot:1" })),
+        ("/api/chat", json!({ "model": "bot:1", "messages": [], "stream": true })),
+        ("/api/generate", json!({ "model": "bot:1" })),
+        ("/api/generate", json!({ "model": "bot:1", "prompt": "", "stream": true })),
+    ] {
+        let direct = world.http.post(node.url() + path).body(asked.to_string()).send().await.unwrap();
+        let (direct, ours) = (Answer::read(direct).await, world.post(path, &asked).await);
+        assert_eq!(ours.header("content-type"), direct.header("content-type"), "{path} {asked}");
+        let without_time = |answer: &Answer| {
+            let mut answer = answer.json();
+            answer["created_at"] = Value::Null;
+            answer.to_string()
+        };
+        assert_eq!(without_time(&ours), without_time(&direct), "{path} {asked}");
+        assert_eq!(ours.text.ends_with('\n'), direct.text.ends_with('\n'), "{path} {asked}");
+    }
 }

@@ -67,6 +67,30 @@ async fn tables_that_change_under_load_lose_no_request() {
 }
 
 #[tokio::test]
+async fn a_stream_under_way_is_not_disturbed_by_tables_without_its_node() {
+    let nodes = FakeNode::start_many(2).await;
+    let of = |node| table(Some(deployment(version("v1.0.0", &[node]), None)), &[]);
+    let world = World::start(of(&nodes[0])).await;
+    nodes[0].next(Act::HoldAfter(1));
+    let asked = world.request("/api/chat", &json!({ "model": "support-bot" })).send().await.unwrap();
+    let mut body = asked.bytes_stream();
+    let first = body.next().await.unwrap().unwrap();
+    for node in [&nodes[1], &nodes[0], &nodes[1]] {
+        world.table.store(of(node).into());
+        assert_eq!(
+            world.post("/api/chat", &json!({ "model": "support-bot" })).await.header("x-drover-node"),
+            node.name
+        );
+    }
+    world.table.store(table(None, &[]).into());
+    assert_eq!(world.post("/api/chat", &json!({ "model": "support-bot" })).await.status, 404);
+    nodes[0].let_go();
+    let rest: Vec<_> = body.map(|piece| piece.unwrap().to_vec()).collect().await;
+    let lines = [first.to_vec(), rest.concat()].concat();
+    assert_eq!(String::from_utf8(lines).unwrap().lines().count(), 4, "all of it came");
+}
+
+#[tokio::test]
 async fn on_shutdown_no_connection_is_taken_and_what_is_under_way_is_answered() {
     let node = FakeNode::start("n1").await;
     let world = World::start(table(Some(deployment(version("v1.0.0", &[&node]), None)), &[])).await;

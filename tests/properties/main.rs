@@ -27,6 +27,7 @@ mod rollout;
 mod routing;
 mod routing_table;
 mod run_ids;
+mod runners;
 mod settings;
 mod size;
 mod storage;

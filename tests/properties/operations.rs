@@ -126,12 +126,10 @@ proptest! {
                 let in_vain = pull.desired == 0 || !could.is_empty() && !could.iter().any(may_come);
                 prop_assert!(suspended || is_overdue || in_vain);
             }
-            News::Going { bytes, status } => {
-                prop_assert!(!status.is_empty() && pull.desired > 0);
+            News::Going(line) => {
+                prop_assert!(!line.status.is_empty() && pull.desired > 0);
                 prop_assert!(pull.phase == Phase::Pulling || could.iter().any(may_come) || could.is_empty());
-                if let Some(bytes) = bytes {
-                    prop_assert!(0 <= bytes.completed && bytes.completed <= bytes.total, "{bytes:?}");
-                }
+                prop_assert!(line.completed >= line.digest.as_ref().map(|_| 0) && line.completed <= line.total, "{line:?}");
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use drover::domain::params::{Shape, Source, Window, merge, shape};
+use drover::domain::params::{Shape, Source, Window, merge, shape, widened};
 use drover::gateway::{fields::Fields, parameters::check};
 use proptest::{collection::btree_map, prelude::*};
 
@@ -57,7 +57,8 @@ proptest! {
         let configured = version.or(node);
         let wanted = requested.max(configured);
         let running = running.filter(|running| node_limit.is_none_or(|limit| *running <= limit));
-        match (Window { requested, version, node, running, model_limit, node_limit }).effective() {
+        let effective = (Window { requested, version, node, model_limit, node_limit }).effective();
+        match effective.map(|effective| widened(effective, running, node_limit)) {
             Ok(None) => prop_assert_eq!(wanted.max(running), None),
             Ok(Some((window, source))) => {
                 prop_assert_eq!(Some(window), wanted.max(running), "nothing is loaded anew for less");

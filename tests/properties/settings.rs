@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 
 const NOTHING: Layer = Layer::new();
 /// Settings that not every text is good enough for, each with a bad value.
-const BAD: [(&str, &str); 31] = [
+const BAD: [(&str, &str); 33] = [
     ("log-format", "xml"),
     ("health-listen", "localhost"),
     ("drain-timeout", "soon"),
@@ -16,6 +16,8 @@ const BAD: [(&str, &str); 31] = [
     ("probe-interval", "1ms"),
     ("mirror-offer", "a/b/c/d"),
     ("queue-timeout", "5"),
+    ("queue-length", "0"),
+    ("otlp-endpoint", "collector:4318"),
     ("truncation", "sometimes"),
     ("max-pulls", "0"),
     ("mirror-url", "mirror:11437"),

@@ -170,10 +170,12 @@ async fn what_others_need_stays(shop: &Shop) {
     let refusal = shop.refuses(&["rm", "bot"]).await;
     assert!(refusal.contains("kubectl delete modeldeployment bot"), "{refusal}");
     shop.up.kubectl(&["delete", "modeldeployment/bot", "modelversion/bot-v1", "modelpull/base"]).await;
-    // What an object left behind that keeps its model goes, too.
+    // Somebody wants it kept. What such an object left behind goes, too.
     shop.up
         .kubectl(&["patch", &shop.pulls().await[0], "--type=merge", "-p", r#"{"spec": {"deletionPolicy": "Retain"}}"#])
         .await;
+    let refusal = shop.refuses(&["rm", "shop/bot:1"]).await;
+    assert!(refusal.contains("needed by ModelPull shop-bot-1-"), "{refusal}");
     shop.up.kubectl(&["delete", &shop.pulls().await[0]]).await;
     assert!(shop.nodes[0].digest_of("shop/bot:1").await.is_some());
     shop.does(&["rm", "shop/bot:1"]).await;

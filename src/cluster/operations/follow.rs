@@ -9,6 +9,7 @@ use futures::{
 use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::{super::Watched, Operations, delete, is_going};
 use crate::{
@@ -111,28 +112,21 @@ impl Followed {
             // The watch is behind the write.
             None => None,
         };
-        match news.unwrap_or_else(|| News::Going { status: STARTING.into(), bytes: None }) {
-            News::Going { status, bytes } => {
-                let counters = bytes.map(|bytes| (bytes.digest, bytes.total, bytes.completed));
-                let (digest, total, completed) = match counters {
-                    Some((digest, total, completed)) => (Some(digest), Some(total), Some(completed)),
-                    None => (None, None, None),
-                };
-                let line = Line { status, digest, total, completed, error: None };
-                if is_news(self.told.as_ref(), &line) {
-                    self.waiting.push_back(line);
-                }
-            }
+        match news.unwrap_or_else(|| News::Going(Line { status: STARTING.into(), ..Line::default() })) {
+            News::Going(line) => self.waiting.extend(is_news(self.told.as_ref(), &line).then_some(line)),
             News::Done { later } => {
                 // The bar goes to its end.
-                self.waiting.extend(self.told.take().map(|line| Line { completed: line.total, ..line }));
+                let bar = self.told.take().filter(|line| line.total.is_some());
+                self.waiting.extend(bar.map(|line| Line { completed: line.total, ..line }));
                 let lines = later.into_iter().chain(["success".into()]);
                 self.waiting.extend(lines.map(|status| Line { status, ..Line::default() }));
                 self.is_over = true;
             }
             News::Failed { message, is_hopeless } => {
                 if is_hopeless && self.is_new {
-                    delete(&self.api, &self.pull).await?;
+                    // Why there will be no model matters more than what is left of the wish.
+                    let deleted = delete(&self.api, &self.pull).await;
+                    deleted.unwrap_or_else(|error| warn!(%error, "a pull that nothing can come of stays"));
                 }
                 return Err(OperationError::Failed(message));
             }

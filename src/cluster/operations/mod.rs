@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use self::follow::Followed;
 use super::{Kind, Watched};
 use crate::{
-    api::{LABEL_APPLIED_BY, ModelPull, OllamaNode},
+    api::{DeletionPolicy, LABEL_APPLIED_BY, ModelPull, OllamaNode},
     domain::{alias::is_reserved, digest::Digest, model_name::ModelName, operations},
     ports::{ModelOperations, OperationError, Pulling},
 };
@@ -70,7 +70,8 @@ impl Operations {
         loop {
             match self.api().get_opt(&object).await.map_err(refused)? {
                 Some(pull) if is_going(&pull) => self.gone(&pull).await?,
-                Some(pull) => return Ok((pull, false)),
+                Some(pull) if ModelName::same(&pull.spec.model, model) => return Ok((pull, false)),
+                Some(_) => return Err(OperationError::InUse(format!("ModelPull {object} is for another model"))),
                 None => {}
             }
             if let Some(declared) = self.of_model(model).into_iter().find(|pull| !is_own(pull)) {
@@ -151,8 +152,10 @@ fn parse(model: &str) -> Result<ModelName, OperationError> {
     Ok(name)
 }
 
+/// Whether a caller's pull made it, and it still takes its model along: otherwise somebody has changed that.
 fn is_own(pull: &ModelPull) -> bool {
-    pull.labels().get(LABEL_APPLIED_BY).is_some_and(|by| by == GATEWAY)
+    let is_labelled = pull.labels().get(LABEL_APPLIED_BY).is_some_and(|by| by == GATEWAY);
+    is_labelled && pull.spec.deletion_policy == DeletionPolicy::Delete
 }
 
 fn is_going<K: Kind>(object: &K) -> bool {

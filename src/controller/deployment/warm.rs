@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
 use serde_json::Value;
@@ -18,6 +19,7 @@ use crate::{
         params::{self, Source},
         rollout::State,
     },
+    routing_table::compile::{Objects, compile_deployments},
 };
 
 /// A node's URL and an alias.
@@ -40,9 +42,10 @@ impl Warm {
         let namespace = object.namespace().unwrap_or_default();
         let nodes = context.nodes.list(&namespace);
         let in_use: HashSet<&str> = state.versions_in_use().collect();
+        let served = Served::of(context, object, state, &nodes);
         for version in context.versions.list(&namespace) {
             if version.spec.model == object.spec.model && in_use.contains(version.spec.version.as_str()) {
-                for node in cold_holders(object, &version, &nodes) {
+                for node in cold_holders(object, &version, &nodes).filter(|node| served.may_load(&version, node)) {
                     self.load(context, object, state.revision, &version, node);
                 }
             }
@@ -89,6 +92,60 @@ impl Warm {
             }
         });
     }
+}
+
+/// Where the gateways send requests: of versions that share weights, a node runs one.
+struct Served {
+    /// By alias: the nodes that requests go to.
+    nodes: HashMap<String, HashSet<String>>,
+    /// Digests in use, each with a node.
+    digests: HashSet<(String, String)>,
+}
+
+impl Served {
+    fn of(context: &Context, object: &ModelDeployment, state: &State, nodes: &[Arc<OllamaNode>]) -> Self {
+        let namespace = object.namespace().unwrap_or_default();
+        let mut own = object.clone();
+        own.status.get_or_insert_default().rollout = state.clone();
+        let digests: HashSet<&str> = live(state).collect();
+        let shares = |other: &Arc<ModelDeployment>| {
+            let rollout = other.status.as_ref().map(|status| &status.rollout);
+            other.name_any() != object.name_any() && rollout.into_iter().flat_map(live).any(|d| digests.contains(d))
+        };
+        let others = context.deployments.list(&namespace).into_iter().filter(shares);
+        let objects = Objects {
+            nodes: nodes.to_vec(),
+            versions: context.versions.list(&namespace),
+            deployments: others.chain([Arc::new(own)]).collect(),
+            ..Objects::default()
+        };
+        let table = compile_deployments(&objects, Timestamp::now());
+        let mut served = Self { nodes: HashMap::new(), digests: HashSet::new() };
+        for deployment in table.namespace(&namespace).deployments.values() {
+            let trial = deployment.canary.iter().map(|canary| &canary.target);
+            for target in [&deployment.stable].into_iter().chain(trial) {
+                let names: HashSet<_> = target.holders.iter().map(|holder| holder.node.name.clone()).collect();
+                served.digests.extend(names.iter().map(|name| (target.digest.clone(), name.clone())));
+                served.nodes.insert(target.model.clone(), names);
+            }
+        }
+        served
+    }
+
+    /// Whether loading a version there takes no other's runner away.
+    fn may_load(&self, version: &ModelVersion, node: &OllamaNode) -> bool {
+        let Some(status) = &version.status else { return false };
+        match status.alias.as_ref().and_then(|alias| self.nodes.get(alias)) {
+            Some(nodes) => nodes.contains(&node.name_any()),
+            None => !self.digests.contains(&(status.digest.clone().unwrap_or_default(), node.name_any())),
+        }
+    }
+}
+
+/// The digests that a rollout has requests sent to.
+fn live(state: &State) -> impl Iterator<Item = &str> {
+    let trial = state.canary.iter().map(|canary| &*canary.release.digest);
+    state.stable.iter().map(|stable| &*stable.release.digest).chain(trial)
 }
 
 /// Usable nodes of the placement that hold the version, but not in memory.

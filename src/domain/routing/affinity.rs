@@ -38,7 +38,7 @@ pub fn shortlist(session: u64, seats: &[Seat]) -> Vec<usize> {
 }
 
 /// The higher, the sooner; in the long run each node is first for its share of the sessions.
-fn score(session: u64, seat: Seat) -> f64 {
+pub(super) fn score(session: u64, seat: Seat) -> f64 {
     // In (0, 1): 53 bits and a half.
     let even = ((mixed(session ^ seat.hash) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
     -f64::from(seat.weight) / even.ln()

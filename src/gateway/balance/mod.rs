@@ -4,6 +4,7 @@
 //! that becomes free goes to the next in line that can use it.
 
 mod node;
+mod outlook;
 mod pool;
 mod queue;
 
@@ -21,11 +22,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::pool::Pool;
 use self::{
     node::NodeState,
     pool::Seat,
     queue::{Queue, Waiter},
+};
+pub use self::{
+    outlook::{Outlook, Seen},
+    pool::Pool,
 };
 use crate::{
     domain::routing::{Ending, hash},
@@ -48,6 +52,8 @@ pub struct Balance {
 /// What a request brings to the choice of its node.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish<'a> {
+    /// By what the session is known: a header's name, `user` or `prompt`.
+    pub known_by: Option<&'a str>,
     /// What a session is known by, which is best kept on one node.
     pub session: Option<&'a [u8]>,
     /// What the caller is known by: callers who wait take turns.
@@ -119,8 +125,8 @@ impl Balance {
         Self { nodes, queue, waiting, longest_queue, began: Instant::now() }
     }
 
-    /// These holders of a model, which has this name on them, prepared for choices among them.
-    pub fn pool(&self, model: &str, holders: &[Holder]) -> Arc<Pool> {
+    /// These holders of a model, prepared for choices among them.
+    pub fn pool(&self, holders: &[Holder]) -> Arc<Pool> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let seat = |holder: &Holder| {
             let node = nodes.entry(holder.node.id.clone()).or_insert_with(|| {
@@ -128,7 +134,7 @@ impl Balance {
                 node.set_limit(holder.node.max_concurrent_requests);
                 node.into()
             });
-            let window = node.window(model, holder.loaded);
+            let window = node.window(&holder.digest, holder.loaded);
             Seat { holder: Arc::new(holder.clone()), node: node.clone(), window }
         };
         Arc::new(Pool::new(holders.iter().map(seat).collect()))

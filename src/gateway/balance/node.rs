@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::domain::routing::{Ending, Health};
+use crate::domain::routing::{Ending, Health, Standing};
 
 /// One node's requests under way and its health. It belongs to the node, not to a table, so it survives a new table.
 #[derive(Debug, Default)]
@@ -24,8 +24,17 @@ pub struct NodeState {
     /// Whether `health` says anything.
     is_troubled: AtomicBool,
     health: Mutex<Health>,
-    /// By the name that a model has there: the widest context window that it was called with; 0: none so far.
-    windows: Mutex<HashMap<String, Arc<AtomicU64>>>,
+    /// By digest, as all names of one model share its runner.
+    windows: Mutex<HashMap<String, Window>>,
+}
+
+/// The context window of a model's runner.
+#[derive(Debug, Default)]
+struct Window {
+    /// The widest that it was called with; 0: none so far.
+    widest: Arc<AtomicU64>,
+    /// Whether the model was in memory as of the last table.
+    was_loaded: bool,
 }
 
 impl NodeState {
@@ -34,14 +43,16 @@ impl NodeState {
         (self.in_flight.load(Ordering::Relaxed), self.limit.load(Ordering::Relaxed))
     }
 
-    /// Where the window of a model's runner is kept; one that isn't `loaded` has none.
-    pub fn window(&self, model: &str, loaded: bool) -> Arc<AtomicU64> {
+    /// Where the window of a model's runner is kept. One that was `loaded` and isn't any more has none; a table that doesn't
+    /// know yet of a model just loaded changes nothing.
+    pub fn window(&self, digest: &str, loaded: bool) -> Arc<AtomicU64> {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = windows.entry(model.to_owned()).or_default().clone();
-        if !loaded {
-            window.store(0, Ordering::Relaxed);
+        let window = windows.entry(digest.to_owned()).or_default();
+        if window.was_loaded && !loaded {
+            window.widest.store(0, Ordering::Relaxed);
         }
-        window
+        window.was_loaded = loaded;
+        window.widest.clone()
     }
 
     /// Allows so many requests at once.
@@ -71,6 +82,15 @@ impl NodeState {
         match self.aside_until.load(Ordering::Relaxed) {
             0 => false,
             until => millis(now()) < until || self.on_trial.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How it stands, and how long it stays aside.
+    pub fn standing(&self, now: Duration) -> (Standing, Duration) {
+        match Duration::from_millis(self.aside_until.load(Ordering::Relaxed)) {
+            Duration::ZERO => (Standing::Sound, Duration::ZERO),
+            until if now < until => (Standing::Aside, until - now),
+            _ => (Standing::OnTrial, Duration::ZERO),
         }
     }
 

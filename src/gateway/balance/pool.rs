@@ -76,17 +76,37 @@ impl Pool {
         usable: impl Fn(usize) -> bool,
         now: impl Fn() -> Duration,
     ) -> Option<(usize, bool)> {
+        (0..TRIES).find_map(|_| {
+            let (index, _) = self.best(session, &usable, &now, || self.turn.fetch_add(1, Ordering::Relaxed))?;
+            self.seats[index].node.enter(&now).map(|is_trial| (index, is_trial))
+        })
+    }
+
+    /// The node that [`Pool::enter`] would count a request on now, and whether because it is the session's own.
+    pub fn preview(
+        &self,
+        session: Option<u64>,
+        usable: impl Fn(usize) -> bool,
+        now: impl Fn() -> Duration,
+    ) -> Option<(usize, bool)> {
+        self.best(session, &usable, &now, || self.turn.load(Ordering::Relaxed))
+    }
+
+    fn best(
+        &self,
+        session: Option<u64>,
+        usable: impl Fn(usize) -> bool,
+        now: impl Fn() -> Duration,
+        turn: impl FnOnce() -> usize,
+    ) -> Option<(usize, bool)> {
         let candidate = |index: usize| {
             let Seat { holder, node, .. } = &self.seats[index];
             let (in_flight, limit) = node.load();
             let weight = if usable(index) { holder.node.weight } else { 0 };
             Candidate { in_flight, limit, weight, loaded: holder.loaded, suspect: node.is_suspect(&now) }
         };
-        (0..TRIES).find_map(|_| {
-            let own = session.and_then(|session| self.settle(session, candidate));
-            let index = own.or_else(|| self.groups.choose(candidate, self.turn.fetch_add(1, Ordering::Relaxed)))?;
-            self.seats[index].node.enter(&now).map(|is_trial| (index, is_trial))
-        })
+        let own = session.and_then(|session| self.settle(session, candidate));
+        own.map(|index| (index, true)).or_else(|| Some((self.groups.choose(candidate, turn())?, false)))
     }
 
     fn settle(&self, session: u64, candidate: impl Fn(usize) -> Candidate) -> Option<usize> {

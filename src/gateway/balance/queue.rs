@@ -53,6 +53,11 @@ impl Queue {
         (true, gone)
     }
 
+    /// How many wait for a pool, those included who left and were not missed yet.
+    pub fn waiting(&self, pool: &Arc<Pool>) -> usize {
+        self.lines.iter().find(|line| Arc::ptr_eq(&line.pool, pool)).map_or(0, Line::count)
+    }
+
     /// Takes out who comes next at this node, which has room, and its place in the pool's list. The number says how many
     /// left, this one included.
     pub fn serve(&mut self, node: &Arc<NodeState>) -> (Option<(Waiter, Arc<Pool>, usize)>, usize) {

@@ -1,4 +1,4 @@
-//! Asks a gateway for run records.
+//! Asks a gateway for run records, and what it would do with a request.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use serde_json::Value;
 
 use crate::{
     domain::{run_id::RunId, run_record::Feedback},
+    gateway::{explain::view::Explanation, wish::SESSION},
     ports::{Page, RunRecord},
 };
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A client to one gateway.
-pub struct RunsClient {
+pub struct GatewayClient {
     http: Client,
     base: Url,
 }
@@ -30,7 +31,7 @@ fn headers(key: Option<&str>) -> Result<HeaderMap, String> {
     Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
 }
 
-impl RunsClient {
+impl GatewayClient {
     /// For the gateway at this URL, asked with this key if there is one.
     ///
     /// # Errors
@@ -76,8 +77,21 @@ impl RunsClient {
         send(self.http.post(self.url(&format!("/{id}/feedback"))?).json(feedback)).await.map(drop)
     }
 
+    /// What would become of this request of a session now.
+    ///
+    /// # Errors
+    /// As for `list`, also when the request would be refused.
+    pub async fn explain(&self, request: &Value, session: Option<&str>) -> Result<Explanation, String> {
+        let asked = self.http.post(self.path("/drover/v1/explain")?).json(request);
+        read(session.into_iter().fold(asked, |asked, session| asked.header(SESSION, session))).await
+    }
+
     fn url(&self, end: &str) -> Result<Url, String> {
-        self.base.join(&format!("/drover/v1/runs{end}")).map_err(|error| error.to_string())
+        self.path(&format!("/drover/v1/runs{end}"))
+    }
+
+    fn path(&self, path: &str) -> Result<Url, String> {
+        self.base.join(path).map_err(|error| error.to_string())
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
         resolve::resolve,
         routes::{Route, parse, read_body, respond, route},
         run::Run,
+        spans::Trace,
     },
     ports::RunRecord,
     routing_table::{Holder, Namespace, Node, Target},
@@ -46,7 +47,8 @@ pub async fn replay(
     let again = Again::new(gateway, &record, body)?;
     gateway.recorder().check()?;
     let under_way = gateway.meters().begin(again.route.path);
-    let mut run = Run::start(gateway.recorder(), again.route.path.name(), &record.namespace);
+    let trace = Trace::begin(gateway.tracer(), &headers);
+    let mut run = Run::start(gateway.recorder(), again.route.path.name(), &record.namespace, trace);
     run.called_by(visit);
     run.asked(&again.ask, &again.request);
     run.note(|replay| replay.replay_of = Some(record.id));
@@ -74,7 +76,7 @@ impl Again {
         let route = route(&record.path).ok_or_else(|| conflict(format!("nothing answers {} any more", record.path)))?;
         let mut ask = (route.read)(parse(&request)?).map_err(Failure::bad_request)?;
         let parameters = record.parameters.iter().map(|(name, effective)| (name.clone(), effective.value.clone()));
-        ask.pin(parameters);
+        ask.pin(parameters, record.keep_alive.as_ref().map(|keep_alive| &keep_alive.value));
         ask.stream = record.stream;
         let target = target(gateway.table().namespace(&record.namespace), record)?;
         Ok(Self { route, request, ask, target })
@@ -98,8 +100,8 @@ fn target(namespace: &Namespace, record: &RunRecord) -> Result<Target, Failure> 
     let found =
         versions.chain(namespace.tags.values()).chain(offered).find(fits).ok_or_else(|| gone(resolved, record))?;
     let holders = found.holders.iter().filter(has_digest).map(|holder| Holder {
-        // The window is the run's, whatever is the node's by now.
-        node: Arc::new(Node { context_length: None, ..(*holder.node).clone() }),
+        // Window and time in memory are the run's, whatever is the node's by now.
+        node: Arc::new(Node { context_length: None, keep_alive: None, ..(*holder.node).clone() }),
         ..holder.clone()
     });
     Ok(Target {

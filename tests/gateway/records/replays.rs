@@ -38,7 +38,7 @@ async fn a_replay_says_the_same_with_the_same_seed_and_says_why_it_can_not() {
     let store = Store::in_folder(&dir.join("records"));
     let (_node, world) = terse(&dir, &store, true).await;
     let asked = json!({ "model": "support-bot", "messages": [{ "role": "user", "content": "Who are you?" }],
-        "options": { "seed": 42 } });
+        "options": { "seed": 42 }, "keep_alive": "7m" });
     let first = world.post("/api/chat", &asked).await;
     assert!(first.status == 200 && !said(&first.text).is_empty(), "{}", first.text);
     let id = first.header("x-drover-run-id").to_owned();
@@ -47,6 +47,8 @@ async fn a_replay_says_the_same_with_the_same_seed_and_says_why_it_can_not() {
     let mut changed = (**world.table.load()).clone();
     let deployed = changed.namespaces.get_mut("default").unwrap().deployments.get_mut("support-bot").unwrap();
     deployed.stable.parameters.insert("num_predict".into(), json!(24));
+    let holder = &mut deployed.stable.holders[0];
+    holder.node = Node { keep_alive: Some("2h".into()), ..(*holder.node).clone() }.into();
     world.table.store(changed.clone().into());
     assert_ne!(said(&world.post("/api/chat", &asked).await.text), said(&first.text), "it matters");
 
@@ -61,6 +63,7 @@ async fn a_replay_says_the_same_with_the_same_seed_and_says_why_it_can_not() {
         record.parameters.iter().map(|(name, effective)| (name.clone(), effective.value.clone())).collect::<Vec<_>>()
     };
     assert_eq!(values(&replay), values(&original));
+    assert_eq!(replay.keep_alive.map(|keep| keep.value), Some(json!("7m")), "not what the node says by now");
 
     let namespace = changed.namespaces.get_mut("default").unwrap();
     namespace.deployments.get_mut("support-bot").unwrap().stable.holders[0].digest = "sha256:eeee".into();

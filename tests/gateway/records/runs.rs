@@ -14,6 +14,7 @@ use drover::{
     gateway::recorder::Recorder,
     ports::{Page, Records, RecordsError, RunRecord},
     records::WhenDown,
+    routing_table::Node,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use prometheus_client::{encoding::text::encode, registry::Registry};
@@ -26,6 +27,7 @@ use crate::{
     support::{Act, Answer, FakeNode, World, deployment, plain, table, version},
 };
 
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SECRET: &str = "the swordfish swims at dawn";
 
 /// Two nodes with `support-bot`, the second one with `alpha:1` as well.
@@ -35,6 +37,9 @@ async fn fleet(store: &Store, capture: bool) -> (Vec<FakeNode>, World) {
     bot.parameters = [("temperature".to_owned(), json!(0.2)), ("num_ctx".to_owned(), json!(4096))].into();
     bot.system_prompt = Some("Be kind.".into());
     bot.prompt_edition = Some(edition());
+    for holder in &mut bot.holders {
+        holder.node = Node { keep_alive: Some("10m".into()), ..(*holder.node).clone() }.into();
+    }
     // The first one is asked first.
     bot.holders[0].loaded = true;
     let table = table(Some(deployment(bot, None)), &[plain("alpha:1", &[&nodes[1]])]);
@@ -72,7 +77,8 @@ async fn an_answer_is_recorded_with_all_that_made_it() {
             "model": "support-bot", "stream": stream, "messages": [{ "role": "user", "content": SECRET }],
             "tools": [tool], "options": { "top_k": 5 }, "seed": 4,
         });
-        let answer = world.post(path, &asked).await;
+        let request = world.request(path, &asked).header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"));
+        let answer = Answer::read(request.send().await.unwrap()).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         check_answered(&record_of(&store, &answer).await, path, stream);
 
@@ -107,7 +113,8 @@ fn check_answered(record: &RunRecord, path: &str, stream: bool) {
     assert!(record.attempts[0].reason.as_ref().is_some_and(|reason| reason.contains("out of order")));
     let first = record.timings.first_token_ms.expect("there was a first piece");
     assert!(0.0 < first && first <= record.timings.total_ms, "{:?}", record.timings);
-    assert_eq!(record.capture, None);
+    assert_eq!((&record.capture, record.trace_id.as_deref()), (&None, Some(TRACE)));
+    assert_eq!(serde_json::to_value(&record.keep_alive).unwrap(), json!({ "value": "10m", "source": "node" }));
 }
 
 #[tokio::test]

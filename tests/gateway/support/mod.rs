@@ -1,6 +1,7 @@
 //! Fake Ollama nodes that keep state, tables over them, and a gateway served on a port.
 #![allow(dead_code)] // each module uses a part of it
 
+pub mod collector;
 pub mod node;
 pub mod provider;
 pub mod real;

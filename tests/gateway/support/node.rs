@@ -12,7 +12,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{Request, State},
-    http::{StatusCode, Uri},
+    http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
     serve::ListenerExt,
 };
@@ -51,6 +51,7 @@ struct Memory {
     acts: VecDeque<Act>,
     usual: Option<Act>,
     requests: Vec<(String, Value)>,
+    headers: Vec<HeaderMap>,
     in_flight: usize,
     most_in_flight: usize,
     chunk: Option<usize>,
@@ -163,6 +164,12 @@ impl FakeNode {
         self.memory.lock().unwrap().requests.clone()
     }
 
+    /// The values of a header in the requests so far; nothing where a request had none.
+    pub fn headers(&self, name: &str) -> Vec<String> {
+        let value = |headers: &HeaderMap| headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        self.memory.lock().unwrap().headers.iter().map(value).collect()
+    }
+
     /// The body of the only request so far.
     #[track_caller]
     pub fn only_body(&self) -> Value {
@@ -187,6 +194,7 @@ impl FakeNode {
 type Shared = (String, Arc<Mutex<Memory>>, watch::Sender<bool>);
 
 async fn handle(State((name, memory, open)): State<Shared>, uri: Uri, request: Request) -> Response {
+    let headers = request.headers().clone();
     let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap();
     let under_way = UnderWay::new(&memory);
@@ -194,6 +202,7 @@ async fn handle(State((name, memory, open)): State<Shared>, uri: Uri, request: R
         let mut memory = memory.lock().unwrap();
         if !memory.forgets {
             memory.requests.push((uri.path().into(), body.clone()));
+            memory.headers.push(headers);
         }
         let act = memory.acts.pop_front().or_else(|| memory.usual.clone()).unwrap_or(Act::Answer);
         (act, memory.chunk, memory.models.contains(body["model"].as_str().unwrap_or_default()), memory.pace)

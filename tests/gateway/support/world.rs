@@ -9,7 +9,8 @@ use drover::{
     ollama::Ollama,
     ports::GatewayStats,
     providers::{NodesAndProviders, Providers},
-    routing_table::{Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, SharedTable, Target},
+    routing_table::{Canary, Deployment, Freshness, Holder, Key, Namespace, Node, RoutingTable, SharedTable, Target},
+    telemetry::Metrics,
 };
 use reqwest::header::HeaderMap;
 use serde_json::Value;
@@ -113,6 +114,7 @@ pub struct World {
     pub gateway: Gateway,
     pub url: String,
     pub table: SharedTable,
+    pub metrics: Metrics,
     pub http: reqwest::Client,
     pub shutdown: CancellationToken,
     pub server: JoinHandle<std::io::Result<()>>,
@@ -143,16 +145,33 @@ impl World {
     pub async fn start_at(address: &str, table: RoutingTable, settings: Settings, recorder: Recorder) -> Self {
         // A second test in this process finds it installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        Self::start_all(address, table, settings, recorder, Ollama::new().unwrap()).await
+    }
+
+    /// A gateway that reaches its nodes by this client.
+    pub async fn start_through(table: RoutingTable, ollama: Ollama) -> Self {
+        Self::start_all("127.0.0.1", table, Settings::default(), Recorder::default(), ollama).await
+    }
+
+    async fn start_all(
+        address: &str,
+        table: RoutingTable,
+        settings: Settings,
+        recorder: Recorder,
+        ollama: Ollama,
+    ) -> Self {
         let table: SharedTable = Arc::new(ArcSwap::from_pointee(table));
         let providers = Providers::new(Arc::new(OneKey)).unwrap();
-        let inference = NodesAndProviders { nodes: Arc::new(Ollama::new().unwrap()), providers };
+        let inference = NodesAndProviders { nodes: Arc::new(ollama), providers };
         let gateway = Gateway::recording(table.clone(), Arc::new(inference), settings, recorder);
+        let metrics = Metrics::default();
+        metrics.register_conventional(|conventions, own| gateway.register(conventions, own, Freshness::default()));
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(gateway::serve(listener, gateway.clone(), shutdown.clone()));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { gateway, url, table, http, shutdown, server }
+        Self { gateway, url, table, metrics, http, shutdown, server }
     }
 
     pub fn request(&self, path: &str, body: &Value) -> reqwest::RequestBuilder {
@@ -173,6 +192,13 @@ impl World {
 
     pub async fn stats(&self) -> GatewayStats {
         serde_json::from_str(&self.get("/drover/v1/stats").await.text).unwrap()
+    }
+
+    /// The value of one series of `/metrics`; 0 when there is none.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics.text();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
     }
 
     /// Attempts and failures of a version of `support-bot`.

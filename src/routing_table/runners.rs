@@ -1,0 +1,56 @@
+//! Keeps versions that share weights, but not the way they are run, on nodes of their own: pure.
+
+use super::{Namespace, Target};
+use crate::domain::routing::{Claim, Placement, apart, runner};
+
+/// Leaves each version the nodes that are its own, and says for which there are not enough.
+pub fn keep_runners_apart(namespace: &mut Namespace) -> Vec<String> {
+    let mut sides: Vec<(String, u32, &mut Target)> = Vec::new();
+    for (name, deployment) in &mut namespace.deployments {
+        let weight = deployment.canary.as_ref().map_or(0, |canary| u32::from(canary.weight.min(100)));
+        sides.push((name.clone(), 100 - weight, &mut deployment.stable));
+        sides.extend(deployment.canary.as_mut().map(|canary| (name.clone(), weight, &mut canary.target)));
+    }
+    // What a provider runs has no digest, and is none of the nodes' business.
+    sides.retain(|(_, _, target)| !target.digest.is_empty());
+    let claims: Vec<Claim> = sides.iter().map(|(name, share, target)| claim(name, *share, target)).collect();
+    let placements = apart(&claims);
+    let warnings = claims.iter().zip(&placements).filter(|(_, placement)| placement.is_cramped);
+    let warnings = warnings.map(|(claim, placement)| warning(claim, placement)).collect();
+    for ((_, _, target), placement) in sides.iter_mut().zip(&placements) {
+        keep(target, placement);
+    }
+    warnings
+}
+
+fn claim(deployment: &str, share: u32, target: &Target) -> Claim {
+    let wanted =
+        |holder: &super::Holder| (holder.node.name.clone(), runner(&target.parameters, holder.node.context_length));
+    let version = target.version.as_deref().unwrap_or_default();
+    Claim {
+        name: format!("{deployment} {version}"),
+        weights: target.digest.clone(),
+        share,
+        runners: target.holders.iter().map(wanted).collect(),
+    }
+}
+
+fn keep(target: &mut Target, placement: &Placement) {
+    let (kept, others): (Vec<_>, Vec<_>) =
+        target.holders.drain(..).partition(|holder| placement.nodes.contains(&holder.node.name));
+    target.holders = kept;
+    let why =
+        "it runs a version with the same weights and other options: both would make it load the model at every turn";
+    target.passed_over.extend(others.into_iter().map(|holder| (holder.node.name.clone(), why.to_owned())));
+}
+
+fn warning(claim: &Claim, placement: &Placement) -> String {
+    let nodes: Vec<&str> = placement.nodes.iter().map(String::as_str).collect();
+    let nodes = nodes.join(", ");
+    let wanted = placement.nodes.iter().find_map(|node| claim.runners.get(node)).map_or("", String::as_str);
+    format!(
+        "{}: there are not enough nodes to keep it apart from versions with the same weights that are not run with \
+         {wanted}, so {nodes} may load the model again and again; add a node, or give them the same options",
+        claim.name
+    )
+}
