@@ -77,8 +77,9 @@ pub fn start(
     };
     let target = Target { table: Arc::default(), file, freshness: Freshness::default(), readiness };
     feed::restore(&target);
+    let nodes = Arc::new(ollama(settings)?);
     let providers = Providers::new(keys).map_err(|error| error.to_string())?;
-    let inference = Arc::new(NodesAndProviders { nodes: Arc::new(ollama(settings)?), providers });
+    let inference = Arc::new(NodesAndProviders { nodes, providers });
     let namespace = namespace(settings);
     let traces = Traces::start(&mut process.supervisor, settings.otlp_endpoint.as_deref(), SERVICE)?;
     let limits = gateway::Settings {

@@ -30,12 +30,12 @@ pub struct RunRecord<V> {
     /// Every parameter that took effect, and who set it.
     #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, Effective<V>>,
-    /// How long the model was to stay in memory afterwards; nothing left it to the node.
-    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
-    pub keep_alive: Option<Effective<V>>,
     /// Parameters that were asked for, but that the provider has nothing like.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped_parameters: Vec<String>,
+    /// How long the model was to stay in memory afterwards; nothing left it to the node.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<Effective<V>>,
     /// The version's system prompt, if the model got it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<SystemPrompt>,

@@ -180,7 +180,11 @@ impl Ask {
         if let Some((window, source)) = window {
             options.insert("num_ctx", (json(window), source));
         }
-        Parameters { options, keep_alive: self.keep_alive(node) }
+        let parameters = Parameters { options, keep_alive: self.keep_alive(node), dropped: Vec::new() };
+        match &target.offer {
+            Some(offer) => parameters.for_provider(&offer.endpoint),
+            None => parameters,
+        }
     }
 
     /// The body for a node, which knows `target` by the name `target.model`. A prompt that is too long is cut if

@@ -158,16 +158,18 @@ async fn send(
     let node = &*place.holder.node;
     // What is wrong with the window was told before the node was chosen.
     let wanted = ask.context(target, node).unwrap_or_default();
-    let asked = wanted.map(|(window, _)| window);
-    let running = if target.offer.is_some() { asked } else { place.widen(asked) };
-    let window = widened(wanted, running, node.max_context_length.map(u64::from));
-    let mut parameters = ask.parameters(target, node, window);
-    let dropped = target.offer.as_ref().map(|offer| parameters.keep(|option| has_counterpart(&offer.endpoint, option)));
+    let window = if target.offer.is_some() {
+        wanted
+    } else {
+        let running = place.widen(wanted.map(|(window, _)| window));
+        widened(wanted, running, node.max_context_length.map(u64::from))
+    };
+    let parameters = ask.parameters(target, node, window);
     let body = ask.body(target, &parameters, truncate);
     run.note(|record| {
         record.parameters = parameters.effective();
+        record.dropped_parameters.clone_from(&parameters.dropped);
         record.keep_alive = parameters.effective_keep_alive();
-        record.dropped_parameters = dropped.unwrap_or_default();
         record.system_prompt = body.has_system_prompt.then(|| target.prompt_edition.clone()).flatten();
     });
     let request = NodeRequest {
@@ -175,8 +177,8 @@ async fn send(
         path: ask.task.path(),
         body: Some(body.bytes),
         head_within: settings.head_limit,
-        trace: run.trace.headers(),
         offer: target.offer.clone(),
+        trace: run.trace.headers(),
     };
     give_way().await;
     let NodeResponse { status, is_json, body } = gateway.inference().send(request).await?;

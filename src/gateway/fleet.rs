@@ -143,7 +143,7 @@ async fn tell(
     body: Option<Bytes>,
 ) -> Result<(u16, Bytes), NodeError> {
     let trace = TraceHeaders::default();
-    let request = NodeRequest { url: node.url.clone(), path, body, head_within: TELL_WITHIN, trace, offer: None };
+    let request = NodeRequest { url: node.url.clone(), path, body, head_within: TELL_WITHIN, offer: None, trace };
     let NodeResponse { status, body, .. } = gateway.inference().send(request).await?;
     Ok((status, read(&mut Upstream { body, silence: TELL_WITHIN }, LONGEST).await?))
 }

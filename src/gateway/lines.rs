@@ -93,9 +93,10 @@ impl Renamer {
         Ok(())
     }
 
-    /// A text with the tag in place of an alias. Other names hide nothing, and may be part of any word.
+    /// A text with the tag in place of the node's name. A provider's name for a model hides nothing, and may be part of
+    /// any word.
     pub fn text(&self, text: &str) -> String {
-        if !is_alias(&self.called) {
+        if self.called != self.tag && !is_alias(&self.called) {
             return text.to_owned();
         }
         text.replace(&format!("{DEFAULT_HOST}/{}", self.called), &self.tag).replace(&self.called, &self.tag)

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::fields::{Fields, write_object};
 use crate::domain::{
     params::{Shape, Source, shape},
+    provider::{Endpoint, has_counterpart},
     run_record::Effective,
 };
 
@@ -19,6 +20,8 @@ pub struct Parameters<'a> {
     pub options: BTreeMap<&'a str, (Bytes, Source)>,
     /// How long the model stays in memory afterwards; `None` leaves it to the node.
     pub keep_alive: Option<(Bytes, Source)>,
+    /// Names of options that were asked for, but that the provider has nothing like.
+    pub dropped: Vec<String>,
 }
 
 impl Parameters<'_> {
@@ -28,11 +31,13 @@ impl Parameters<'_> {
         (!self.options.is_empty()).then(|| write_object(options))
     }
 
-    /// Keeps the options that `is_known`; the names of the others.
-    pub fn keep(&mut self, is_known: impl Fn(&str) -> bool) -> Vec<String> {
-        let dropped = self.options.keys().filter(|name| !is_known(name)).map(|name| (*name).to_owned()).collect();
-        self.options.retain(|name, _| is_known(name));
-        dropped
+    /// The same without the options that a provider has nothing like; those are dropped.
+    pub fn for_provider(mut self, endpoint: &Endpoint) -> Self {
+        let (known, dropped): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.options).into_iter().partition(|(name, _)| has_counterpart(endpoint, name));
+        self.options = known;
+        self.dropped = dropped.into_keys().map(str::to_owned).collect();
+        self
     }
 
     /// The options as a record has them.

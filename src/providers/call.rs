@@ -13,7 +13,7 @@ use super::{
     Providers, anthropic,
     faults::{self, Refused},
     introduce,
-    native::{CANNOT_TRANSLATE, EmbedRequest, Request, Writer},
+    native::{CANNOT_TRANSLATE, EmbedRequest, End, Request, Said, Writer},
     openai,
     reply::{Form, Reply},
 };
@@ -21,6 +21,13 @@ use crate::{
     domain::provider::{Offer, Protocol},
     ports::{NodeError, NodeRequest, NodeResponse, ProviderKey},
 };
+
+/// What a request comes to.
+enum Asked {
+    Provider(Call),
+    /// The model is to be loaded, which is no business of a provider's: Ollama's answer to that.
+    Nothing(Vec<u8>),
+}
 
 /// A request in the provider's words, and how its answer is read.
 struct Call {
@@ -37,7 +44,8 @@ impl Providers {
     pub async fn ask(&self, offer: &Offer, request: NodeRequest) -> Result<NodeResponse, NodeError> {
         let endpoint = &*offer.endpoint;
         let call = match call(offer, request.path, request.body.as_deref().unwrap_or_default()) {
-            Ok(call) => call,
+            Ok(Asked::Provider(call)) => call,
+            Ok(Asked::Nothing(loaded)) => return Ok(respond_at_once(200, loaded.into())),
             Err(message) => return Ok(refuse(400, &message)),
         };
         // Without its key the provider is as good as away; the caller can't help it.
@@ -57,7 +65,7 @@ impl Providers {
     }
 }
 
-fn call(offer: &Offer, path: &str, body: &[u8]) -> Result<Call, String> {
+fn call(offer: &Offer, path: &str, body: &[u8]) -> Result<Asked, String> {
     let protocol = offer.endpoint.protocol;
     if let "/api/embed" | "/api/embeddings" = path {
         if protocol == Protocol::Anthropic {
@@ -65,21 +73,29 @@ fn call(offer: &Offer, path: &str, body: &[u8]) -> Result<Call, String> {
         }
         let request: EmbedRequest = serde_json::from_slice(body).map_err(|_| CANNOT_TRANSLATE.to_owned())?;
         let form = Form::Embeddings { model: request.model.clone(), older: path == "/api/embeddings" };
-        return Ok(Call { path: "/embeddings", body: openai::embed(request)?, form });
+        return Ok(Asked::Provider(Call { path: "/embeddings", body: openai::embed(request)?, form }));
     }
     let request = Request::read(body)?;
     let writer =
         Writer { model: request.model.clone(), created_at: Timestamp::now().to_string(), is_chat: path == "/api/chat" };
+    if request.messages.is_empty() {
+        let (mut loaded, end) = (Vec::new(), End { reason: "load".into(), ..End::default() });
+        writer.line(&Said::default(), Some(&end), &mut loaded);
+        return Ok(Asked::Nothing(loaded));
+    }
     let (path, body) = match protocol {
         Protocol::OpenAI => ("/chat/completions", openai::chat(request, offer)?),
         Protocol::Anthropic => ("/v1/messages", anthropic::messages(request, offer)?),
     };
-    Ok(Call { path, body, form: Form::Words { writer, protocol } })
+    Ok(Asked::Provider(Call { path, body, form: Form::Words { writer, protocol } }))
 }
 
 /// An answer with an error status, as Ollama writes it.
 fn refuse(status: u16, message: &str) -> NodeResponse {
-    let body = Bytes::from(json!({ "error": message }).to_string());
+    respond_at_once(status, json!({ "error": message }).to_string().into())
+}
+
+fn respond_at_once(status: u16, body: Bytes) -> NodeResponse {
     NodeResponse { status, is_json: true, body: stream::iter([Ok(body)]).boxed() }
 }
 

@@ -114,7 +114,7 @@ pub struct EmbedRequest {
 }
 
 impl Request {
-    /// Reads one. A request outside of a chat becomes a chat.
+    /// Reads one. A request outside of a chat becomes a chat; one that only loads a model has no messages.
     ///
     /// # Errors
     /// For the caller: what is wrong, or can't be done by a provider.
@@ -132,7 +132,8 @@ impl Request {
         if let Some((field, _)) = impossible.into_iter().find(|(_, is_there)| *is_there) {
             return Err(format!("{field}: not supported by models of providers"));
         }
-        if request.messages.is_empty() {
+        let is_said = !request.prompt.is_empty() || !request.images.is_empty();
+        if request.messages.is_empty() && is_said {
             let says = |role: &str, content: String| Message { role: role.into(), content, ..Message::default() };
             let system = says("system", std::mem::take(&mut request.system));
             let mut user = says("user", std::mem::take(&mut request.prompt));

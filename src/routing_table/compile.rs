@@ -279,7 +279,7 @@ fn compile_version(
         system_prompt: version.spec.system_prompt.as_ref().map(|prompt| prompt.text.clone()),
         prompt_edition: version.spec.system_prompt.as_ref().map(edition),
         holders: holders.collect(),
-        passed_over: outside.map(left_out).collect(),
         offer: None,
+        passed_over: outside.map(left_out).collect(),
     })
 }

@@ -11,6 +11,8 @@ pub fn keep_runners_apart(namespace: &mut Namespace) -> Vec<String> {
         sides.push((name.clone(), 100 - weight, &mut deployment.stable));
         sides.extend(deployment.canary.as_mut().map(|canary| (name.clone(), weight, &mut canary.target)));
     }
+    // What a provider runs has no digest, and is none of the nodes' business.
+    sides.retain(|(_, _, target)| !target.digest.is_empty());
     let claims: Vec<Claim> = sides.iter().map(|(name, share, target)| claim(name, *share, target)).collect();
     let placements = apart(&claims);
     let warnings = claims.iter().zip(&placements).filter(|(_, placement)| placement.is_cramped);

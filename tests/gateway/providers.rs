@@ -412,6 +412,9 @@ async fn models_of_providers_are_listed_and_shown() {
     let listed = world.get("/v1/models").await.json();
     assert_eq!(listed["data"][0]["id"], "provider/far/org/m:8b");
     assert_eq!(world.get("/v1/models/provider/far/org/m:8b").await.status, 200);
+    // As `ollama run` begins: there is nothing to load.
+    let loaded = world.post("/api/generate", &json!({ "model": "provider/far/org/m:8b" })).await.json();
+    assert_eq!((&loaded["done"], &loaded["done_reason"]), (&json!(true), &json!("load")));
     let shown = world.post("/api/show", &json!({ "model": "provider/far/org/m:8b" })).await.json();
     assert_eq!(
         (&shown["capabilities"], &shown["model_info"]["provider.context_length"]),

@@ -59,17 +59,14 @@ struct Start {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta {
-    TextDelta {
-        text: String,
-    },
-    ThinkingDelta {
-        thinking: String,
-    },
-    InputJsonDelta {
-        partial_json: String,
-    },
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: String },
+    #[serde(rename = "input_json_delta")]
+    Arguments { partial_json: String },
     #[serde(other)]
     Other,
 }
@@ -107,9 +104,9 @@ impl Stream {
 
     fn go_on(&mut self, delta: Delta, out: &mut Vec<u8>) {
         match delta {
-            Delta::TextDelta { text: content } => self.say(&Said { content, ..Said::default() }, out),
-            Delta::ThinkingDelta { thinking } => self.say(&Said { thinking, ..Said::default() }, out),
-            Delta::InputJsonDelta { partial_json } => {
+            Delta::Text { text: content } => self.say(&Said { content, ..Said::default() }, out),
+            Delta::Thinking { thinking } => self.say(&Said { thinking, ..Said::default() }, out),
+            Delta::Arguments { partial_json } => {
                 if let Some(call) = self.calls.last_mut() {
                     call.arguments += &partial_json;
                 }
