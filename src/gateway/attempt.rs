@@ -28,7 +28,6 @@ use super::{
 use crate::{
     domain::{
         params::{Truncation, widened},
-        provider::has_counterpart,
         run_record::Outcome,
     },
     ports::{NodeError, NodeRequest, NodeResponse},

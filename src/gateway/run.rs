@@ -90,7 +90,6 @@ impl Run {
             recorder,
             began,
             attempt_began: began,
-            price: None,
             first_piece: Duration::ZERO,
             price: None,
             record,

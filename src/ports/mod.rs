@@ -114,8 +114,6 @@ pub struct NodeRequest {
     pub body: Option<Bytes>,
     /// How long the node may take until the head of its answer.
     pub head_within: Duration,
-    /// The provider's model that is to answer; `None`: an Ollama server at `url` does.
-    pub offer: Option<Arc<Offer>>,
     /// The trace that it belongs to.
     pub trace: TraceHeaders,
     /// The provider's model that is to answer; `None`: an Ollama server at `url` does.
