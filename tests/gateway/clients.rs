@@ -164,10 +164,13 @@ async fn shown(node: &Ollama, world: &World) {
     for verbose in [false, true] {
         let sorted = |(status, _, text): (u16, String, String)| {
             let mut shown: Value = serde_json::from_str(&text.replace(&alias("v1.0.0"), "bot:1")).unwrap();
-            let modelfile = shown["modelfile"].take();
-            let mut lines: Vec<String> = modelfile.as_str().unwrap().lines().map(str::to_owned).collect();
-            lines.sort();
-            (status, shown, lines)
+            let lists = ["modelfile", "parameters"].map(|field| {
+                let text = shown[field].take();
+                let mut lines: Vec<String> = text.as_str().unwrap().lines().map(str::to_owned).collect();
+                lines.sort();
+                lines
+            });
+            (status, shown, lists)
         };
         let asked = |model: &str| json!({ "model": model, "verbose": verbose });
         let through = answer(world, &world.url, "/api/show", &asked("support-bot")).await;
