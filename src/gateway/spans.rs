@@ -16,7 +16,10 @@ use opentelemetry_sdk::{
 
 use super::task::Task;
 use crate::{
-    domain::run_record::{Attempt, Outcome},
+    domain::{
+        provider::provider_of,
+        run_record::{Attempt, Outcome},
+    },
     ports::{RunRecord, TraceHeaders},
 };
 
@@ -157,7 +160,7 @@ fn attributes(task: Option<Task>, record: &RunRecord) -> Vec<KeyValue> {
     }
     if let Some(resolved) = &record.resolved {
         all.extend([
-            KeyValue::new("gen_ai.provider.name", "ollama"),
+            text("gen_ai.provider.name", provider_of(&resolved.model)),
             text("gen_ai.response.model", &resolved.model),
             text("drover.digest", &resolved.digest),
             text("drover.reason", &resolved.reason),

@@ -58,6 +58,8 @@ async fn chats(world: &World) {
     let end = lines.last().unwrap();
     assert_eq!((&end["done"], &end["eval_count"]), (&json!(true), &last["eval_count"]), "{end}");
 
+    assert!(world.metrics.text().contains("gen_ai_provider_name=\"far\""), "{}", world.metrics.text());
+
     let short = json!({ "model": "provider/far/endless:latest", "prompt": "Go on", "options": { "num_predict": 5 } });
     let cut = world.post("/api/generate", &short).await.lines();
     assert_eq!(cut.last().unwrap()["done_reason"], "length");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use drover::domain::provider::{
     CATALOGUE, Endpoint, KeySource, Origin, Present, Price, Protocol, changes, counterpart, has_counterpart, known_at,
-    origin, tag,
+    origin, provider_of, tag,
 };
 use proptest::{collection::btree_map, prelude::*, sample::select};
 
@@ -144,5 +144,7 @@ proptest! {
     fn names_can_be_taken_apart(provider in "[a-z][a-z0-9-]{0,9}", model in "[A-Za-z0-9:./_-]{1,40}") {
         let name = tag(&provider, &model);
         prop_assert_eq!(name.strip_prefix("provider/").and_then(|rest| rest.split_once('/')), Some((&*provider, &*model)));
+        prop_assert_eq!(provider_of(&name), provider);
+        prop_assert_eq!(provider_of(&model), "ollama", "a plain tag names nobody");
     }
 }

@@ -113,6 +113,12 @@ pub fn tag(provider: &str, model: &str) -> String {
     format!("{}/{model}", node_name(provider))
 }
 
+/// Whose server answers for this tag: the provider that it names, else `ollama`.
+pub fn provider_of(tag: &str) -> &str {
+    let named = tag.strip_prefix("provider/").and_then(|rest| rest.split_once('/'));
+    named.map_or("ollama", |(provider, _)| provider)
+}
+
 /// The name of a provider where nodes have theirs.
 pub fn node_name(provider: &str) -> String {
     format!("provider/{provider}")

@@ -9,7 +9,7 @@ mod offer;
 mod options;
 
 pub use catalogue::{CATALOGUE, Known, known_as, known_at};
-pub use endpoint::{Endpoint, KeySource, Origin, Protocol, node_name, origin, tag};
+pub use endpoint::{Endpoint, KeySource, Origin, Protocol, node_name, origin, provider_of, tag};
 pub use fault::{NO_KEY, ProviderFault};
 pub use found::{Changes, Present, changes};
 pub use offer::{Cost, Offer, Price};

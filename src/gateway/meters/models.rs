@@ -14,7 +14,10 @@ use prometheus_client::{
 };
 
 use crate::{
-    domain::run_record::{Outcome, Tokens},
+    domain::{
+        provider::provider_of,
+        run_record::{Outcome, Tokens},
+    },
     gateway::task::Task,
     ports::RunRecord,
     routing_table::RoutingTable,
@@ -44,7 +47,6 @@ const TOKENS: [f64; 14] = [
 ];
 /// So many models that the table has no longer are remembered: a node that comes back finds its models' series.
 const SPARE: usize = 100;
-const OLLAMA: &str = "ollama";
 
 /// A model as its series are told apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -124,7 +126,7 @@ impl ByModel {
     pub fn new(task: Task, requested: &str, tag: &str, version: Option<&str>) -> Self {
         Self {
             gen_ai_operation_name: task.operation(),
-            gen_ai_provider_name: OLLAMA.into(),
+            gen_ai_provider_name: provider_of(tag).into(),
             gen_ai_request_model: requested.into(),
             gen_ai_response_model: tag.into(),
             drover_version: version.unwrap_or_default().into(),
