@@ -37,6 +37,7 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let fleet = FleetHealth::new(readiness.clone());
     let mut process = Process::new(&settings, health, vec![readiness.clone()], fleet.router());
 
+    info!(version = env!("CARGO_PKG_VERSION"), "the gateway starts");
     // Makes no connection yet: callers are answered also while the API is away.
     let client = cluster::connect().await?;
     let namespace = namespace(&settings);

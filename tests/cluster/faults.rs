@@ -143,7 +143,7 @@ async fn a_thousand_absent_models_harm_nothing_else(server: Server) {
         while named < ABSENT {
             let status = parts.namespace.get("mpull", &format!("absent-{named}")).await["status"].take();
             let message = status["conditions"][0]["message"].as_str().unwrap_or_default();
-            if status["phase"] != "Failed" || !message.contains("spec.model") {
+            if status["phase"] != "Failed" || !message.contains("was not found: check the spelling") {
                 return Err(format!("absent-{named}: {status}"));
             }
             named += 1;

@@ -61,7 +61,7 @@ fn logs_are_json_when_asked_for() {
         said.lines().collect::<Vec<_>>().split_last().map(|(l, r)| (l.to_string(), r.join("\n"))).expect("lines");
     assert!(last.contains("connecting to Kubernetes") && last.contains("KUBECONFIG"), "{last}");
     let lines: Vec<serde_json::Value> = logs.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert!(lines.iter().any(|line| line["message"] == "answering requests" && line["level"] == "INFO"), "{logs}");
+    assert!(lines.iter().any(|line| line["message"] == "the gateway starts" && line["level"] == "INFO"), "{logs}");
 }
 
 #[test]
