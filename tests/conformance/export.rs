@@ -117,10 +117,12 @@ fn what_is_exported_becomes_the_same_on_a_real_api_server() {
         let (first, notes) = exported(&side, &scratch.join("first")).await;
         let expected = [
             "export-a/00-namespace.yaml",
+            "export-a/apikey-docs.yaml",
             "export-a/modeldeployment-support-bot.yaml",
             "export-a/modelpull-llama.yaml",
             "export-a/modelversion-support-bot-v1.1.0.yaml",
             "export-a/ollamanode-gpu-1.yaml",
+            "export-a/provider-openrouter.yaml",
             "export-a/secret-registry-login.yaml",
             "export-b/00-namespace.yaml",
             "export-b/modelversion-tricky.yaml",
@@ -188,7 +190,9 @@ fn an_export_is_as_much_as_was_asked_for() {
         let kinds: Vec<_> = documents
             .map(|document| <Value as serde::Deserialize>::deserialize(document).expect("YAML")["kind"].clone())
             .collect();
-        assert_eq!(kinds, ["Namespace", "OllamaNode", "ModelPull", "ModelVersion", "ModelDeployment"]);
+        let expected =
+            ["Namespace", "OllamaNode", "ModelPull", "ModelVersion", "ModelDeployment", "ApiKey", "Provider"];
+        assert_eq!(kinds, expected);
         let left_out =
             "left out: Secret export-a/registry-login, which ModelPull llama needs; --secrets takes it along";
         assert!(notes.contains(left_out) && !(notes + &text).contains("hidden-word"));

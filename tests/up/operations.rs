@@ -226,7 +226,7 @@ async fn a_pull_outlives_who_asked_for_it_and_the_gateway(shop: &mut Shop) {
 async fn nobody_operates_where_that_is_off(shop: &mut Shop) {
     let pull = |url: String| http_client().post(url + "/api/pull").json(&json!({ "model": "shop/bot:1" }));
     let forwarded = pull(shop.up.url("gateway").into()).header("x-forwarded-for", "192.0.2.7").send().await;
-    assert_eq!(forwarded.expect("an answer").status(), 403, "it is for somebody else");
+    assert_eq!(forwarded.expect("an answer").status(), 401, "it is for somebody else, who has no key");
     shop.restart(&["--model-operations", "false"]).await;
     for command in [["pull", "shop/bot:1"], ["rm", "shop/big:1"]] {
         let refusal = shop.refuses(&command).await;

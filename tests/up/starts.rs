@@ -67,11 +67,17 @@ async fn a_port_that_is_taken_is_named_with_its_flag() {
 async fn a_second_ctrl_c_does_not_wait() {
     let scratch = Scratch::new();
     let mut up = Up::start(scratch.path(), &["--drain-timeout", "10m"]).await;
-    // A request that goes on for ever: its head never ends.
+    // A request that goes on for ever: its body never ends. The gateway asks for that when it has taken the request.
     let gateway = up.url("gateway").trim_start_matches("http://").to_owned();
     let mut slow = std::net::TcpStream::connect(gateway).expect("a connection");
-    std::io::Write::write_all(&mut slow, b"POST /api/chat HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
-        .expect("sent");
+    std::io::Write::write_all(
+        &mut slow,
+        b"POST /api/chat HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n",
+    )
+    .expect("sent");
+    let mut taken = [0; 12];
+    std::io::Read::read_exact(&mut slow, &mut taken).expect("an answer");
+    assert_eq!(text(&taken), "HTTP/1.1 100");
     let pid = Pid::from_raw(up.process().pid() as i32).expect("a process");
     kill_process(pid, Signal::INT).expect("a signal");
     up.eventually_logs("finishing").await;
