@@ -144,6 +144,7 @@ pub struct Analysis {
     /// Numbers that Prometheus knows, at the controller's `prometheus-url`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
+    #[x_kube(validation = ("self.all(a, self.exists_one(b, b.name == a.name))", "each query needs a name of its own"))]
     pub prometheus: Vec<PrometheusMetric>,
     /// So many answers of a Prometheus query in a row that are out of bounds roll back. The other measures decide by
     /// counts, and need no such limit.

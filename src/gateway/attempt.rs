@@ -88,7 +88,8 @@ impl From<NodeError> for Missed {
     }
 }
 
-/// Asks the node of `place` for `target`, whose name there `renamer` replaces, in this run, up to the point from which the answer can be sent.
+/// Asks the node of `place` for `target`, whose name there `renamer` replaces, in this run, up to the point from which the
+/// answer can be sent.
 ///
 /// # Errors
 /// Whose fault it is that there is no answer. Nothing has been sent to the caller then.

@@ -14,7 +14,7 @@ use super::{
     tally::Counter,
     task::Task,
 };
-use crate::routing_table::{RoutingTable, Target};
+use crate::routing_table::{Namespace, RoutingTable, Target};
 
 /// One table, and what was worked out for it so far. A request keeps one to its end.
 #[derive(Default)]
@@ -39,14 +39,7 @@ struct Served {
 impl Serving {
     /// Nothing is worked out yet.
     pub fn new(table: Arc<RoutingTable>, keys: KnownKeys) -> Self {
-        let targets = table.namespaces.values().flat_map(|namespace| {
-            let deployments = namespace.deployments.values();
-            let sides = deployments.flat_map(|deployment| {
-                std::iter::once(&deployment.stable).chain(deployment.canary.iter().map(|canary| &canary.target))
-            });
-            let offered = namespace.providers.values().flat_map(|provider| provider.models.values());
-            sides.chain(namespace.tags.values()).chain(offered)
-        });
+        let targets = table.namespaces.values().flat_map(Namespace::targets);
         let targets = targets.map(|target| (address(target), Served::default())).collect();
         Self { table, keys, targets }
     }

@@ -190,6 +190,15 @@ impl Namespace {
     pub fn servers(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.nodes.values().chain(self.providers.values().map(|provider| &provider.node))
     }
+
+    /// Whatever requests can be sent for: both sides of each deployment, plain tags, models of providers.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        let sides = self.deployments.values().flat_map(|deployment| {
+            [&deployment.stable].into_iter().chain(deployment.canary.iter().map(|canary| &canary.target))
+        });
+        let offered = self.providers.values().flat_map(|provider| provider.models.values());
+        sides.chain(self.tags.values()).chain(offered)
+    }
 }
 
 impl RoutingTable {

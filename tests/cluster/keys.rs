@@ -129,7 +129,10 @@ async fn one_hash_is_one_keys(world: &World) {
     world.namespace.wait_ready("akey", "first").await;
     world.until_asked(OWN, 200, "list").await;
     // An API server notes times of creation by the second.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let first = world.namespace.get("akey", "first").await["metadata"]["creationTimestamp"].take();
+    let first: Timestamp = first.as_str().expect("a time").parse().expect("RFC 3339");
+    let later = async || if Timestamp::now().as_second() > first.as_second() { Ok(()) } else { Err(first) };
+    eventually("another second", SOON, later).await;
     world.apply_own("second", ", disabled: true").await;
     let taken = |status: &Value| reason(status) == "HashTaken" && condition(status, "Stalled", "True");
     world.namespace.until("akey", "second", "the older one has its hash", taken).await;

@@ -137,6 +137,46 @@ const BAD: &[Bad] = &[
         manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {steps: [{weight: 10, duration: '-1s'}]}}}",
         names: "duration",
     },
+    Bad {
+        what: "an analysis by nothing",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {analysis: {metrics: []}}}}",
+        names: "name one metric at least",
+    },
+    Bad {
+        what: "a metric without a limit",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {analysis: {metrics: [{name: errorRate}]}}}}",
+        names: "set one of maxIncrease, maxRatio and max",
+    },
+    Bad {
+        what: "a metric with two limits",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {analysis: {metrics: [{name: errorRate, max: 0.1, maxRatio: 2}]}}}}",
+        names: "set one of maxIncrease, maxRatio and max",
+    },
+    Bad {
+        what: "a rate in percent",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {analysis: {metrics: [{name: errorRate, max: 5}]}}}}",
+        names: "shares from 0 to 1",
+    },
+    Bad {
+        what: "a metric that nobody measures",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {analysis: {metrics: [{name: mood, max: 1}]}}}}",
+        names: "metrics[0].name",
+    },
+    Bad {
+        what: "an analysis without pause",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {analysis: {interval: 100ms, metrics: [{name: errorRate, max: 0.1}]}}}}",
+        names: "must be at least 1s",
+    },
+    Bad {
+        what: "a query without bounds",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {analysis: {prometheus: [{name: a, query: up}]}}}}",
+        names: "set min, max or both",
+    },
+    Bad {
+        what: "two queries of one name",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {analysis: {prometheus: [{name: a, query: up, max: 1}, {name: a, query: down, max: 1}]}}}}",
+        names: "each query needs a name of its own",
+    },
     Bad { what: "a key without a hash", manifest: "kind: ApiKey\nspec: {}", names: "spec.hash" },
     Bad { what: "a key in place of its hash", manifest: "kind: ApiKey\nspec: {hash: drv_secret}", names: "spec.hash" },
     Bad {

@@ -5,7 +5,11 @@ use std::{collections::BTreeSet, time::Duration};
 use drover::gateway::{Settings, recorder::Recorder};
 use serde_json::{Value, json};
 
-use crate::support::{Act, FakeNode, World, canary, deployment, eventually, plain, table, version};
+use crate::support::{
+    Act, FakeNode, World, canary, deployment, eventually, plain,
+    provider::{models, offering, provider},
+    table, version,
+};
 
 fn labels(operation: &str, requested: &str, response: &str, version: &str) -> String {
     format!(
@@ -92,6 +96,24 @@ async fn models_that_are_gone_leave_no_more_than_so_many_series() {
     let last = labels("text_completion", "m-249:1", "m-249:1", "");
     let last = format!("gen_ai_server_request_duration_seconds_count{{{last},error_type=\"\"}}");
     assert_eq!(world.metric(&last) as u64, 1);
+}
+
+/// Each new table forgets what is gone; models of providers aren't.
+#[tokio::test]
+async fn models_of_providers_keep_their_series_however_many_they_are() {
+    let names: Vec<String> = (0..120).map(|n| format!("m-{n}")).collect();
+    let offers = models(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let table = || offering(provider("OpenAI", "http://127.0.0.1:9", offers.clone()));
+    let world = World::start(table()).await;
+    for name in &names {
+        world.post("/api/generate", &json!({ "model": format!("provider/far/{name}"), "prompt": "a" })).await;
+    }
+    let before = series(&world);
+    let counted = before.iter().filter(|series| series.starts_with("gen_ai_server_request_duration_seconds_count"));
+    assert_eq!(counted.count(), names.len());
+    world.table.store(table().into());
+    assert_eq!(world.get("/v1/models").await.status, 200, "the new table is served");
+    assert_eq!(series(&world), before);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! `spec.warm`: has nodes load every version that may get requests, before the first one comes.
 
 use std::{
+    cell::LazyCell,
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -42,7 +43,8 @@ impl Warm {
         let namespace = object.namespace().unwrap_or_default();
         let nodes = context.nodes.list(&namespace);
         let in_use: HashSet<&str> = state.versions_in_use().collect();
-        let served = Served::of(context, object, state, &nodes);
+        // Mostly nothing is cold, and then it needn't be known.
+        let served = LazyCell::new(|| Served::of(context, object, state, &nodes));
         for version in context.versions.list(&namespace) {
             if version.spec.model == object.spec.model && in_use.contains(version.spec.version.as_str()) {
                 for node in cold_holders(object, &version, &nodes).filter(|node| served.may_load(&version, node)) {

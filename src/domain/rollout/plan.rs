@@ -192,7 +192,9 @@ impl Draft<'_> {
     fn weigh_evidence(&mut self) -> Next {
         let Some(canary) = &self.state.canary else { return Next::Continue };
         if self.input.braked {
-            self.take_back_canary("nearly every request to it failed, and a gateway stopped sending any");
+            self.take_back_canary(
+                "attempt after attempt failed outright, and a gateway stopped sending requests to it",
+            );
             return Next::Done;
         }
         let Some(settings) = &self.input.spec.analysis else { return Next::Continue };

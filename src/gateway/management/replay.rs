@@ -89,16 +89,15 @@ fn target(namespace: &Namespace, record: &RunRecord) -> Result<Target, Failure> 
     let has_digest = |holder: &&Holder| *holder.digest == *resolved.digest;
     // A provider's model is known by its name alone.
     let is_same = |target: &Target| !resolved.digest.is_empty() || *target.tag == *resolved.model;
+    let is_version =
+        |target: &Target| target.version.is_none() || target.version.as_deref() == resolved.version.as_deref();
     let fits = |target: &&Target| {
-        is_same(target) && target.holders.iter().any(|holder| has_digest(&holder)) && prompt_fits(target, record)
+        is_version(target)
+            && is_same(target)
+            && target.holders.iter().any(|holder| has_digest(&holder))
+            && prompt_fits(target, record)
     };
-    let deployed = namespace.deployments.values().flat_map(|deployment| {
-        [&deployment.stable].into_iter().chain(deployment.canary.iter().map(|canary| &canary.target))
-    });
-    let versions = deployed.filter(|target| target.version.as_deref() == resolved.version.as_deref());
-    let offered = namespace.providers.values().flat_map(|provider| provider.models.values());
-    let found =
-        versions.chain(namespace.tags.values()).chain(offered).find(fits).ok_or_else(|| gone(resolved, record))?;
+    let found = namespace.targets().find(fits).ok_or_else(|| gone(resolved, record))?;
     let holders = found.holders.iter().filter(has_digest).map(|holder| Holder {
         // Window and time in memory are the run's, whatever is the node's by now.
         node: Arc::new(Node { context_length: None, keep_alive: None, ..(*holder.node).clone() }),

@@ -176,7 +176,7 @@ impl Models {
         let namespaces = table.namespaces.values();
         let named: HashSet<&str> = namespaces
             .flat_map(|namespace| {
-                let tags = namespace.tags.values().map(|target| target.tag.as_str());
+                let tags = namespace.targets().map(|target| target.tag.as_str());
                 namespace.deployments.keys().map(String::as_str).chain(tags)
             })
             .collect();
