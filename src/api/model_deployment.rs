@@ -2,7 +2,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HasConditions, MODEL_PATTERN, conditions_schema};
+use super::{
+    HasConditions, MODEL_PATTERN, conditions_schema,
+    model_version::{MODEL_FORM, MODEL_RULE},
+};
 use crate::domain::{
     analysis::{Criterion, Limit, Measure, Query, Settings},
     conditions::Condition,
@@ -40,9 +43,11 @@ use crate::domain::{
 pub struct ModelDeploymentSpec {
     /// The model line.
     #[schemars(regex(pattern = MODEL_PATTERN), length(max = 63))]
+    #[x_kube(validation = (MODEL_RULE, MODEL_FORM))]
     pub model: String,
     /// The version that shall serve: that of a ModelVersion of the same model.
     #[schemars(regex(pattern = version::PATTERN), length(max = 64))]
+    #[x_kube(validation = (version::RULE, version::FORM))]
     pub version: String,
     /// Where it runs.
     #[serde(default)]
@@ -226,6 +231,17 @@ impl Analysis {
             criteria: criteria.collect(),
             queries: queries.collect(),
             failure_limit: self.failure_limit,
+        }
+    }
+}
+
+impl Strategy {
+    /// The canary that takes place; `None` where all requests move at once.
+    pub fn canary_or_default(&self) -> Option<CanaryStrategy> {
+        match (&self.canary, &self.immediate) {
+            (Some(canary), _) => Some(canary.clone()),
+            (None, Some(_)) => None,
+            (None, None) => Some(CanaryStrategy::default()),
         }
     }
 }

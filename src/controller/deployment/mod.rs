@@ -1,6 +1,7 @@
 //! `ModelDeployment`: decides which version gets how many requests. The gateways follow the status.
 
 mod observe;
+mod snapshots;
 mod status;
 mod trials;
 mod warm;
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     api::{ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode, Provider},
     cluster::{self, Precondition},
-    domain::rollout,
+    domain::{registry::moves, rollout},
 };
 
 /// How often the gateways are asked whether a rollback has arrived, at first and later on.
@@ -100,6 +101,9 @@ impl Reconciler for Deployments {
                 now,
             });
             let status = status::status(&object, &decision, now);
+            if moves(&earlier.rollout, &status.rollout) {
+                snapshots::keep(&self.context, &object, &earlier.rollout, now).await;
+            }
             if self.write(&object, &status).await? {
                 self.announce(&object, &decision.notices).await;
             }
