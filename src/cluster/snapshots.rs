@@ -46,7 +46,7 @@ pub async fn keep_snapshot(
             name: Some(name.clone()),
             namespace: Some(namespace),
             labels: Some([(LABEL_REGISTRY.to_owned(), deployment.spec.model.clone())].into()),
-            owner_references: deployment.controller_owner_ref(&()).map(|owner| vec![owner]),
+            owner_references: deployment.owner_ref(&()).map(|owner| vec![owner]),
             resource_version: present.as_ref().and_then(ResourceExt::resource_version),
             ..ObjectMeta::default()
         },

@@ -10,7 +10,8 @@ use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Target, providers, runners::keep_runners_apart,
+    Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Target, providers, room::keep_apart,
+    runners::keep_runners_apart,
 };
 use crate::{
     api::{self, ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
@@ -224,8 +225,13 @@ fn compile_deployment(
         });
         compiled.unwrap_or_else(|| nowhere(release))
     };
-    let stable = target(&state.stable.as_ref()?.release);
-    let canary = state.canary.as_ref().map(|canary| Canary { weight: canary.weight, target: target(&canary.release) });
+    let mut stable = target(&state.stable.as_ref()?.release);
+    let mut canary =
+        state.canary.as_ref().map(|canary| Canary { weight: canary.weight, target: target(&canary.release) });
+    if let Some(Canary { weight, target }) = &mut canary {
+        let name = deployment.name_any();
+        keep_apart(&name, [&mut stable, target], *weight, nodes.iter().map(|seen| seen.object));
+    }
     let strategy = deployment.spec.strategy.canary.as_ref();
     Some(Deployment {
         revision: state.revision,

@@ -25,6 +25,7 @@ mod pull_queue;
 mod ranges;
 mod registry;
 mod rollout;
+mod room;
 mod routing;
 mod routing_table;
 mod run_ids;

@@ -1,6 +1,9 @@
 //! `ModelDeployment`: decides which version gets how many requests. The gateways follow the status.
 
+mod authors;
+mod embeds;
 mod observe;
+mod room;
 mod snapshots;
 mod status;
 mod trials;
@@ -22,7 +25,10 @@ use super::{
 use crate::{
     api::{ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode, Provider},
     cluster::{self, Precondition},
-    domain::{registry::moves, rollout},
+    domain::{
+        registry::moves,
+        rollout::{self, Authors},
+    },
 };
 
 /// How often the gateways are asked whether a rollback has arrived, at first and later on.
@@ -86,20 +92,31 @@ impl Reconciler for Deployments {
                 self.write(&object, &status).await?;
                 return Ok(None);
             }
-            let spec = observe::spec(&object);
+            let mut spec = observe::spec(&object);
+            let note = embeds::skip_steps(&self.context, &object, &earlier.rollout, &mut spec);
             let look = self.trials.look(&self.context, &object, &spec, &earlier.rollout).await;
-            let seen = observe::observe(&self.context, &object, &earlier.rollout).await;
+            let mut seen = observe::observe(&self.context, &object, &earlier.rollout).await;
+            let room = room::check(&self.context, &object, &earlier.rollout, &spec, &mut seen.versions);
             let now = Timestamp::now();
-            let decision = rollout::plan(&rollout::Input {
+            let mut input = rollout::Input {
                 spec: &spec,
                 state: &earlier.rollout,
                 versions: &seen.versions,
                 commands: &observe::commands(&object),
+                authors: &Authors::default(),
                 served: seen.served.as_deref(),
                 batch: look.batch.as_ref(),
                 braked: look.braked,
                 now,
-            });
+            };
+            let mut decision = rollout::plan(&input);
+            if decision.was_asked_for()
+                && let Some(known) = observe::who(&self.context, &object).await
+            {
+                input.authors = &known;
+                decision = rollout::plan(&input);
+            }
+            decision.findings.extend(note.into_iter().chain(room));
             let status = status::status(&object, &decision, now);
             if moves(&earlier.rollout, &status.rollout) {
                 snapshots::keep(&self.context, &object, &earlier.rollout, now).await;
@@ -136,7 +153,7 @@ impl Deployments {
     async fn announce(&self, object: &ModelDeployment, notices: &[rollout::Notice]) {
         for notice in notices {
             info!(deployment = %object.name_any(), reason = notice.reason, "{}", notice.message);
-            self.context.events.publish(object, notice.reason, &notice.message, notice.warning).await;
+            self.context.events.publish(object, notice.reason, &notice.message, notice.is_warning()).await;
         }
     }
 }

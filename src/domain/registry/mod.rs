@@ -14,5 +14,5 @@ pub use document::{Fate, Present, fate};
 pub use drift::{Drift, drifted};
 pub use lineage::{LineageFault, Parents, ancestors, check};
 pub use snapshots::{SNAPSHOTS, Snapshot, Snapshots};
-pub use stage::{Lifecycle, Stage, moves, stage};
+pub use stage::{Lifecycle, Stage, moves, only_embeds, stage};
 pub use window::{Candidate, Keeping, WITHDRAWN_AFTER, is_kept};

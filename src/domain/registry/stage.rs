@@ -69,6 +69,12 @@ pub fn moves(before: &State, after: &State) -> bool {
     places(before) != places(after)
 }
 
+/// Whether a model that can do this, in Ollama's words, makes vectors and no text.
+pub fn only_embeds(capabilities: &[String]) -> bool {
+    let has = |name: &str| capabilities.iter().any(|capability| capability == name);
+    has("embedding") && !has("completion")
+}
+
 /// As files have it: `not_deployed`, `canary_20pct`, `deployed`, `archived`.
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
