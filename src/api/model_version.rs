@@ -12,6 +12,7 @@ use crate::domain::{
     conditions::Condition,
     model_name, provider,
     registry::{Parents, Stage, VersionRecord},
+    rollout::Entry,
     version,
 };
 
@@ -163,6 +164,20 @@ pub struct ModelVersionStatus {
     /// How many ready nodes hold it under its alias.
     #[serde(default)]
     pub ready_nodes: i64,
+    /// What was done to it and by whom, newest first, at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub audit: Vec<AuditedVersion>,
+}
+
+/// One thing that a deployment did to a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditedVersion {
+    /// The ModelDeployment.
+    pub deployment: String,
+    /// What was done.
+    #[serde(flatten)]
+    pub entry: Entry,
 }
 
 impl ProviderSource {

@@ -207,7 +207,7 @@ fn outlook(deployment: &ModelDeployment) -> String {
 }
 
 fn shares(deployment: &ModelDeployment, once: &str) -> String {
-    let Some(canary) = deployment.spec.strategy.canary_or_default() else {
+    let Some(canary) = deployment.spec.strategy.steps() else {
         return format!("takes all requests {once}");
     };
     let approval = if canary.require_approval { " and on approval" } else { "" };

@@ -21,6 +21,7 @@ mod pulls;
 mod registry;
 mod rollout;
 mod specs;
+mod steering;
 mod versions;
 mod world;
 

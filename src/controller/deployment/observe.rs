@@ -39,7 +39,7 @@ pub struct Seen {
 
 /// What the user asks for.
 pub fn spec(object: &ModelDeployment) -> Spec {
-    let canary = object.spec.strategy.canary_or_default();
+    let canary = object.spec.strategy.steps();
     let (namespace, analysis) =
         (object.namespace().unwrap_or_default(), canary.as_ref().and_then(|canary| canary.analysis.as_ref()));
     let steps = canary.iter().flat_map(|canary| &canary.steps);

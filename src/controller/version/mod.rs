@@ -2,6 +2,7 @@
 
 mod act;
 pub mod around;
+mod audit;
 mod plan;
 pub mod provided;
 mod status;

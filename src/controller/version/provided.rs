@@ -8,6 +8,7 @@ use kube::ResourceExt;
 
 use super::{
     around::Around,
+    audit::audit,
     status::{bad_parent, lost_parent},
 };
 use crate::{
@@ -52,6 +53,7 @@ pub fn status(
         lifecycle,
         weight,
         deployed_at,
+        audit: audit(version, around.deployments),
         ..ModelVersionStatus::default()
     }
 }

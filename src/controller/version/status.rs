@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use super::{
     around::Around,
+    audit::audit,
     plan::{Plan, Unresolved},
 };
 use crate::{
@@ -41,6 +42,7 @@ pub fn status(around: &Around<'_>, plan: &Plan, nodes: &[Arc<OllamaNode>], now: 
         alias: digest.is_some().then(|| plan.alias.clone()),
         digest,
         ready_nodes: ready_nodes as i64,
+        audit: audit(version, around.deployments),
     }
 }
 
