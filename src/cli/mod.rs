@@ -106,10 +106,12 @@ enum Command {
     #[command(subcommand)]
     Route(route::Route),
     /// See who did what to which version, when and why
-    #[command(after_help = "Examples:\n  drover audit --model support-bot --since 24h\n  drover audit -n ml -o json\n\n\
+    #[command(
+        after_help = "Examples:\n  drover audit --model support-bot --since 24h\n  drover audit -n ml -o json\n\n\
             The controller keeps it for a year, in data-dir or in the database that `records` names. Where that can't be \
             asked, the last 20 entries of each deployment come from its status. Names of field managers are marked as \
-            unverified: whoever writes to the API chooses its own.")]
+            unverified: whoever writes to the API chooses its own."
+    )]
     Audit(audit::Audit),
     /// See what was asked and what answered: records of requests
     #[command(subcommand)]

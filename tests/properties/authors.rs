@@ -17,7 +17,11 @@ fn each_field_has_the_manager_who_wrote_it_last_and_none_where_nobody_is_noted()
     let found = authors(&meta(json!([
         entry("git", "2026-01-01T00:00:00Z", json!({"f:spec": {"f:version": {}, "f:paused": {}}})),
         entry("kubectl-edit", "2026-01-01T00:00:01Z", json!({"f:spec": {"f:version": {}}})),
-        entry("drover-cli", "2026-01-01T00:00:02Z", json!({"f:metadata": {"f:annotations": {".": {}, "f:drover.dev/undo": {}}}})),
+        entry(
+            "drover-cli",
+            "2026-01-01T00:00:02Z",
+            json!({"f:metadata": {"f:annotations": {".": {}, "f:drover.dev/undo": {}}}})
+        ),
     ])));
     assert_eq!(found.version.as_deref(), Some("kubectl-edit (unverified)"));
     assert_eq!(found.paused.as_deref(), Some("git (unverified)"));

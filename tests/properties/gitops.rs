@@ -95,12 +95,7 @@ fn check(kind: &str, case: &Case) {
 fn objects_of_every_kind_are_healthy_progressing_or_degraded_as_their_conditions_say() {
     let cases = [
         Case { what: "not seen yet", status: Value::Null, argo: "Progressing", flux: "InProgress" },
-        Case {
-            what: "ready",
-            status: status(2, vec![finding(READY, true)]),
-            argo: "Healthy",
-            flux: "Current",
-        },
+        Case { what: "ready", status: status(2, vec![finding(READY, true)]), argo: "Healthy", flux: "Current" },
         Case {
             what: "ready, by a spec that has changed since",
             status: status(1, vec![finding(READY, true)]),

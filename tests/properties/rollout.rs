@@ -6,8 +6,8 @@ use drover::domain::{
     analysis::{Batch, Criterion, Limit, Measure, Observed, Settings, Verdict},
     pull::elapsed,
     rollout::{
-        AUDIT_LIMIT, Authors, Availability, Commands, Decision, HistoryEntry, Input, Outcome, Phase, Release, Served, Spec, State, Step,
-        Versions, plan,
+        AUDIT_LIMIT, Authors, Availability, Commands, Decision, HistoryEntry, Input, Outcome, Phase, Release, Served,
+        Spec, State, Step, Versions, plan,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -395,7 +395,8 @@ impl World {
             let was_live = before.history.iter().any(in_history)
                 || before.previous.as_ref().is_some_and(|previous| previous.version == version);
             let at_once = before.stable.is_none() || self.spec.steps.is_empty();
-            let named = went_back && self.commands.undo.as_ref().is_some_and(|undo| undo.ends_with(&format!("/{version}")));
+            let named =
+                went_back && self.commands.undo.as_ref().is_some_and(|undo| undo.ends_with(&format!("/{version}")));
             let known = was_live || named;
             assert!(at_once || known, "{version} took all requests at once, and was never live before");
             assert!(!self.spec.paused || before.stable.is_none() || known, "switched while paused");
@@ -461,7 +462,8 @@ impl World {
     /// An undo to a version that was named, whichever one it is.
     fn a_named_undo_goes_there_or_nowhere(&self, before: &State, decision: &Decision, version: &str) {
         let (after, undo) = (&decision.state, self.commands.undo.as_ref());
-        let names = |undo: &String| undo.split_once('/').is_some_and(|(id, _)| !id.is_empty() && id == before.rollout_id);
+        let names =
+            |undo: &String| undo.split_once('/').is_some_and(|(id, _)| !id.is_empty() && id == before.rollout_id);
         let meant = undo.is_some_and(names);
         if !meant || undo == before.handled.undo.as_ref() {
             assert_eq!(after.handled.undo, before.handled.undo, "a stale undo was carried out");

@@ -77,7 +77,8 @@ fn read(query: BTreeMap<String, String>) -> Result<(AuditFilter, usize), String>
             "model" => filter.model = Some(value),
             "deployment" => filter.deployment = Some(value),
             "since" => {
-                let since = value.parse().map_err(|_| format!("since: {value} is not a time such as 2026-11-20T20:00:00Z"));
+                let since =
+                    value.parse().map_err(|_| format!("since: {value} is not a time such as 2026-11-20T20:00:00Z"));
                 filter.since = Some(since?);
             }
             "limit" => {

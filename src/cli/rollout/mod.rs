@@ -16,9 +16,7 @@ use super::{
     wait::duration,
 };
 use crate::{
-    api::{
-        ANNOTATION_ABORT, ANNOTATION_PAUSE, ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, ModelDeployment,
-    },
+    api::{ANNOTATION_ABORT, ANNOTATION_PAUSE, ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, ModelDeployment},
     cluster::{self, Client, Follower, Sight},
     domain::rollout::State,
 };

@@ -77,11 +77,8 @@ pub fn summary(deployment: &ModelDeployment) -> String {
 pub fn ended(deployment: &ModelDeployment) -> Option<bool> {
     let status = deployment.status.as_ref()?;
     let handled = &status.rollout.handled;
-    let commands = [
-        (ANNOTATION_UNDO, &handled.undo),
-        (ANNOTATION_ABORT, &handled.abort),
-        (ANNOTATION_RETRY, &handled.retry),
-    ];
+    let commands =
+        [(ANNOTATION_UNDO, &handled.undo), (ANNOTATION_ABORT, &handled.abort), (ANNOTATION_RETRY, &handled.retry)];
     let is_open = |(name, handled): &(&str, &Option<String>)| {
         let given = deployment.annotations().get(*name);
         let rollout = given.map(|given| given.split_once('/').map_or(given.as_str(), |(rollout, _)| rollout));
