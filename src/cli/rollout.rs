@@ -97,7 +97,7 @@ async fn promote(target: &Target) -> Result<(), String> {
     let (api, deployment) = find(target).await?;
     let state = state(&deployment)?;
     let Some(canary) = &state.canary else { return Err(format!("{}: no rollout is under way", target.name)) };
-    let step = format!("{}/{}", state.rollout_id, canary.step);
+    let step = format!("{}/{}", state.rollout_id, canary.step_name());
     command(&api, target, ANNOTATION_PROMOTE, &step).await?;
     println!("{}: {} leaves its step at {} %", target.name, canary.release.version, canary.weight);
     Ok(())
