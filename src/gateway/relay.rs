@@ -114,13 +114,7 @@ impl Source {
 impl Relay {
     /// What was opened, for the caller of `run`. It holds its `place` to the end and then counts for `account`, and for
     /// `broken` when the node broke it off.
-    pub fn new(
-        opened: Opened,
-        place: Place,
-        account: Option<Account>,
-        broken: metrics::Counter,
-        run: Run,
-    ) -> Self {
+    pub fn new(opened: Opened, place: Place, account: Option<Account>, broken: metrics::Counter, run: Run) -> Self {
         let Opened { first, source } = opened;
         let (first, place) = (Some(first), Some(place));
         Self { source, first, place, account, broken, run, is_whole: false, is_over: false }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    ask::Ask, callers::Visit, counter::Answered, ending::Ending, failure::Failure, meters::ModelMeters, plan::Leg, recorder::Recorder,
-    spans::Trace, task::Task,
+    ask::Ask, callers::Visit, counter::Answered, ending::Ending, failure::Failure, meters::ModelMeters, plan::Leg,
+    recorder::Recorder, spans::Trace, task::Task,
 };
 use crate::{
     domain::{

@@ -10,7 +10,8 @@ use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Shadow, Target, providers, runners::keep_runners_apart,
+    Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Shadow, Target, providers,
+    runners::keep_runners_apart,
 };
 use crate::{
     api::{self, ApiKey, CanaryStrategy, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},

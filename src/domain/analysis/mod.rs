@@ -135,7 +135,14 @@ impl Analysis {
         if settings.is_some_and(|settings| settings.parts > 1) {
             self.metrics.clear();
         }
-        *self = Self { rollout_id: rollout_id.into(), step, shadow: false, requests: 0, successes: 0, ..std::mem::take(self) };
+        *self = Self {
+            rollout_id: rollout_id.into(),
+            step,
+            shadow: false,
+            requests: 0,
+            successes: 0,
+            ..std::mem::take(self)
+        };
     }
 
     /// Adds a batch, and says what is wrong with the canary if something is. A batch that was added before, or is of
@@ -204,10 +211,11 @@ impl Analysis {
         let says_too_little = criteria.peek().is_some() && !batch.is_enough();
         let names: Vec<String> = criteria.map(ToString::to_string).collect();
         let is_doubted = |measured: &&Measured| names.contains(&measured.criterion) && measured.evidence.worth() > 1.0;
-        let is_missed = |query: &&Query| {
-            !query.dry_run && !batch.values.get(&query.name).is_some_and(|value| query.keeps(value))
-        };
-        if self.metrics.iter().any(|measured| is_doubted(&measured)) || settings.queries.iter().any(|query| is_missed(&query)) {
+        let is_missed =
+            |query: &&Query| !query.dry_run && !batch.values.get(&query.name).is_some_and(|value| query.keeps(value));
+        if self.metrics.iter().any(|measured| is_doubted(&measured))
+            || settings.queries.iter().any(|query| is_missed(&query))
+        {
             return Some(false);
         }
         (!says_too_little).then_some(true)

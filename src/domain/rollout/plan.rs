@@ -5,8 +5,8 @@ use std::{cmp::Ordering, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Canary, Commands, HistoryEntry, Outcome, Phase, Rejected, Release, Rollback, Served, Shadow, Side, Spec, State, Versions,
-    holders, next_rollout_id, verdict,
+    Canary, Commands, HistoryEntry, Outcome, Phase, Rejected, Release, Rollback, Served, Shadow, Side, Spec, State,
+    Versions, holders, next_rollout_id, verdict,
 };
 use crate::domain::{
     analysis::{Analysis, Batch},
@@ -199,7 +199,8 @@ impl Draft<'_> {
         }
         let Some(settings) = &self.input.spec.analysis else { return Next::Continue };
         let known = self.state.analysis.take().filter(|known| known.rollout_id == self.state.rollout_id);
-        let mut analysis = known.unwrap_or_else(|| Analysis::new(&self.state.rollout_id, canary.step, canary.shadow.is_some()));
+        let mut analysis =
+            known.unwrap_or_else(|| Analysis::new(&self.state.rollout_id, canary.step, canary.shadow.is_some()));
         let failure = self.input.batch.and_then(|batch| analysis.add(settings, batch));
         self.state.analysis = Some(analysis);
         let Some(failure) = failure else { return Next::Continue };
