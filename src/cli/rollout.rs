@@ -146,7 +146,12 @@ fn describe(deployment: &ModelDeployment) -> String {
         lines.push(format!("  stable    {:>3} %  {}", stable.weight, release(&stable.release)));
     }
     if let Some(canary) = &state.canary {
-        lines.push(format!("  canary    {:>3} %  {}  step {}", canary.weight, release(&canary.release), canary.step));
+        lines.push(format!(
+            "  canary    {:>3} %  {}  step {}",
+            canary.weight,
+            release(&canary.release),
+            canary.step_name()
+        ));
     }
     if let Some(previous) = &state.previous {
         lines.push(format!("  previous         {}", release(previous)));
