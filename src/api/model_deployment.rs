@@ -103,6 +103,17 @@ pub struct Strategy {
     pub immediate: Option<ImmediateStrategy>,
 }
 
+impl Strategy {
+    /// The steps, written or not; `None`: all at once.
+    pub fn steps(&self) -> Option<CanaryStrategy> {
+        match (&self.canary, &self.immediate) {
+            (Some(canary), _) => Some(canary.clone()),
+            (None, Some(_)) => None,
+            (None, None) => Some(CanaryStrategy::default()),
+        }
+    }
+}
+
 /// All requests at once; takes no settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ImmediateStrategy {}

@@ -66,7 +66,7 @@ impl fmt::Debug for Url {
 }
 
 impl Url {
-    fn options(&self) -> PgConnectOptions {
+    pub(super) fn options(&self) -> PgConnectOptions {
         // It was parsed when it was read.
         let options = PgConnectOptions::from_str(&self.0).unwrap_or_default();
         options.application_name("drover").disable_statement_logging()
@@ -188,7 +188,8 @@ impl Writer {
             Some(connection) => connection,
             None => {
                 let mut connection = within(self.options.connect()).await?;
-                let version = timeout(PATIENCE, sql::migrate(&mut connection, &MIGRATIONS)).await.map_err(down)??;
+                let migrated = sql::migrate(&mut connection, sql::MIGRATIONS_TABLE, &MIGRATIONS);
+                let version = timeout(PATIENCE, migrated).await.map_err(down)??;
                 let (host, database) = (self.options.get_host(), self.options.get_database().unwrap_or_default());
                 tracing::info!(host, database, version, "run records");
                 self.fault.store(None);

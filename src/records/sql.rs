@@ -19,8 +19,9 @@ use crate::{
 
 /// How many records one statement forgets: few, as nothing is stored meanwhile.
 pub const FORGOTTEN: u64 = 500;
-/// Not sqlx's own name for it, as others may use the same database.
-const MIGRATIONS_TABLE: &str = "drover_migrations";
+/// Where it is noted which changes the tables of run records have had. Not sqlx's own name for it, as others may use the
+/// same database.
+pub const MIGRATIONS_TABLE: &str = "drover_migrations";
 
 /// A statement with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,16 +123,18 @@ pub fn page(rows: Vec<Found>, limit: usize) -> Result<Page, RecordsError> {
     Ok(Page { items, next })
 }
 
-/// Brings the tables up to date with these changes, each with its name, and says which version they are of.
+/// Brings the tables up to date with these changes, each with its name, and says which version they are of; `table` notes
+/// which of them were made.
 pub async fn migrate<C: Migrate>(
     connection: &mut C,
+    table: &'static str,
     changes: &[(&'static str, &'static str)],
 ) -> Result<usize, RecordsError> {
     let migrations = changes.iter().zip(1..).map(|((name, text), version)| {
         Migration::new(version, (*name).into(), MigrationType::Simple, text.into_sql_str(), false)
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
-    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
+    migrator.dangerous_set_table_name(table);
     migrator.run_direct(None, connection, false).await.map_err(down)?;
     Ok(changes.len())
 }

@@ -226,7 +226,7 @@ impl Mover {
                 // Made here, as records may hold what was said, which is nobody else's business.
                 File::options().create(true).append(true).mode(0o600).open(&self.file).map_err(down)?;
                 let mut connection = self.options.connect().await.map_err(down)?;
-                let version = sql::migrate(&mut connection, &MIGRATIONS).await?;
+                let version = sql::migrate(&mut connection, sql::MIGRATIONS_TABLE, &MIGRATIONS).await?;
                 tracing::info!(file = %self.file.display(), version, "run records");
                 connection
             }

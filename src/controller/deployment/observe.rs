@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     api::{
-        ANNOTATION_ABORT, ANNOTATION_PAUSE, ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, CanaryStrategy,
-        ModelDeployment, ModelVersion, OllamaNode, Provider, ProviderSource,
+        ANNOTATION_ABORT, ANNOTATION_PAUSE, ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, ModelDeployment,
+        ModelVersion, OllamaNode, Provider, ProviderSource,
     },
     cluster,
     domain::rollout::{Authors, Availability, Commands, Release, Served, Spec, State, Step, Versions},
@@ -32,12 +32,7 @@ pub struct Seen {
 
 /// What the user asks for.
 pub fn spec(object: &ModelDeployment) -> Spec {
-    let strategy = &object.spec.strategy;
-    let canary = match (&strategy.canary, &strategy.immediate) {
-        (Some(canary), _) => Some(canary.clone()),
-        (None, Some(_)) => None,
-        (None, None) => Some(CanaryStrategy::default()),
-    };
+    let canary = object.spec.strategy.steps();
     let namespace = object.namespace().unwrap_or_default();
     let steps = canary.iter().flat_map(|canary| &canary.steps);
     Spec {
