@@ -39,7 +39,7 @@ pub fn spec(object: &ModelDeployment) -> Spec {
         version: object.spec.version.clone(),
         steps: steps.map(|step| Step { weight: step.weight, duration: step.duration.0 }).collect(),
         require_approval: canary.as_ref().is_some_and(|canary| canary.require_approval),
-        shadow: canary.as_ref().and_then(CanaryStrategy::copies),
+        shadow: canary.as_ref().and_then(|canary| canary.copies()),
         analysis: canary.as_ref().and_then(|canary| canary.settings(&namespace, &object.name_any())),
         paused: object.spec.paused,
         min_nodes: object.spec.placement.min_nodes,
