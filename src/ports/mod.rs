@@ -8,7 +8,7 @@ mod records;
 pub use audit::{AuditFilter, AuditLog, AuditRecord};
 pub use operations::{ModelOperations, OperationError, Pulling};
 pub use providers::{ProviderApi, ProviderKey, ProviderKeys, ProviderListing};
-pub use records::{Page, Records, RecordsError, RunRecord};
+pub use records::{Noted, Page, Records, RecordsError, RunRecord};
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 

@@ -23,7 +23,7 @@ use crate::{
         run_id::RunId,
         run_record::{Feedback, RunFilter},
     },
-    ports::{Page, Records, RecordsError, RunRecord},
+    ports::{Noted, Page, Records, RecordsError, RunRecord},
 };
 
 const MIGRATIONS: [(&str, &str); 1] = [("runs", include_str!("migrations/postgres/1_runs.sql"))];
@@ -144,10 +144,15 @@ impl Records for PostgresRecords {
         async move { sql::page(self.rows(sql::select(&filter, limit, &rows::FILTERED)).await?, limit) }.boxed()
     }
 
-    fn note_feedback(&self, id: RunId, feedback: Feedback) -> BoxFuture<'_, Result<bool, RecordsError>> {
+    fn note_feedback(&self, id: RunId, feedback: Feedback) -> BoxFuture<'_, Result<Noted, RecordsError>> {
         async move {
-            let statement = sql::set_feedback(id, &feedback)?.query::<Postgres>();
-            within(statement.execute(&self.pool)).await.map(|noted| noted.rows_affected() > 0)
+            for (statement, noted) in sql::set_feedback(id, &feedback)? {
+                let done = within(statement.query::<Postgres>().execute(&self.pool)).await?;
+                if done.rows_affected() > 0 {
+                    return Ok(noted);
+                }
+            }
+            Ok(Noted::Unknown)
         }
         .boxed()
     }

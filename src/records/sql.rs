@@ -14,7 +14,7 @@ use crate::{
         run_id::RunId,
         run_record::{Feedback, RunFilter},
     },
-    ports::{Page, RecordsError, RunRecord},
+    ports::{Noted, Page, RecordsError, RunRecord},
 };
 
 /// How many records one statement forgets: few, as nothing is stored meanwhile.
@@ -80,11 +80,14 @@ pub fn select(filter: &RunFilter, limit: usize, columns: &Columns) -> Statement 
     Statement { text: text.into(), values }
 }
 
-/// Notes feedback.
-pub fn set_feedback(id: RunId, feedback: &Feedback) -> Result<Statement, RecordsError> {
+/// Notes feedback where there is none; and where there is some, which is the next statement when that one found no row.
+pub fn set_feedback(id: RunId, feedback: &Feedback) -> Result<[(Statement, Noted); 2], RecordsError> {
     let feedback = serde_json::to_string(feedback).map_err(down)?;
-    let text = "UPDATE drover_runs SET feedback = $1 WHERE id = $2";
-    Ok(Statement { text: text.into(), values: vec![Some(feedback), Some(id.to_string())] })
+    let first = "UPDATE drover_runs SET feedback = $1 WHERE id = $2 AND feedback IS NULL";
+    let again = "UPDATE drover_runs SET feedback = $1 WHERE id = $2";
+    Ok([(first, Noted::First), (again, Noted::Again)].map(|(text, noted)| {
+        (Statement { text: text.into(), values: vec![Some(feedback.clone()), Some(id.to_string())] }, noted)
+    }))
 }
 
 /// Forgets the oldest records before an id, at most so many.

@@ -196,7 +196,7 @@ async fn a_model_goes_live_and_back_without_a_line_of_yaml(server: Server) {
         .await
         .refused(1, &["v1.1.0", "another changelog", "left as it is"]);
     assert_eq!(elsewhere.get("mver", "bot-v1.1.0").await["metadata"]["generation"], 1, "nothing was rewritten");
-    import(&exported.replace("canary_20pct", "half")).await.refused(1, &["canary_20pct (1 to 99)"]);
+    import(&exported.replace("canary_20pct", "half")).await.refused(1, &["canary_20pct (0 to 99)"]);
     import("{}")
         .await
         .refused(1, &["standard input", "format"].map(|word| if word == "standard input" { "-:" } else { word }));

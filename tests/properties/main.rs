@@ -32,6 +32,8 @@ mod routing;
 mod routing_table;
 mod run_ids;
 mod runners;
+#[path = "../../benches/sessions.rs"]
+mod sessions;
 mod settings;
 mod size;
 mod storage;

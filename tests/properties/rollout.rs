@@ -7,7 +7,7 @@ use drover::domain::{
     pull::elapsed,
     rollout::{
         AUDIT_LIMIT, Authors, Availability, Commands, Decision, HistoryEntry, Input, Outcome, Phase, Release, Served,
-        Spec, State, Step, Versions, plan,
+        Shadow, Spec, State, Step, Versions, plan,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -26,6 +26,7 @@ enum Event {
         version: usize,
     },
     Steps(Vec<Step>),
+    Shadow(Option<Shadow>),
     Pause(bool),
     Approval(bool),
     MinNodes(u32),
@@ -85,6 +86,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
+fn shadow() -> impl Strategy<Value = Option<Shadow>> {
+    let shadow = |(share, seconds)| Shadow { share, duration: Duration::from_secs(seconds) };
+    proptest::option::of((1..=100u8, 0..300u64).prop_map(shadow))
+}
+
 fn version_index() -> impl Strategy<Value = usize> {
     0..VERSIONS.len()
 }
@@ -99,6 +105,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (-500..0i64).prop_map(|seconds| Event::Pass { seconds }),
         5 => version_index().prop_map(|version| Event::Ask { version }),
         1 => steps().prop_map(Event::Steps),
+        2 => shadow().prop_map(Event::Shadow),
         1 => any::<bool>().prop_map(Event::Pause),
         1 => any::<bool>().prop_map(Event::Approval),
         1 => (0..4u32).prop_map(Event::MinNodes),
@@ -166,7 +173,15 @@ fn analysis() -> Settings {
     let criterion = |measure, limit| Criterion { measure, limit, dry_run: false };
     let criteria =
         vec![criterion(Measure::ErrorRate, Limit::Increase(0.02)), criterion(Measure::LatencyP95, Limit::Ratio(1.2))];
-    Settings { interval: Duration::from_secs(30), min_requests: 50, criteria, queries: Vec::new(), failure_limit: 2 }
+    Settings {
+        interval: Duration::from_secs(30),
+        min_requests: 50,
+        criteria,
+        queries: Vec::new(),
+        failure_limit: 2,
+        consecutive_successes: 1,
+        parts: 1,
+    }
 }
 
 impl World {
@@ -176,6 +191,7 @@ impl World {
             spec: Spec {
                 version: VERSIONS[0].into(),
                 steps: vec![step(20, 60), step(50, 120)],
+                shadow: None,
                 require_approval: false,
                 analysis: None,
                 paused: false,
@@ -257,6 +273,7 @@ impl World {
             Event::Pass { seconds } => self.pass(*seconds),
             Event::Ask { version } => self.spec.version = VERSIONS[*version].into(),
             Event::Steps(steps) => self.spec.steps.clone_from(steps),
+            Event::Shadow(shadow) => self.spec.shadow = *shadow,
             Event::Pause(paused) => self.spec.paused = *paused,
             Event::Approval(wanted) => self.spec.require_approval = *wanted,
             Event::MinNodes(nodes) => self.spec.min_nodes = *nodes,
@@ -268,7 +285,7 @@ impl World {
                 self.versions.insert(VERSIONS[*version].into(), gone);
             }
             Event::Promote(id) => {
-                let step = self.state.canary.as_ref().map_or(0, |canary| canary.step);
+                let step = self.state.canary.as_ref().map_or("0".into(), |canary| canary.step_name());
                 self.commands.promote = self.id(*id).map(|id| format!("{id}/{step}"));
             }
             Event::Undo(id) => self.commands.undo = self.id(*id),
@@ -339,7 +356,14 @@ impl World {
         let kept = before.canary.as_ref().map(|canary| (&canary.release, canary.weight));
         if let Some(canary) = &after.canary {
             assert_ne!(after.stable_version(), after.canary_version());
-            assert!((1..100).contains(&canary.weight));
+            assert_eq!(canary.weight == 0, canary.shadow.is_some(), "copies or requests: {canary:?}");
+            assert!((0..100).contains(&canary.weight));
+            let had_copies = kept.as_ref().is_none_or(|kept| *kept == (&canary.release, 0));
+            assert!(canary.shadow.is_none() || had_copies, "from requests back to copies: {before:?}");
+            if canary.shadow.is_some() && kept != Some((&canary.release, 0)) {
+                assert_eq!(canary.shadow, self.spec.shadow.map(|shadow| shadow.share));
+                return;
+            }
             let is_kept = kept == Some((&canary.release, canary.weight));
             let step = self.spec.steps.get(canary.step as usize);
             assert!(is_kept || step.is_some_and(|step| step.weight == canary.weight), "{canary:?} of {:?}", self.spec);
@@ -362,16 +386,24 @@ impl World {
         assert!(self.commands.pause.as_ref() != Some(&before.rollout_id), "rose while held");
         assert!(self.nodes(version) >= self.spec.min_nodes.max(1), "rose with too few nodes");
         assert_eq!(&self.spec.version, version, "rose though not asked for");
-        let command = format!("{}/{}", before.rollout_id, canary.step);
+        let command = format!("{}/{}", before.rollout_id, canary.step_name());
         let promoted = self.commands.promote.as_ref() == Some(&command);
         assert!(!promoted || before.handled.promote.as_ref() != Some(&command), "one promotion counted twice");
-        let own_step = self.spec.steps.iter().find(|step| step.weight == canary.weight);
         let held = elapsed(canary.step_started_at, self.now);
-        let due = own_step.is_none_or(|step| held >= step.duration);
+        let due = held >= self.duration_of(before);
+        let unwanted = canary.shadow.is_some() && self.spec.shadow.is_none();
         assert!(promoted || (due && !self.spec.require_approval), "rose after {held:?} without a promotion");
         let wanted = self.spec.analysis.as_ref().map_or(0, |analysis| u64::from(analysis.min_requests));
-        assert!(promoted || self.counted.1 >= wanted, "rose after {} of {wanted} requests", self.counted.1);
+        assert!(promoted || unwanted || self.counted.1 >= wanted, "rose after {} of {wanted} requests", self.counted.1);
         assert!(!self.braked, "rose though a gateway sends no more requests to it");
+    }
+
+    /// How long the canary's step is held at least.
+    fn duration_of(&self, state: &State) -> Duration {
+        let Some(canary) = &state.canary else { return Duration::ZERO };
+        let own_step = self.spec.steps.iter().find(|step| step.weight == canary.weight).map(|step| step.duration);
+        let copies = self.spec.shadow.filter(|_| canary.shadow.is_some()).map(|shadow| shadow.duration);
+        copies.or(own_step).unwrap_or_default()
     }
 
     fn new_sides_are_available(&self, before: &State, after: &State) {
@@ -507,7 +539,7 @@ impl World {
     }
 
     fn revision_follows_what_is_served(&self, before: &State, after: &State) {
-        let canary = |state: &State| state.canary.as_ref().map(|c| (c.release.clone(), c.weight));
+        let canary = |state: &State| state.canary.as_ref().map(|c| (c.release.clone(), c.weight, c.shadow));
         let changed = before.stable != after.stable || canary(before) != canary(after);
         assert_eq!(after.revision, before.revision + i64::from(changed));
     }
@@ -602,16 +634,16 @@ proptest! {
         }
         world.commands = Commands::default();
         let decision = world.decide_on(&world.state);
-        let Some(canary) = decision.state.canary else { return Ok(()) };
+        let Some(canary) = &decision.state.canary else { return Ok(()) };
         let held_by_time = !world.spec.paused
             && world.nodes(&canary.release.version) >= world.spec.min_nodes.max(1)
             && canary.release.version == world.spec.version
-            && elapsed(canary.step_started_at, world.now)
-                < world.spec.steps.iter().find(|s| s.weight == canary.weight).map_or(Duration::ZERO, |s| s.duration);
+            && elapsed(canary.step_started_at, world.now) < world.duration_of(&decision.state);
         if held_by_time {
             prop_assert!(decision.wake_after.is_some());
         }
-        let longest = world.spec.steps.iter().map(|step| step.duration).max().unwrap_or_default();
+        let durations = world.spec.steps.iter().map(|step| step.duration);
+        let longest = durations.chain(world.spec.shadow.map(|shadow| shadow.duration)).max().unwrap_or_default();
         prop_assert!(decision.wake_after.is_none_or(|wait| wait <= longest));
     }
 }
@@ -745,6 +777,95 @@ fn a_promotion_leaves_one_step_only_also_when_the_steps_are_edited_before_the_ne
     world.commands.promote = Some(format!("{}/0", world.state.rollout_id));
     world.decide();
     assert_eq!(World::share(&world.state, "v1.1.0"), 80, "a new promotion counts");
+}
+
+/// The same with copies of a tenth of the requests for a minute before the first step.
+fn with_copies(version: &str) -> World {
+    let mut world = World::new();
+    world.decide();
+    world.spec.version = version.into();
+    world.spec.shadow = Some(Shadow { share: 10, duration: Duration::from_secs(60) });
+    world.spec.analysis = Some(analysis());
+    world.decide();
+    let canary = world.state.canary.as_ref().expect("a canary");
+    assert_eq!((canary.weight, canary.shadow, World::share(&world.state, "v1.0.0")), (0, Some(10), 100));
+    world
+}
+
+#[test]
+fn copies_come_before_the_first_step_which_begins_after_time_and_evidence() {
+    let mut world = with_copies("v1.1.0");
+    world.pass(100);
+    let said = world.decide();
+    let ready = said.findings.iter().find(|finding| finding.type_ == "Ready").expect("always there");
+    assert_eq!((said.phase, ready.reason.as_str()), (Phase::Progressing, "Shadow"));
+    assert!(ready.message.contains("v1.1.0 gets copies of 10 %"), "{}", ready.message);
+    assert!(ready.message.contains("50 of 50 requests"), "{}", ready.message);
+    world.measure([500, 0], [60, 0]);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+    let seen = world.state.analysis.as_ref().expect("measured");
+    assert!(seen.measurements[0].shadow && !seen.shadow, "{seen:?}");
+    assert_eq!((seen.requests, seen.successes), (0, 0), "the step has requests of its own");
+}
+
+#[test]
+fn copies_that_go_wrong_reject_a_version_that_never_had_a_request() {
+    let mut world = with_copies("v1.1.0");
+    world.measure([500, 0], [40, 20]);
+    world.decide();
+    assert_eq!((world.state.canary_version(), World::share(&world.state, "v1.0.0")), (None, 100));
+    assert!(world.state.rejected.as_ref().is_some_and(|rejected| rejected.reason.contains("errorRate")));
+}
+
+#[test]
+fn copies_are_promoted_undone_changed_and_dropped() {
+    let mut world = with_copies("v1.1.0");
+    world.commands.promote = Some(format!("{}/0", world.state.rollout_id));
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 0, "that is another step's promotion");
+    world.commands.promote = Some(format!("{}/shadow", world.state.rollout_id));
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+
+    let mut world = with_copies("v1.1.0");
+    let revision = world.state.revision;
+    world.spec.shadow = Some(Shadow { share: 40, duration: Duration::from_secs(60) });
+    world.decide();
+    assert_eq!(world.state.canary.as_ref().and_then(|canary| canary.shadow), Some(40));
+    assert_eq!(world.state.revision, revision + 1, "the gateways must know");
+    world.commands.undo = Some(world.state.rollout_id.clone());
+    world.decide();
+    assert!(world.state.canary.is_none() && world.state.rejected.is_some());
+
+    let mut world = with_copies("v1.1.0");
+    world.spec.shadow = None;
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20, "nobody waits for copies that nobody wants");
+}
+
+#[test]
+fn a_step_is_held_while_something_speaks_against_the_canary() {
+    let mut world = with_canary("v1.1.0");
+    world.spec.analysis = Some(Settings { consecutive_successes: 2, ..analysis() });
+    world.pass(100);
+    world.measure([400, 0], [100, 0]);
+    let said = world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+    assert!(said.findings[0].message.contains("1 of 2 comparisons in a row"), "{said:?}");
+    world.pass(30);
+    world.measure([400, 4], [100, 10]);
+    world.decide();
+    let seen = world.state.analysis.as_ref().expect("there");
+    assert_eq!((seen.measurements[0].verdict, seen.successes), (Verdict::Doubtful, 0));
+    for share in [20, 50] {
+        world.pass(30);
+        world.measure([2000, 20], [500, 0]);
+        world.decide();
+        assert_eq!(World::share(&world.state, "v1.1.0"), share);
+    }
 }
 
 #[test]

@@ -145,7 +145,7 @@ async fn promote(target: &Target) -> Result<(), String> {
     let (api, deployment) = find(target).await?;
     let state = state(&deployment)?;
     let Some(canary) = &state.canary else { return Err(not_under_way(target)) };
-    let step = format!("{}/{}", state.rollout_id, canary.step);
+    let step = format!("{}/{}", state.rollout_id, canary.step_name());
     command(&api, target, ANNOTATION_PROMOTE, &step).await?;
     let held = if state.paused { ", once it is no longer held" } else { "" };
     println!("{}: {} leaves its step at {} %{held}", target.name, canary.release.version, canary.weight);

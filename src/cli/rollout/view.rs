@@ -114,9 +114,10 @@ pub fn history(entries: &[HistoryEntry]) -> Vec<Vec<String>> {
 fn step(deployment: &ModelDeployment, state: &State, canary: &Canary, now: Timestamp) -> String {
     let strategy = deployment.spec.strategy.steps();
     let steps = strategy.as_ref().map_or(&[][..], |strategy| &strategy.steps);
-    let reached = steps.iter().rfind(|step| step.weight <= canary.weight);
+    let reached = steps.iter().rfind(|step| step.weight <= canary.weight).map(|step| step.duration.0);
+    let copies = strategy.as_ref().filter(|_| canary.shadow.is_some()).and_then(|strategy| strategy.copies());
     let held = elapsed(canary.step_started_at, now);
-    let left = reached.map_or(Duration::ZERO, |step| step.duration.0).saturating_sub(held);
+    let left = copies.map(|copies| copies.duration).or(reached).unwrap_or_default().saturating_sub(held);
     let waits = if state.paused {
         "held".to_owned()
     } else if strategy.as_ref().is_some_and(|strategy| strategy.require_approval) {
@@ -126,6 +127,9 @@ fn step(deployment: &ModelDeployment, state: &State, canary: &Canary, now: Times
     } else {
         "its time is over".to_owned()
     };
+    if let Some(share) = canary.shadow {
+        return format!("copies of {share} % of requests, {waits}");
+    }
     format!("step {} of {}, {waits}", canary.step + 1, steps.len().max(canary.step as usize + 1))
 }
 

@@ -40,14 +40,14 @@ pub struct Seen {
 /// What the user asks for.
 pub fn spec(object: &ModelDeployment) -> Spec {
     let canary = object.spec.strategy.steps();
-    let (namespace, analysis) =
-        (object.namespace().unwrap_or_default(), canary.as_ref().and_then(|canary| canary.analysis.as_ref()));
+    let namespace = object.namespace().unwrap_or_default();
     let steps = canary.iter().flat_map(|canary| &canary.steps);
     Spec {
         version: object.spec.version.clone(),
         steps: steps.map(|step| Step { weight: step.weight, duration: step.duration.0 }).collect(),
         require_approval: canary.as_ref().is_some_and(|canary| canary.require_approval),
-        analysis: analysis.map(|analysis| analysis.settings(&namespace, &object.name_any())),
+        shadow: canary.as_ref().and_then(|canary| canary.copies()),
+        analysis: canary.as_ref().and_then(|canary| canary.settings(&namespace, &object.name_any())),
         paused: object.spec.paused,
         min_nodes: object.spec.placement.min_nodes,
         id_prefix: object.uid().unwrap_or_default().chars().take(ID_PREFIX).collect(),

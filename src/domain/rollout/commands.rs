@@ -17,7 +17,7 @@ use crate::domain::version;
 /// one left over from an earlier rollout does nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Commands {
-    /// `drover.dev/promote`: `ROLLOUT/STEP`.
+    /// `drover.dev/promote`: `ROLLOUT/STEP`; the step before the first one is `shadow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promote: Option<String>,
     /// `drover.dev/undo`: `ROLLOUT`, or `ROLLOUT/VERSION` for the version to go back to.
