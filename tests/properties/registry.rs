@@ -249,6 +249,9 @@ fn state() -> impl Strategy<Value = State> {
             outcome: if deployed { Outcome::Deployed } else { Outcome::RolledBack },
             reason: String::new(),
             at: at(100 - step as i64),
+            from: None,
+            to: None,
+            by: String::new(),
         };
         let history: Vec<HistoryEntry> = past.into_iter().enumerate().map(entry).collect();
         let stable = history.iter().find(|entry| entry.outcome == Outcome::Deployed).map(|entry| entry.release.clone());
@@ -256,7 +259,13 @@ fn state() -> impl Strategy<Value = State> {
         let weight = if canary.is_some() { 80 } else { 100 };
         State {
             stable: stable.map(|release| Side { release, weight }),
-            canary: canary.map(|release| Canary { release, weight: 20, step: 0, step_started_at: at(100) }),
+            canary: canary.map(|release| Canary {
+                release,
+                weight: 20,
+                shadow: None,
+                step: 0,
+                step_started_at: at(100),
+            }),
             history,
             ..State::default()
         }
