@@ -62,6 +62,8 @@ pub struct Phase {
     pub connections: usize,
     pub rate: Option<f64>,
     pub stream: bool,
+    /// Within how long the connections begin.
+    pub spread: Duration,
 }
 
 /// What a target did under load.
@@ -149,9 +151,10 @@ impl Target {
 
     /// Puts it under load for so many seconds.
     pub fn measure(&self, api: Api, phase: Phase, seconds: f64) -> Measured {
-        let Phase { connections, rate, stream, .. } = phase;
+        let Phase { connections, rate, stream, spread } = phase;
         let request = api.request(self.port, stream);
-        let job = Job { port: self.port, request, connections, seconds, rate, lines: stream };
+        let spread = spread.as_secs_f64();
+        let job = Job { port: self.port, request, connections, seconds, rate, spread, lines: stream };
         let job = serde_json::to_string(&job).expect("a job is JSON");
         let before = machine::cpu_time(self.pid);
         let mut load = Command::new(std::env::current_exe().expect("the path of this program"));

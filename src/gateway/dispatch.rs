@@ -79,7 +79,7 @@ impl<'a> Dispatch<'a> {
                     return Ok(None);
                 }
             };
-            self.run.attempt(&place.holder);
+            self.run.attempt(place.holder());
             match attempt(self.gateway, self.ask, leg.target, renamer.clone(), &place, self.run).await {
                 Ok(answer) => {
                     self.run.answers();
@@ -103,7 +103,7 @@ impl<'a> Dispatch<'a> {
                     self.run.attempted(run_record::Outcome::Failed, Some(error.to_string()));
                     leg.counter.iter().for_each(|counter| counter.failed());
                     place.note(Some(&error));
-                    self.faults.add(&place.holder.node, leg.target, error);
+                    self.faults.add(&place.holder().node, leg.target, error);
                 }
             }
         }

@@ -32,6 +32,7 @@ use prometheus_client::{
 };
 use tokio::time::Instant;
 
+use super::failure::Failure;
 use crate::ports::NodeError;
 
 /// A path that is answered by a model.
@@ -115,6 +116,11 @@ struct ByReason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFailure {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByClass {
     path: &'static str,
     code: &'static str,
@@ -144,6 +150,7 @@ pub struct Meters {
     broken: Counter,
     in_flight: Gauge,
     failures: Family<ByReason, Counter>,
+    unanswered: Family<ByFailure, Counter>,
     queue_wait: Histogram,
     models: Models,
 }
@@ -181,6 +188,7 @@ impl Default for Meters {
             broken: Counter::default(),
             in_flight,
             failures: Family::default(),
+            unanswered: Family::default(),
             queue_wait: duration(),
             models: Models::default(),
         }
@@ -193,6 +201,8 @@ impl Meters {
         self.models.register(conventions, registry);
         let help = "Attempts that failed through the node's fault, by reason";
         registry.register("gateway_failed_attempts", help, self.failures.clone());
+        let help = "Requests for a model that got an error instead of an answer, by its code";
+        registry.register("gateway_unanswered_requests", help, self.unanswered.clone());
         let help = "Time that a request waited for places on nodes";
         registry.register_with_unit("gateway_queue_wait", help, Unit::Seconds, self.queue_wait.clone());
         let (requests, attempts, first_bytes, wholes) = self.families.clone();
@@ -226,6 +236,11 @@ impl Meters {
     /// Counts why an attempt failed.
     pub fn failed(&self, error: &NodeError) {
         self.failures.get_or_create(&ByReason { reason: reason(error) }).inc();
+    }
+
+    /// Counts a request that gets this failure instead of an answer.
+    pub fn unanswered(&self, failure: &Failure) {
+        self.unanswered.get_or_create(&ByFailure { code: failure.code }).inc();
     }
 
     /// Counts how long a request waited for a place.

@@ -134,6 +134,7 @@ async fn answer(gateway: &Gateway, Route { path, api, read }: Route, request: Re
     let trace = Trace::begin(gateway.tracer(), request.headers());
     let mut run = Run::start(gateway.recorder(), path.name(), &gateway.settings().namespace, trace);
     let ready = try_answer(gateway, request, read, &mut run).await;
+    ready.as_ref().err().into_iter().for_each(|failure| gateway.meters().unanswered(failure));
     under_way.answered(respond(ready, run, api).await)
 }
 

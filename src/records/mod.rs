@@ -6,6 +6,7 @@
 
 mod batch;
 mod journal;
+pub mod json;
 mod line;
 mod postgres;
 mod rows;

@@ -23,6 +23,7 @@ mod providers;
 mod pull;
 mod pull_queue;
 mod ranges;
+mod records;
 mod rollout;
 mod routing;
 mod routing_table;
