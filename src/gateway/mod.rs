@@ -268,6 +268,5 @@ pub fn router(gateway: Gateway) -> Router {
 /// # Errors
 /// None at present: what is wrong with one connection concerns no other.
 pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: CancellationToken) -> io::Result<()> {
-    let (idle_limit, require_key) = (gateway.settings().idle_limit, gateway.settings().require_key);
-    server::serve(listener, router(gateway), idle_limit, require_key, shutdown).await
+    server::serve(listener, gateway, shutdown).await
 }

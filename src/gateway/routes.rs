@@ -14,6 +14,7 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
+use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
@@ -114,6 +115,18 @@ pub(super) fn router(gateway: Gateway) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway)
+}
+
+/// Answers a request for a model without the router, which would take as many instructions as reading the request does; any
+/// other request is given back.
+pub(super) async fn answer_at_once(
+    gateway: &Gateway,
+    request: http::Request<Incoming>,
+) -> Result<Response, http::Request<Incoming>> {
+    match route(request.uri().path()) {
+        Some(route) if request.method() == Method::POST => Ok(answer(gateway, route, request.map(Body::new)).await),
+        _ => Err(request),
+    }
 }
 
 /// Which deployment is asked about.
