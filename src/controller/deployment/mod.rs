@@ -1,5 +1,6 @@
 //! `ModelDeployment`: decides which version gets how many requests. The gateways follow the status.
 
+mod authors;
 mod observe;
 mod status;
 mod trials;
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     api::{ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode, Provider},
     cluster::{self, Precondition},
-    domain::rollout,
+    domain::rollout::{self, Authors},
 };
 
 /// How often the gateways are asked whether a rollback has arrived, at first and later on.
@@ -89,16 +90,24 @@ impl Reconciler for Deployments {
             let look = self.trials.look(&self.context, &object, &spec, &earlier.rollout).await;
             let seen = observe::observe(&self.context, &object, &earlier.rollout).await;
             let now = Timestamp::now();
-            let decision = rollout::plan(&rollout::Input {
+            let mut input = rollout::Input {
                 spec: &spec,
                 state: &earlier.rollout,
                 versions: &seen.versions,
                 commands: &observe::commands(&object),
+                authors: &Authors::default(),
                 served: seen.served.as_deref(),
                 batch: look.batch.as_ref(),
                 braked: look.braked,
                 now,
-            });
+            };
+            let mut decision = rollout::plan(&input);
+            if decision.was_asked_for()
+                && let Some(known) = observe::who(&self.context, &object).await
+            {
+                input.authors = &known;
+                decision = rollout::plan(&input);
+            }
             let status = status::status(&object, &decision, now);
             if self.write(&object, &status).await? {
                 self.announce(&object, &decision.notices).await;
@@ -132,7 +141,7 @@ impl Deployments {
     async fn announce(&self, object: &ModelDeployment, notices: &[rollout::Notice]) {
         for notice in notices {
             info!(deployment = %object.name_any(), reason = notice.reason, "{}", notice.message);
-            self.context.events.publish(object, notice.reason, &notice.message, notice.warning).await;
+            self.context.events.publish(object, notice.reason, &notice.message, notice.is_warning()).await;
         }
     }
 }
