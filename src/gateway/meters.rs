@@ -3,9 +3,11 @@
 
 mod gauges;
 mod models;
+mod refusals;
 
 pub use gauges::Gauges;
 pub use models::{ByModel, ModelMeters, Models};
+pub use refusals::Refusals;
 
 use std::{
     pin::Pin,
@@ -32,7 +34,6 @@ use prometheus_client::{
 };
 use tokio::time::Instant;
 
-use super::failure::Failure;
 use crate::ports::NodeError;
 
 /// A path that is answered by a model.
@@ -116,11 +117,6 @@ struct ByReason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByFailure {
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByClass {
     path: &'static str,
     code: &'static str,
@@ -150,7 +146,7 @@ pub struct Meters {
     broken: Counter,
     in_flight: Gauge,
     failures: Family<ByReason, Counter>,
-    unanswered: Family<ByFailure, Counter>,
+    refusals: Refusals,
     queue_wait: Histogram,
     models: Models,
 }
@@ -188,7 +184,7 @@ impl Default for Meters {
             broken: Counter::default(),
             in_flight,
             failures: Family::default(),
-            unanswered: Family::default(),
+            refusals: Refusals::default(),
             queue_wait: duration(),
             models: Models::default(),
         }
@@ -201,8 +197,7 @@ impl Meters {
         self.models.register(conventions, registry);
         let help = "Attempts that failed through the node's fault, by reason";
         registry.register("gateway_failed_attempts", help, self.failures.clone());
-        let help = "Requests for a model that got an error instead of an answer, by its code";
-        registry.register("gateway_unanswered_requests", help, self.unanswered.clone());
+        self.refusals.register(registry);
         let help = "Time that a request waited for places on nodes";
         registry.register_with_unit("gateway_queue_wait", help, Unit::Seconds, self.queue_wait.clone());
         let (requests, attempts, first_bytes, wholes) = self.families.clone();
@@ -238,9 +233,9 @@ impl Meters {
         self.failures.get_or_create(&ByReason { reason: reason(error) }).inc();
     }
 
-    /// Counts a request that gets this failure instead of an answer.
-    pub fn unanswered(&self, failure: &Failure) {
-        self.unanswered.get_or_create(&ByFailure { code: failure.code }).inc();
+    /// Where requests are counted that were refused for their key or its limits.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Counts how long a request waited for a place.

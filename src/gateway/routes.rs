@@ -117,8 +117,8 @@ pub(super) fn router(gateway: Gateway) -> Router {
         .with_state(gateway)
 }
 
-/// Answers a request for a model without the router, which would take as many instructions as reading the request does; any
-/// other request is given back.
+/// Answers a request for a model without the router, which allocates several times for each request and copies what is under
+/// way from one place to the next; any other request is given back.
 pub(super) async fn answer_at_once(
     gateway: &Gateway,
     request: http::Request<Incoming>,
@@ -147,7 +147,7 @@ async fn answer(gateway: &Gateway, Route { path, api, read }: Route, request: Re
     let trace = Trace::begin(gateway.tracer(), request.headers());
     let mut run = Run::start(gateway.recorder(), path.name(), &gateway.settings().namespace, trace);
     let ready = try_answer(gateway, request, read, &mut run).await;
-    ready.as_ref().err().into_iter().for_each(|failure| gateway.meters().unanswered(failure));
+    ready.as_ref().err().into_iter().for_each(|failure| gateway.meters().refusals().count(failure));
     under_way.answered(respond(ready, run, api).await)
 }
 

@@ -1,6 +1,6 @@
 //! A record as JSON, byte for byte what serde would write (`tests/properties/records.rs` holds it to that).
 //!
-//! Every request waits for this: written by serde, a record took a quarter of all that a gateway itself does for a request.
+//! Every request waits for this: written by serde, a record was an eighth of a request's instructions.
 //! Names and texts, which are most of it, are written straight into the line here; serde writes numbers and what is rare.
 
 use serde::Serialize;

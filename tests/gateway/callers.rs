@@ -303,7 +303,7 @@ async fn whoever_is_refused_is_counted_by_the_reason() {
     assert_eq!(got, [401, 401, 403, 200, 429]);
     let metrics = world.metrics();
     for (code, count) in [("invalid_api_key", 2), ("model_not_allowed", 1), ("rate_limit_exceeded", 1)] {
-        let line = format!("gateway_unanswered_requests_total{{code=\"{code}\"}} {count}\n");
+        let line = format!("gateway_refused_callers_total{{code=\"{code}\"}} {count}\n");
         assert!(metrics.contains(&line), "no {line} in\n{metrics}");
     }
 }

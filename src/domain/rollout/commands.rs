@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Outcome, Release, holders,
+    Outcome, Release,
     audit::name,
-    next_rollout_id,
+    holders, next_rollout_id,
     plan::{Cause, Draft, Next},
 };
 use crate::domain::version;

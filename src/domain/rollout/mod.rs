@@ -9,8 +9,8 @@ mod plan;
 mod state;
 mod verdict;
 
-pub use audit::{AUDIT_LIMIT, Authors, Entry};
 use audit::NOBODY;
+pub use audit::{AUDIT_LIMIT, Authors, Entry};
 pub use commands::Commands;
 pub use plan::{Decision, Input, Notice, plan};
 pub use state::{
