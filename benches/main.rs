@@ -17,6 +17,7 @@ mod mirror;
 mod nginx;
 mod records;
 mod scale;
+mod sessions;
 mod standalone;
 mod table;
 

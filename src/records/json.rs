@@ -44,6 +44,7 @@ pub fn write(record: &RunRecord, out: &mut Vec<u8>) -> Result<()> {
         capture,
         replay_of,
         feedback,
+        session,
         trace_id,
     } = record;
     let mut object = Object::begin(out);
@@ -91,6 +92,7 @@ pub fn write(record: &RunRecord, out: &mut Vec<u8>) -> Result<()> {
     object.optional("capture", capture.as_ref())?;
     object.optional("replayOf", replay_of.as_ref())?;
     object.optional("feedback", feedback.as_ref())?;
+    object.optional("session", session.as_ref())?;
     object.texts([("traceId", trace_id.as_deref())])?;
     object.end();
     Ok(())

@@ -20,6 +20,7 @@ mod providers;
 mod pulls;
 mod rollout;
 mod specs;
+mod steering;
 mod versions;
 mod world;
 

@@ -8,7 +8,9 @@ use drover::{
         params::Source,
         provider::Cost,
         run_id::RunId,
-        run_record::{Attempt, Capture, Effective, Feedback, Outcome, Resolved, SystemPrompt, Timings, Tokens},
+        run_record::{
+            Attempt, Capture, Effective, Feedback, Outcome, Resolved, Session, SystemPrompt, Timings, Tokens,
+        },
     },
     ports::RunRecord,
     records::json::write,
@@ -132,6 +134,7 @@ prop_compose! {
             cost,
             timings,
             attempts,
+            session: feedback.as_ref().map(|_| Session(prompt)),
             capture,
             feedback,
             trace_id,

@@ -8,6 +8,7 @@ mod outlook;
 mod pool;
 mod queue;
 mod roster;
+mod spare;
 
 use std::{
     collections::HashMap,
@@ -31,6 +32,7 @@ use self::{
 pub use self::{
     outlook::{Outlook, Seen},
     pool::Pool,
+    spare::Spare,
 };
 use crate::{
     domain::routing::{Ending, Seat, hash},
@@ -46,6 +48,8 @@ pub struct Balance {
     queue: Mutex<Queue>,
     /// How many are in the queue, or about to be.
     waiting: AtomicUsize,
+    /// How many places are given back when a caller waits for them.
+    spares: AtomicUsize,
     /// How many may wait for one model.
     longest_queue: usize,
     began: Instant,
@@ -86,12 +90,17 @@ pub struct Place {
     /// In the pool's list.
     index: usize,
     is_trial: bool,
+    is_spare: bool,
 }
 
 impl Place {
     /// The node, and how it holds the model.
     pub fn holder(&self) -> &Holder {
         &self.pool.holders()[self.index]
+    }
+
+    fn node(&self) -> &Arc<NodeState> {
+        self.pool.node(self.index)
     }
 
     /// Has the model's runner called with a context window of at least this, from now on; the widest that it was called
@@ -108,19 +117,25 @@ impl Place {
     /// Notes how the request ended: a node to which the connection failed goes behind the others for a while, and so does
     /// one that keeps failing.
     pub fn note(&self, error: Option<&NodeError>) {
+        if self.is_spare {
+            return;
+        }
         let ending = match error {
             None => Ending::Answered,
             Some(NodeError::Status { .. } | NodeError::Throttled { .. }) => Ending::Failed,
             Some(_) => Ending::Lost,
         };
-        self.pool.node(self.index).note(ending, || self.balance.now());
+        self.node().note(ending, || self.balance.now());
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let node = self.pool.node(self.index);
+        let node = self.node();
         node.leave(self.is_trial);
+        if self.is_spare {
+            self.balance.spares.fetch_sub(1, Ordering::SeqCst);
+        }
         self.balance.hand_out(node);
     }
 }
@@ -133,6 +148,7 @@ impl Balance {
             rosters: Rosters::default(),
             queue: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            spares: AtomicUsize::new(0),
             longest_queue,
             began: Instant::now(),
         }
@@ -176,12 +192,16 @@ impl Balance {
         if excluded.len() == pool.holders().len() {
             return Err(NoPlace::Nobody);
         }
+        let others = excluded.clone();
         match self.line_up(pool, wish, usable, excluded, patience)? {
             Turn::Now(place) => Ok(place),
-            Turn::Later(place) => match timeout(patience, place).await {
-                Ok(Ok(place)) => Ok(place),
-                _ => Err(NoPlace::Full),
-            },
+            Turn::Later(place) => {
+                self.reclaim(pool, &others);
+                match timeout(patience, place).await {
+                    Ok(Ok(place)) => Ok(place),
+                    _ => Err(NoPlace::Full),
+                }
+            }
         }
     }
 
@@ -260,7 +280,7 @@ impl Balance {
     }
 
     fn hold(self: &Arc<Self>, pool: &Arc<Pool>, index: usize, is_trial: bool) -> Place {
-        Place { balance: self.clone(), pool: pool.clone(), index, is_trial }
+        Place { balance: self.clone(), pool: pool.clone(), index, is_trial, is_spare: false }
     }
 
     fn now(&self) -> Duration {
