@@ -7,6 +7,7 @@ pub mod compile;
 pub mod feed;
 mod freshness;
 mod providers;
+pub mod room;
 mod runners;
 mod store;
 

@@ -1,7 +1,10 @@
 //! `ModelDeployment`: decides which version gets how many requests. The gateways follow the status.
 
 pub mod authors;
+mod embeds;
 mod observe;
+mod room;
+mod snapshots;
 mod status;
 mod trials;
 mod warm;
@@ -22,7 +25,10 @@ use super::{
 use crate::{
     api::{ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode, Provider},
     cluster::{self, Precondition},
-    domain::rollout::{self, Authors},
+    domain::{
+        registry::moves,
+        rollout::{self, Authors},
+    },
 };
 
 /// How often the gateways are asked whether a rollback has arrived, at first and later on.
@@ -86,9 +92,11 @@ impl Reconciler for Deployments {
                 self.write(&object, &status).await?;
                 return Ok(None);
             }
-            let spec = observe::spec(&object);
+            let mut spec = observe::spec(&object);
+            let note = embeds::skip_steps(&self.context, &object, &earlier.rollout, &mut spec);
             let look = self.trials.look(&self.context, &object, &spec, &earlier.rollout).await;
-            let seen = observe::observe(&self.context, &object, &earlier.rollout).await;
+            let mut seen = observe::observe(&self.context, &object, &earlier.rollout).await;
+            let room = room::check(&self.context, &object, &earlier.rollout, &spec, &mut seen.versions);
             let now = Timestamp::now();
             let mut input = rollout::Input {
                 spec: &spec,
@@ -108,7 +116,11 @@ impl Reconciler for Deployments {
                 input.authors = &known;
                 decision = rollout::plan(&input);
             }
+            decision.findings.extend(note.into_iter().chain(room));
             let status = status::status(&object, &decision, now);
+            if moves(&earlier.rollout, &status.rollout) {
+                snapshots::keep(&self.context, &object, &earlier.rollout, now).await;
+            }
             if self.write(&object, &status).await? {
                 self.announce(&object, &decision.notices).await;
             }
