@@ -46,6 +46,10 @@ fn main() {
     if wants("gateway") {
         runtime.block_on(gateway::run(&mut table));
     }
+    // It explains others, and needs tools that these don't.
+    if wanted.iter().any(|name| name == "floor") {
+        runtime.block_on(gateway::floor::run(&mut table));
+    }
     if wants("records") {
         runtime.block_on(records::run(&mut table));
     }

@@ -80,7 +80,7 @@ impl<'a> Dispatch<'a> {
                     return Ok(None);
                 }
             };
-            self.run.attempt(&place.holder);
+            self.run.attempt(place.holder());
             match attempt(self.gateway, self.ask, leg.target, renamer.clone(), &place, self.run).await {
                 Ok(answer) => {
                     self.run.answers();
@@ -104,7 +104,7 @@ impl<'a> Dispatch<'a> {
                     self.run.attempted(run_record::Outcome::Failed, Some(error.to_string()));
                     leg.account.iter().for_each(Account::failed);
                     place.note(Some(&error));
-                    self.faults.add(&place.holder.node, leg.target, error);
+                    self.faults.add(&place.holder().node, leg.target, error);
                 }
             }
         }

@@ -170,7 +170,7 @@ impl Copy {
         let recorder = &gateway.shadows().recorder;
         let mut run = Run::start(recorder, ask.task.path(), &gateway.settings().namespace, Trace::default());
         run.aim(&Leg { target, reason: String::new(), deployment: None, account: account.clone(), copy: None });
-        run.attempt(&place.holder);
+        run.attempt(place.holder());
         match attempt(gateway, ask, target, serving.renamer(target), &place, &mut run).await {
             Ok(answer) => {
                 run.answers();

@@ -25,6 +25,7 @@ mod providers;
 mod pull;
 mod pull_queue;
 mod ranges;
+mod records;
 mod registry;
 mod rollout;
 mod room;

@@ -20,15 +20,15 @@ impl Balance {
     pub fn spare(self: &Arc<Self>, pool: &Arc<Pool>, usable: impl Fn(&Holder) -> bool) -> Option<Spare> {
         // Before it is looked whether somebody waits: who waits from now on sees that there is a spare place to be given back.
         self.spares.fetch_add(1, Ordering::SeqCst);
-        let spare = self.take(pool, Wish::default(), |index| usable(&pool.seats()[index].holder)).map(|mut place| {
+        let spare = self.take(pool, Wish::default(), |index| usable(&pool.holders()[index])).map(|mut place| {
             place.is_spare = true;
-            Spare { wanted: place.node.wanted().clone().notified_owned(), place }
+            Spare { wanted: place.node().wanted().clone().notified_owned(), place }
         });
         let Some(spare) = spare else {
             self.spares.fetch_sub(1, Ordering::SeqCst);
             return None;
         };
-        let is_awaited = || self.waiting.load(Ordering::SeqCst) > 0 && self.lock().wants(&spare.place.node);
+        let is_awaited = || self.waiting.load(Ordering::SeqCst) > 0 && self.lock().wants(spare.place.node());
         // What is tried on a node that failed is a caller's request, or nothing would be known of it afterwards.
         if spare.place.is_trial || is_awaited() {
             return None;
@@ -39,8 +39,8 @@ impl Balance {
     /// Has spare places on the nodes of a pool, but for those at `excluded`, given back.
     pub(super) fn reclaim(&self, pool: &Pool, excluded: &[usize]) {
         if self.spares.load(Ordering::SeqCst) > 0 {
-            let nodes = pool.seats().iter().enumerate().filter(|(index, _)| !excluded.contains(index));
-            nodes.for_each(|(_, seat)| seat.node.wanted().notify_waiters());
+            let indices = (0..pool.holders().len()).filter(|index| !excluded.contains(index));
+            indices.for_each(|index| pool.node(index).wanted().notify_waiters());
         }
     }
 }
