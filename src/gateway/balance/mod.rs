@@ -46,8 +46,6 @@ pub struct Balance {
     queue: Mutex<Queue>,
     /// How many are in the queue, or about to be.
     waiting: AtomicUsize,
-    /// How many places are given back when a caller waits for them.
-    spares: AtomicUsize,
     /// How many may wait for one model.
     longest_queue: usize,
     began: Instant,
@@ -123,7 +121,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.node.leave(self.is_trial);
         if self.is_spare {
-            self.balance.spares.fetch_sub(1, Ordering::SeqCst);
+            self.node.returned();
         }
         self.balance.hand_out(&self.node);
     }
@@ -133,7 +131,7 @@ impl Balance {
     /// Nothing under way; so many requests may wait for one model.
     pub fn new(longest_queue: usize) -> Self {
         let (nodes, queue, waiting) = (Mutex::default(), Mutex::default(), AtomicUsize::new(0));
-        Self { nodes, queue, waiting, spares: AtomicUsize::new(0), longest_queue, began: Instant::now() }
+        Self { nodes, queue, waiting, longest_queue, began: Instant::now() }
     }
 
     /// These holders of a model, prepared for choices among them.
