@@ -48,8 +48,6 @@ pub struct Balance {
     queue: Mutex<Queue>,
     /// How many are in the queue, or about to be.
     waiting: AtomicUsize,
-    /// How many places are given back when a caller waits for them.
-    spares: AtomicUsize,
     /// How many may wait for one model.
     longest_queue: usize,
     began: Instant,
@@ -134,7 +132,7 @@ impl Drop for Place {
         let node = self.node();
         node.leave(self.is_trial);
         if self.is_spare {
-            self.balance.spares.fetch_sub(1, Ordering::SeqCst);
+            node.returned();
         }
         self.balance.hand_out(node);
     }
@@ -148,7 +146,6 @@ impl Balance {
             rosters: Rosters::default(),
             queue: Mutex::default(),
             waiting: AtomicUsize::new(0),
-            spares: AtomicUsize::new(0),
             longest_queue,
             began: Instant::now(),
         }
