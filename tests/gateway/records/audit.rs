@@ -27,8 +27,10 @@ async fn postgresql_keeps_each_entry_once_beside_run_records() {
         records::open(Settings { place: place.clone(), sync: Sync::Normal, retention: FOREVER }).expect("a store");
     let keeper = tokio::spawn(keeper);
     keeps_each_entry_once_and_finds_it(&place).await;
-    crate::parts::eventually("run records are kept there too", std::time::Duration::from_secs(30), async || runs.ready())
-        .await;
+    crate::parts::eventually("run records are kept there too", std::time::Duration::from_secs(30), async || {
+        runs.ready()
+    })
+    .await;
     drop(runs);
     keeper.await.expect("no panic").expect("it ends");
 }
