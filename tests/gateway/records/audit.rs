@@ -22,13 +22,15 @@ async fn a_folder_keeps_each_entry_once_and_finds_it() {
 async fn postgresql_keeps_each_entry_once_beside_run_records() {
     let dir = Scratch::new();
     let server = Postgres::start(dir.path()).await;
-    let place = Place::Postgres(server.database("both").await.parse().expect("a URL"));
+    let place = Place::Postgres(server.database("shared").await.parse().expect("a URL"));
     let (runs, keeper) =
         records::open(Settings { place: place.clone(), sync: Sync::Normal, retention: FOREVER }).expect("a store");
     let keeper = tokio::spawn(keeper);
     keeps_each_entry_once_and_finds_it(&place).await;
-    crate::parts::eventually("run records are kept there too", std::time::Duration::from_secs(30), async || runs.ready())
-        .await;
+    crate::parts::eventually("run records are kept there too", std::time::Duration::from_secs(30), async || {
+        runs.ready()
+    })
+    .await;
     drop(runs);
     keeper.await.expect("no panic").expect("it ends");
 }
