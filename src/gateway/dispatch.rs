@@ -93,6 +93,7 @@ impl<'a> Dispatch<'a> {
                 }
                 Err(Missed::ByCaller(failure) | Missed::TooLong(failure)) => {
                     self.count(Outcome::Refused);
+                    leg.counter.iter().for_each(|counter| counter.responded());
                     self.run.attempted(run_record::Outcome::Refused, Some(failure.message.clone()));
                     place.note(None);
                     return Err(failure);

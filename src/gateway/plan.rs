@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use super::{
     resolve::Found,
     serving::Serving,
-    tally::{Counter, Tally},
+    tally::{Counter, Tally, Trial},
 };
 use crate::{
     domain::routing::{fails_outright, is_canary_session, is_canary_turn, session_hash},
@@ -25,6 +25,8 @@ pub struct Leg<'a> {
     pub deployment: Option<&'a str>,
     /// Where its attempts count; plain tags have no version to count for.
     pub counter: Option<Arc<Counter>>,
+    /// Its place among the requests that wait for a version which has answered nothing yet.
+    pub trial: Option<Trial>,
 }
 
 /// What a plan is made for.
@@ -48,7 +50,7 @@ pub fn plan<'a>(
     match found {
         Found::Tag(target) => {
             let reason = format!("model {}: asked for by name", target.tag);
-            vec![Leg { target, reason, deployment: None, counter: None }]
+            vec![Leg { target, reason, deployment: None, counter: None, trial: None }]
         }
         Found::Deployment(name, deployment) => {
             let split = Split { namespace, name, deployment, serving, tally, purpose };
@@ -76,17 +78,26 @@ impl<'a> Split<'a, '_> {
         if !self.is_canary(canary, session) {
             return vec![self.leg(stable, "stable", &format!(" has {} %{by}", 100 - weight.min(100)))];
         }
-        let trial = self.leg(&canary.target, "canary", &format!(" has {weight} %{by}"));
+        let mut leg = self.leg(&canary.target, "canary", &format!(" has {weight} %{by}"));
         if self.is_braked(&canary.target) {
             return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) fails outright"))];
         }
         if !is_usable(&canary.target) {
-            if self.purpose == Purpose::Answer {
-                trial.counter.iter().for_each(|counter| counter.failed());
+            // Where stable has none either, the version is not to blame.
+            if self.purpose == Purpose::Answer && is_usable(stable) {
+                leg.counter.iter().for_each(|counter| counter.failed());
             }
             return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) has no ready node"))];
         }
-        vec![trial, self.leg(stable, "stable", &format!(", canary {version} ({weight} %) could not answer"))]
+        let Some(trial) = self.trial(&leg) else {
+            return vec![self.leg(
+                stable,
+                "stable",
+                &format!(", canary {version} ({weight} %) has answered nothing yet"),
+            )];
+        };
+        leg.trial = trial;
+        vec![leg, self.leg(stable, "stable", &format!(", canary {version} ({weight} %) could not answer"))]
     }
 
     fn is_canary(&self, canary: &Canary, session: Option<&[u8]>) -> bool {
@@ -110,8 +121,18 @@ impl<'a> Split<'a, '_> {
         fails_outright(failed(canary), failed(&self.deployment.stable))
     }
 
+    /// Leave to send a request to the canary.
+    fn trial(&self, leg: &Leg<'_>) -> Option<Option<Trial>> {
+        let Some(counter) = &leg.counter else { return Some(None) };
+        match self.purpose {
+            Purpose::Answer => counter.try_with(),
+            Purpose::Explain => counter.may_be_tried().then_some(None),
+        }
+    }
+
     fn counter(&self, target: &Target) -> Arc<Counter> {
-        self.serving.counter(target, || self.tally.counter(self.namespace, self.name, version(target)))
+        let rollout = &self.deployment.rollout_id;
+        self.serving.counter(target, || self.tally.counter(self.namespace, self.name, rollout, version(target)))
     }
 
     fn session<'h>(&self, headers: &'h HeaderMap) -> Option<&'h [u8]> {
@@ -126,6 +147,7 @@ impl<'a> Split<'a, '_> {
             reason: format!("deployment {}: {side} {version}{why}", self.name),
             deployment: Some(self.name),
             counter: Some(self.counter(target)),
+            trial: None,
         }
     }
 }

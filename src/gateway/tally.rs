@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,7 +12,7 @@ use std::{
 use crate::{
     domain::{
         analysis::{self, Observed, Sketch},
-        routing::fails_outright,
+        routing::{fails_outright, may_be_tried},
     },
     ports::DeploymentStats,
     routing_table::RoutingTable,
@@ -33,6 +33,20 @@ pub struct Counter {
     token_time: Times,
     /// Attempts that failed since the last one that didn't.
     failed_in_a_row: AtomicU64,
+    /// Whether anything was answered in the present rollout.
+    is_proven: AtomicBool,
+    /// Requests that wait for an answer of a version that has answered nothing yet.
+    waiting: AtomicU64,
+}
+
+/// A request to a version that has answered nothing yet.
+#[derive(Debug)]
+pub struct Trial(Arc<Counter>);
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is counted of an attempt that the node answered.
@@ -80,8 +94,31 @@ impl Counter {
         self.latency.add(answer.latency);
         answer.first_token.iter().for_each(|time| self.first_token.add(*time));
         answer.token_time.iter().for_each(|time| self.token_time.add(*time));
-        self.failed_in_a_row.store(0, Ordering::Relaxed);
+        self.responded();
         self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The node answered, if only that the caller is wrong.
+    pub fn responded(&self) {
+        self.failed_in_a_row.store(0, Ordering::Relaxed);
+        self.is_proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the version may get one more request: any number once it has answered one in this rollout.
+    pub fn may_be_tried(&self) -> bool {
+        self.is_proven.load(Ordering::Relaxed)
+            || may_be_tried(self.waiting.load(Ordering::Relaxed), self.failed_in_a_row())
+    }
+
+    /// The same for a request that is sent then: holds its place among those that wait, if it must. `None`: it may not.
+    pub fn try_with(self: &Arc<Self>) -> Option<Option<Trial>> {
+        if self.is_proven.load(Ordering::Relaxed) {
+            return Some(None);
+        }
+        // Counted first: of many at once each sees the others.
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let trial = Trial(self.clone());
+        may_be_tried(waiting, self.failed_in_a_row()).then_some(Some(trial))
     }
 
     /// An attempt that failed through the node's fault.
@@ -94,6 +131,7 @@ impl Counter {
     /// A version that failed in an earlier rollout gets another chance.
     fn begin_rollout(&self) {
         self.failed_in_a_row.store(0, Ordering::Relaxed);
+        self.is_proven.store(false, Ordering::Relaxed);
     }
 
     /// How many attempts failed since the last one that didn't.
@@ -128,6 +166,17 @@ struct Deployment {
     rollout_id: String,
 }
 
+/// The counts of a deployment, which begin with this rollout.
+fn deployment_of<'a>(
+    counts: &'a mut HashMap<Key, Deployment>,
+    namespace: &str,
+    deployment: &str,
+    rollout_id: &str,
+) -> &'a mut Deployment {
+    let begun = || Deployment { rollout_id: rollout_id.into(), ..Deployment::default() };
+    counts.entry((namespace.into(), deployment.into())).or_insert_with(begun)
+}
+
 /// The counts, since the gateway started.
 #[derive(Debug, Default)]
 pub struct Tally(Mutex<HashMap<Key, Deployment>>);
@@ -136,14 +185,14 @@ impl Tally {
     /// Where those requests of a rollout are counted that no session decides.
     pub fn turns(&self, namespace: &str, deployment: &str, rollout_id: &str) -> Arc<AtomicU64> {
         let mut counts = self.lock();
-        let turns = &mut counts.entry((namespace.into(), deployment.into())).or_default().turns;
+        let turns = &mut deployment_of(&mut counts, namespace, deployment, rollout_id).turns;
         turns.entry(rollout_id.into()).or_default().clone()
     }
 
     /// Where a version's attempts are counted.
-    pub fn counter(&self, namespace: &str, deployment: &str, version: &str) -> Arc<Counter> {
+    pub fn counter(&self, namespace: &str, deployment: &str, rollout_id: &str, version: &str) -> Arc<Counter> {
         let mut counts = self.lock();
-        let counters = &mut counts.entry((namespace.into(), deployment.into())).or_default().counters;
+        let counters = &mut deployment_of(&mut counts, namespace, deployment, rollout_id).counters;
         counters.entry(version.into()).or_default().clone()
     }
 

@@ -6,6 +6,7 @@
 pub mod compile;
 pub mod feed;
 mod freshness;
+pub mod lease;
 mod providers;
 mod runners;
 mod store;

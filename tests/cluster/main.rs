@@ -6,11 +6,13 @@
 mod support;
 
 mod analysis;
+mod bot;
 mod chart;
 mod faults;
 mod fleet;
 mod health;
 mod keys;
+mod many;
 mod mirror;
 mod namespace;
 mod nodes;
@@ -18,7 +20,9 @@ mod operations;
 mod process;
 mod providers;
 mod pulls;
+mod resumes;
 mod rollout;
+mod safety;
 mod specs;
 mod versions;
 mod world;

@@ -12,6 +12,7 @@ mod health;
 mod http;
 mod index;
 mod labels;
+mod lease;
 mod manifest;
 mod manifests;
 mod named_nodes;

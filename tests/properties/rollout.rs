@@ -518,10 +518,13 @@ proptest! {
         if held_by_time {
             prop_assert!(decision.wake_after.is_some());
         }
-        let longest = world.spec.steps.iter().map(|step| step.duration).max().unwrap_or_default();
+        let longest = world.spec.steps.iter().map(|step| step.duration).max().unwrap_or_default().max(WITHOUT_NODE);
         prop_assert!(decision.wake_after.is_none_or(|wait| wait <= longest));
     }
 }
+
+/// How long a canary may be without a node.
+const WITHOUT_NODE: Duration = Duration::from_secs(30);
 
 /// A world where v1.0.0 serves and `version` is a canary at its first step.
 fn with_canary(version: &str) -> World {
@@ -660,6 +663,45 @@ fn a_canary_that_a_gateway_gave_up_goes_without_an_analysis_too() {
     world.decide();
     assert_eq!(World::share(&world.state, "v1.1.0"), 0);
     assert!(world.state.last_rollback.is_some());
+}
+
+#[test]
+fn a_canary_that_loses_its_nodes_goes_whatever_holds_its_step_unless_one_is_back_soon() {
+    let holds: [fn(&mut World); 3] =
+        [|_| (), |world| world.spec.paused = true, |world| world.spec.require_approval = true];
+    for hold in holds {
+        let mut world = with_canary("v1.1.0");
+        hold(&mut world);
+        world.versions.insert("v1.1.0".into(), available("v1.1.0", 0));
+        assert_eq!(world.decide().wake_after, Some(WITHOUT_NODE));
+        world.pass(29);
+        world.versions.insert("v1.1.0".into(), available("v1.1.0", 1));
+        world.decide();
+        world.versions.insert("v1.1.0".into(), available("v1.1.0", 0));
+        world.pass(20);
+        world.decide();
+        world.pass(29);
+        world.decide();
+        assert!(World::share(&world.state, "v1.1.0") > 0, "counted anew since it was back");
+        world.pass(1);
+        let decision = world.decide();
+        assert_eq!((World::share(&world.state, "v1.1.0"), world.state.stable_version()), (0, Some("v1.0.0")));
+        assert_eq!(world.state.rejected.as_ref().expect("rejected").reason, "no ready node holds it any more");
+        assert_eq!(decision.notices.len(), 1, "{:?}", decision.notices);
+    }
+}
+
+#[test]
+fn a_canary_that_loses_its_nodes_together_with_stable_is_not_to_blame() {
+    let mut world = with_canary("v1.1.0");
+    for version in ["v1.0.0", "v1.1.0"] {
+        world.versions.insert(version.into(), available(version, 0));
+    }
+    for _ in 0..5 {
+        world.pass(60);
+        world.decide();
+    }
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
 }
 
 #[test]

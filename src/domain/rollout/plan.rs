@@ -15,6 +15,9 @@ use crate::domain::{
     version,
 };
 
+/// How long a canary may be without a node: longer than a node takes to start again.
+const WITHOUT_NODE: Duration = Duration::from_secs(30);
+
 /// Everything a decision rests on.
 pub struct Input<'a> {
     /// What the user asks for.
@@ -88,12 +91,13 @@ struct Draft<'a> {
 impl Draft<'_> {
     /// The first rule that decides ends the search.
     fn apply_rules(&mut self) {
-        let rules: [fn(&mut Self) -> Next; 8] = [
+        let rules: [fn(&mut Self) -> Next; 9] = [
             Self::obey_undo,
             Self::settle_on_stable,
             Self::obey_retry,
             Self::refuse_rejected,
             Self::drop_outdated_canary,
+            Self::mind_placement,
             Self::weigh_evidence,
             Self::advance_canary,
             Self::begin,
@@ -185,6 +189,25 @@ impl Draft<'_> {
             let message = format!("{outdated} gives way to {}, which spec.version asks for now", self.target());
             self.notice("Superseded", false, message);
         }
+        Next::Continue
+    }
+
+    /// A canary that no node holds any more goes, unless one is back soon. Where no node holds stable either, the version
+    /// is not to blame.
+    fn mind_placement(&mut self) -> Next {
+        let (Some(stable), Some(canary)) = (&self.state.stable, &mut self.state.canary) else { return Next::Continue };
+        let versions = self.input.versions;
+        if holders(versions, &canary.release) > 0 || holders(versions, &stable.release) == 0 {
+            canary.lost_since = None;
+            return Next::Continue;
+        }
+        let since = *canary.lost_since.get_or_insert(self.input.now);
+        let left = WITHOUT_NODE.saturating_sub(elapsed(since, self.input.now));
+        if left.is_zero() {
+            self.take_back_canary("no ready node holds it any more");
+            return Next::Done;
+        }
+        self.wake_after = Some(left);
         Next::Continue
     }
 
@@ -297,7 +320,8 @@ impl Draft<'_> {
             return Next::Done;
         };
         let message = format!("{} takes {} % of requests", release.version, step.weight);
-        self.state.canary = Some(Canary { release, weight: step.weight, step: 0, step_started_at: self.input.now });
+        self.state.canary =
+            Some(Canary { release, weight: step.weight, step: 0, step_started_at: self.input.now, lost_since: None });
         self.wake_after = Some(step.duration);
         self.state.analysis = spec.analysis.as_ref().map(|_| Analysis::new(&self.state.rollout_id, 0));
         self.fill_stable();

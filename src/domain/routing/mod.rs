@@ -10,4 +10,4 @@ pub use affinity::{SHORTLIST, Seat, hash, settle, shortlist};
 pub use choice::{Candidate, FEW, Groups, choose};
 pub use health::{Ending, Health, Standing};
 pub use runners::{Claim, Placement, apart, runner};
-pub use split::{fails_outright, is_canary_session, is_canary_turn, session_hash};
+pub use split::{fails_outright, is_canary_session, is_canary_turn, may_be_tried, session_hash};
