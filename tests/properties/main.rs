@@ -18,6 +18,7 @@ mod manifests;
 mod named_nodes;
 mod names;
 mod operations;
+mod pace;
 mod params;
 mod patches;
 mod providers;

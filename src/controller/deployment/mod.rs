@@ -1,16 +1,21 @@
 //! `ModelDeployment`: decides which version gets how many requests. The gateways follow the status.
 
+mod authors;
 mod observe;
 mod status;
 mod trials;
 mod warm;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -21,7 +26,10 @@ use super::{
 use crate::{
     api::{ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode, Provider},
     cluster::{self, Precondition},
-    domain::rollout,
+    domain::{
+        pace::Pace,
+        rollout::{self, Authors},
+    },
 };
 
 /// How often the gateways are asked whether a rollback has arrived, at first and later on.
@@ -29,8 +37,14 @@ const ASK_OFTEN: Duration = Duration::from_millis(100);
 const ASK_SELDOM: Duration = Duration::from_secs(5);
 const OFTEN_FOR: Duration = Duration::from_secs(60);
 
+/// One rollout goes up in so long. Each step is half a dozen writes (the status, events, both versions), and the API serves
+/// others, too; rollbacks wait for nobody.
+const STEP_EVERY: Duration = Duration::from_millis(125);
+
 struct Deployments {
     context: Arc<Context>,
+    pace: Mutex<Pace<ObjectRef<ModelDeployment>>>,
+    started: Instant,
     warm: warm::Warm,
     trials: trials::Trials,
 }
@@ -67,7 +81,13 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     context.versions.ready().await?;
     context.providers.ready().await?;
     let meter = context.meters.of::<ModelDeployment>();
-    let reconciler = Arc::new(Deployments { context, warm: warm::Warm::default(), trials: trials::Trials::default() });
+    let reconciler = Arc::new(Deployments {
+        context,
+        pace: Mutex::new(Pace::new(STEP_EVERY)),
+        started: Instant::now(),
+        warm: warm::Warm::default(),
+        trials: trials::Trials::default(),
+    });
     driver::run(reconciler, deployments, triggers, meter, stop).await
 }
 
@@ -89,16 +109,30 @@ impl Reconciler for Deployments {
             let look = self.trials.look(&self.context, &object, &spec, &earlier.rollout).await;
             let seen = observe::observe(&self.context, &object, &earlier.rollout).await;
             let now = Timestamp::now();
-            let decision = rollout::plan(&rollout::Input {
+            let mut input = rollout::Input {
                 spec: &spec,
                 state: &earlier.rollout,
                 versions: &seen.versions,
                 commands: &observe::commands(&object),
+                authors: &Authors::default(),
                 served: seen.served.as_deref(),
                 batch: look.batch.as_ref(),
                 braked: look.braked,
                 now,
-            });
+            };
+            let mut decision = rollout::plan(&input);
+            if decision.was_asked_for()
+                && let Some(known) = observe::who(&self.context, &object).await
+            {
+                input.authors = &known;
+                decision = rollout::plan(&input);
+            }
+            if decision.goes_up_from(&earlier.rollout)
+                && let Some(wait) = self.pace().wait(&ObjectRef::from_obj(&*object), self.started.elapsed())
+            {
+                let look_again = self.trials.due_in(&object, &spec, &earlier.rollout);
+                return Ok([Some(wait), look_again].into_iter().flatten().min());
+            }
             let status = status::status(&object, &decision, now);
             if self.write(&object, &status).await? {
                 self.announce(&object, &decision.notices).await;
@@ -113,12 +147,17 @@ impl Reconciler for Deployments {
     }
 
     fn forget(&self, object: &ObjectRef<ModelDeployment>) {
+        self.pace().forget(object);
         self.warm.forget(object);
         self.trials.forget(object);
     }
 }
 
 impl Deployments {
+    fn pace(&self) -> MutexGuard<'_, Pace<ObjectRef<ModelDeployment>>> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes a changed status; a decision made on an outdated object is refused by the API and made again.
     async fn write(&self, object: &ModelDeployment, status: &ModelDeploymentStatus) -> Result<bool, Error> {
         if object.status.as_ref() == Some(status) {
@@ -132,7 +171,7 @@ impl Deployments {
     async fn announce(&self, object: &ModelDeployment, notices: &[rollout::Notice]) {
         for notice in notices {
             info!(deployment = %object.name_any(), reason = notice.reason, "{}", notice.message);
-            self.context.events.publish(object, notice.reason, &notice.message, notice.warning).await;
+            self.context.events.publish(object, notice.reason, &notice.message, notice.is_warning()).await;
         }
     }
 }

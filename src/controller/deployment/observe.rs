@@ -5,13 +5,17 @@ use std::{sync::Arc, time::Duration};
 use kube::ResourceExt;
 use tracing::debug;
 
-use super::super::{Context, version::provided};
+use super::{
+    super::{Context, version::provided},
+    authors,
+};
 use crate::{
     api::{
-        ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, CanaryStrategy, ModelDeployment, ModelVersion,
-        OllamaNode, Provider, ProviderSource,
+        ANNOTATION_ABORT, ANNOTATION_PAUSE, ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, CanaryStrategy,
+        ModelDeployment, ModelVersion, OllamaNode, Provider, ProviderSource,
     },
-    domain::rollout::{Availability, Commands, Release, Served, Spec, State, Step, Versions},
+    cluster,
+    domain::rollout::{Authors, Availability, Commands, Release, Served, Spec, State, Step, Versions},
     ports::GatewayStats,
 };
 
@@ -51,7 +55,28 @@ pub fn spec(object: &ModelDeployment) -> Spec {
 /// The commands on the object.
 pub fn commands(object: &ModelDeployment) -> Commands {
     let value = |key: &str| object.annotations().get(key).cloned();
-    Commands { promote: value(ANNOTATION_PROMOTE), undo: value(ANNOTATION_UNDO), retry: value(ANNOTATION_RETRY) }
+    Commands {
+        promote: value(ANNOTATION_PROMOTE),
+        undo: value(ANNOTATION_UNDO),
+        abort: value(ANNOTATION_ABORT),
+        retry: value(ANNOTATION_RETRY),
+        pause: value(ANNOTATION_PAUSE),
+    }
+}
+
+/// Who set the commands and the spec. Watched objects don't say, so it is asked for when something is to be noted; where it
+/// can't be had, that must not hold up a rollback.
+pub async fn who(context: &Context, object: &ModelDeployment) -> Option<Authors> {
+    let api = cluster::api::<ModelDeployment>(&context.client, object.namespace().as_deref());
+    let name = object.name_any();
+    match tokio::time::timeout(ASK_WITHIN, api.get_metadata(&name)).await {
+        Ok(Ok(found)) => Some(authors::authors(&found.metadata)),
+        Ok(Err(error)) => {
+            debug!(%error, "the field managers can't be read");
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 /// Looks around; asks the gateways only while a rollback is on its way to them.
