@@ -27,6 +27,9 @@ use crate::{
 
 /// How long the API may take to say what it has.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// After a table the next one waits so many times as long as that one took, and at most this.
+const REST: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// Where tables go.
 pub struct Target {
@@ -74,6 +77,8 @@ pub fn start(
         keys: cluster::watch(supervisor, &client, Some(namespace)),
         lease: Lease::new(target.canary_lease),
         held: false,
+        due: None,
+        rest: Instant::now(),
         target,
     };
     let sights = sights(cluster::api(&client, Some(namespace)), feed.lease.beat());
@@ -95,6 +100,10 @@ struct Feed {
     lease: Lease,
     /// Whether the lease held when the table was published.
     held: bool,
+    /// When something that changed is to be published.
+    due: Option<Instant>,
+    /// Not before this: tables of big fleets take time, which requests need, too.
+    rest: Instant,
 }
 
 impl Feed {
@@ -102,7 +111,8 @@ impl Feed {
         let mut changes = self.changes();
         let mut complete = false;
         loop {
-            let lapse = self.lease.ends().unwrap_or_else(Instant::now);
+            let lapse = self.lease.ends().filter(|_| self.held);
+            let wake = [self.due, lapse].into_iter().flatten().min();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 change = changes.next() => {
@@ -112,8 +122,7 @@ impl Feed {
                     // One ready store at a time becomes ready; nothing is served from half a view.
                     complete = complete || self.is_complete();
                     if complete {
-                        self.renew();
-                        self.publish();
+                        self.due.get_or_insert(self.rest.max(Instant::now()));
                     }
                 }
                 Some(looked) = sights.next() => {
@@ -127,8 +136,11 @@ impl Feed {
                         self.deployments.restart();
                     }
                 }
-                () = tokio::time::sleep_until(lapse), if self.held => {
-                    warn!("no proof that canaries were not taken back meanwhile: stable versions get their share");
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    self.renew();
+                    if self.held && !self.lease.holds(Instant::now()) {
+                        warn!("no proof that canaries were not taken back meanwhile: stable versions get their share");
+                    }
                     self.publish();
                 }
             }
@@ -165,9 +177,18 @@ impl Feed {
         renewed
     }
 
-    /// Serves what the stores have, canaries only while the lease holds. What is kept for a restart is only what was
-    /// known to be right: its age is told by its file.
+    /// Serves what the stores have now, and rests.
     fn publish(&mut self) {
+        let began = Instant::now();
+        self.replace();
+        let now = Instant::now();
+        self.due = None;
+        self.rest = now + (REST * (now - began)).min(LONGEST_REST);
+    }
+
+    /// Canaries are served only while the lease holds. What is kept for a restart is only what was known to be right: its age
+    /// is told by its file.
+    fn replace(&mut self) {
         let objects = Objects {
             nodes: self.nodes.all(),
             versions: self.versions.all(),

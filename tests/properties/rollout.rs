@@ -705,6 +705,27 @@ fn a_canary_that_loses_its_nodes_together_with_stable_is_not_to_blame() {
 }
 
 #[test]
+fn a_third_version_in_the_middle_begins_at_the_first_step_with_nothing_measured() {
+    let mut world = with_canary("v1.1.0");
+    world.spec.analysis = Some(analysis());
+    world.measure([80, 0], [20, 0]);
+    world.decide();
+    world.pass(1000);
+    world.measure([80, 0], [20, 0]);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 50);
+    let rollout = world.state.rollout_id.clone();
+    world.spec.version = "v1.2.0".into();
+    world.decide();
+    let canary = world.state.canary.clone().expect("on trial");
+    assert_eq!((&*canary.release.version, canary.weight, canary.step), ("v1.2.0", 20, 0));
+    assert_ne!(world.state.rollout_id, rollout);
+    let analysis = world.state.analysis.as_ref().expect("it is measured");
+    assert_eq!((analysis.requests, analysis.measurements.len()), (0, 0));
+    assert_eq!(world.state.rejected, None, "giving way is no failure");
+}
+
+#[test]
 fn evidence_of_another_rollout_or_seen_before_is_none() {
     let mut world = with_canary("v1.1.0");
     world.spec.analysis = Some(analysis());
