@@ -18,6 +18,7 @@ mod nginx;
 mod records;
 mod rollback;
 mod scale;
+mod sessions;
 mod standalone;
 mod table;
 

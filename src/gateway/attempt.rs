@@ -15,13 +15,13 @@ use super::{
     api::Api,
     ask::Ask,
     balance::Place,
+    counter::Account,
     ending::Ending,
     failure::Failure,
     lines::{Lines, Renamer},
     relay::{Opened, Relay, Upstream},
     run::{Run, header},
     schema::SchemaCheck,
-    tally::Counter,
     turn::give_way,
     voice::Voice,
 };
@@ -67,7 +67,7 @@ pub struct Ready {
     /// The place on the node.
     pub place: Place,
     /// Where it counts.
-    pub counter: Option<Arc<Counter>>,
+    pub account: Option<Account>,
     /// Where answers that a node broke off count.
     pub broken: metrics::Counter,
 }
@@ -197,18 +197,18 @@ impl Ready {
     /// # Errors
     /// When the record could not be stored, and that matters.
     pub async fn into_response(self, mut run: Run) -> Result<Response, Failure> {
-        let Self { answer, place, counter, broken } = self;
+        let Self { answer, place, account, broken } = self;
         let mut response = Response::new(Body::empty());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
         run.stamp(response.headers_mut());
         *response.body_mut() = match answer.content {
-            Content::Stream(opened) => Body::from_stream(Relay::new(*opened, place, counter, broken, run).pieces()),
+            Content::Stream(opened) => Body::from_stream(Relay::new(*opened, place, account, broken, run).pieces()),
             Content::Whole(whole, ending) => {
                 place.note(None);
                 drop(place);
                 let fault = answer.schema_failure;
                 let keeps_schema = answer.is_checked.then_some(fault.is_none());
-                counter.iter().for_each(|counter| counter.answered(&run.answered(&ending, false, keeps_schema)));
+                account.iter().for_each(|account| account.answered(&run.answered(&ending, false, keeps_schema)));
                 if let Some(value) = fault.as_deref().and_then(header) {
                     response.headers_mut().insert(HeaderName::from_static("x-drover-schema-failure"), value);
                 }

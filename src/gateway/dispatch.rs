@@ -10,6 +10,7 @@ use super::{
     attempt::{Missed, Ready, attempt},
     balance::{NoPlace, Wish},
     context,
+    counter::Account,
     failure::Failure,
     faults::Faults,
     meters::{ByModel, ModelMeters, Outcome},
@@ -88,12 +89,12 @@ impl<'a> Dispatch<'a> {
                     }
                     let kept = answer.schema_failure.is_none();
                     self.count(if kept { Outcome::Answered } else { Outcome::SchemaFailure });
-                    let (counter, broken) = (leg.counter.clone(), self.gateway.meters().broken());
-                    return Ok(Some(Ready { answer, place, counter, broken }));
+                    let (account, broken) = (leg.account.clone(), self.gateway.meters().broken());
+                    return Ok(Some(Ready { answer, place, account, broken }));
                 }
                 Err(Missed::ByCaller(failure) | Missed::TooLong(failure)) => {
                     self.count(Outcome::Refused);
-                    leg.counter.iter().for_each(|counter| counter.responded());
+                    leg.account.iter().for_each(|account| account.counter.responded());
                     self.run.attempted(run_record::Outcome::Refused, Some(failure.message.clone()));
                     place.note(None);
                     return Err(failure);
@@ -102,7 +103,7 @@ impl<'a> Dispatch<'a> {
                     self.count(Outcome::Failed);
                     self.gateway.meters().failed(&error);
                     self.run.attempted(run_record::Outcome::Failed, Some(error.to_string()));
-                    leg.counter.iter().for_each(|counter| counter.failed());
+                    leg.account.iter().for_each(Account::failed);
                     place.note(Some(&error));
                     self.faults.add(&place.holder.node, leg.target, error);
                 }

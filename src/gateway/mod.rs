@@ -12,6 +12,7 @@ pub mod balance;
 pub mod callers;
 pub mod client;
 mod context;
+pub mod counter;
 pub mod dispatch;
 pub mod ending;
 pub mod explain;
@@ -39,6 +40,7 @@ pub mod said;
 pub mod schema;
 mod server;
 pub mod serving;
+mod shadow;
 pub mod spans;
 mod sse;
 pub mod tally;
@@ -67,6 +69,7 @@ use self::{
     meters::{Gauges, Meters},
     recorder::Recorder,
     serving::Serving,
+    shadow::Shadows,
     tally::Tally,
 };
 use crate::{
@@ -141,6 +144,7 @@ struct Inner {
     tally: Tally,
     meters: Meters,
     recorder: Arc<Recorder>,
+    shadows: Shadows,
     /// Unset where callers may not change which models there are.
     operations: OnceLock<Arc<dyn ModelOperations>>,
 }
@@ -170,6 +174,7 @@ impl Gateway {
             tally: Tally::default(),
             meters: Meters::default(),
             recorder: Arc::new(recorder),
+            shadows: Shadows::default(),
             operations: OnceLock::new(),
         }))
     }
@@ -194,6 +199,7 @@ impl Gateway {
     pub fn register(&self, conventions: &mut Registry, own: &mut Registry, freshness: Freshness) {
         self.0.meters.register(conventions, own);
         self.0.recorder.register(own);
+        self.0.shadows.register(own);
         own.register_collector(Box::new(Gauges { balance: self.0.balance.clone(), freshness }));
     }
 
@@ -256,6 +262,10 @@ impl Gateway {
     fn tally(&self) -> &Tally {
         &self.0.tally
     }
+
+    fn shadows(&self) -> &Shadows {
+        &self.0.shadows
+    }
 }
 
 /// Everything that a gateway answers.
@@ -269,5 +279,7 @@ pub fn router(gateway: Gateway) -> Router {
 /// None at present: what is wrong with one connection concerns no other.
 pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: CancellationToken) -> io::Result<()> {
     let (idle_limit, require_key) = (gateway.settings().idle_limit, gateway.settings().require_key);
-    server::serve(listener, router(gateway), idle_limit, require_key, shutdown).await
+    let served = server::serve(listener, router(gateway.clone()), idle_limit, require_key, shutdown.clone());
+    let (served, ()) = tokio::join!(served, gateway.shadows().end_with(shutdown));
+    served
 }

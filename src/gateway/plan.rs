@@ -5,13 +5,14 @@ use std::sync::{Arc, atomic::Ordering};
 use axum::http::HeaderMap;
 
 use super::{
+    counter::{Account, Counter, Trial},
     resolve::Found,
     serving::Serving,
-    tally::{Counter, Tally, Trial},
+    tally::Tally,
 };
 use crate::{
     domain::routing::{fails_outright, is_canary_session, is_canary_turn, session_hash},
-    routing_table::{Canary, Deployment, Target},
+    routing_table::{Canary, Deployment, Shadow, Target},
 };
 
 /// One target of a plan.
@@ -24,9 +25,11 @@ pub struct Leg<'a> {
     /// The deployment that it was chosen by, if it was.
     pub deployment: Option<&'a str>,
     /// Where its attempts count; plain tags have no version to count for.
-    pub counter: Option<Arc<Counter>>,
+    pub account: Option<Account>,
     /// Its place among the requests that wait for a version which has answered nothing yet.
     pub trial: Option<Trial>,
+    /// Where a copy for the deployment's canary counts, which it gets once this one is answered.
+    pub copy: Option<Account>,
 }
 
 /// What a plan is made for.
@@ -50,11 +53,12 @@ pub fn plan<'a>(
     match found {
         Found::Tag(target) => {
             let reason = format!("model {}: asked for by name", target.tag);
-            vec![Leg { target, reason, deployment: None, counter: None, trial: None }]
+            vec![Leg { target, reason, deployment: None, account: None, trial: None, copy: None }]
         }
         Found::Deployment(name, deployment) => {
-            let split = Split { namespace, name, deployment, serving, tally, purpose };
-            split.legs(headers)
+            let session = session(deployment, headers);
+            let split = Split { namespace, name, deployment, session, serving, tally, purpose };
+            split.legs()
         }
     }
 }
@@ -63,19 +67,23 @@ struct Split<'a, 't> {
     namespace: &'t str,
     name: &'a str,
     deployment: &'a Deployment,
+    /// What the request's session is known by during a rollout.
+    session: Option<u64>,
     serving: &'t Serving,
     tally: &'t Tally,
     purpose: Purpose,
 }
 
 impl<'a> Split<'a, '_> {
-    fn legs(&self, headers: &HeaderMap) -> Vec<Leg<'a>> {
+    fn legs(&self) -> Vec<Leg<'a>> {
         let stable = &self.deployment.stable;
         let Some(canary) = &self.deployment.canary else { return vec![self.leg(stable, "stable", "")] };
-        let session = self.session(headers);
-        let by = if session.is_some() { ", by session" } else { "" };
+        if let Some(shadow) = canary.shadow {
+            return vec![Leg { copy: self.copy(canary, shadow), ..self.leg(stable, "stable", "") }];
+        }
+        let by = if self.session.is_some() { ", by session" } else { "" };
         let (version, weight) = (version(&canary.target), canary.weight);
-        if !self.is_canary(canary, session) {
+        if !self.is_canary(canary, canary.weight) {
             return vec![self.leg(stable, "stable", &format!(" has {} %{by}", 100 - weight.min(100)))];
         }
         let mut leg = self.leg(&canary.target, "canary", &format!(" has {weight} %{by}"));
@@ -85,7 +93,7 @@ impl<'a> Split<'a, '_> {
         if !is_usable(&canary.target) {
             // Where stable has none either, the version is not to blame.
             if self.purpose == Purpose::Answer && is_usable(stable) {
-                leg.counter.iter().for_each(|counter| counter.failed());
+                leg.account.iter().for_each(Account::failed);
             }
             return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) has no ready node"))];
         }
@@ -100,20 +108,35 @@ impl<'a> Split<'a, '_> {
         vec![leg, self.leg(stable, "stable", &format!(", canary {version} ({weight} %) could not answer"))]
     }
 
-    fn is_canary(&self, canary: &Canary, session: Option<&[u8]>) -> bool {
-        let rollout = &self.deployment.rollout_id;
-        match session {
-            Some(session) => is_canary_session(session_hash(rollout, session), canary.weight),
+    /// Whether the request is one of so many percent that are the canary's.
+    fn is_canary(&self, canary: &Canary, percent: u8) -> bool {
+        match self.session {
+            Some(session) => is_canary_session(session, percent),
             None => {
-                let turns = || self.tally.turns(self.namespace, self.name, rollout);
+                let turns = || self.tally.turns(self.namespace, self.name, &self.deployment.rollout_id);
                 let turns = self.serving.turns(&canary.target, turns);
                 let turn = match self.purpose {
                     Purpose::Answer => turns.fetch_add(1, Ordering::Relaxed),
                     Purpose::Explain => turns.load(Ordering::Relaxed),
                 };
-                is_canary_turn(turn, canary.weight)
+                is_canary_turn(turn, percent)
             }
         }
+    }
+
+    /// Where the canary's copy of the request counts, if it gets one.
+    fn copy(&self, canary: &Canary, shadow: Shadow) -> Option<Account> {
+        let target = &canary.target;
+        if self.purpose == Purpose::Explain || !self.is_canary(canary, shadow.share) || self.is_braked(target) {
+            return None;
+        }
+        let spent = self.tally.spent(self.namespace, self.name, &self.deployment.rollout_id);
+        let is_affordable = target.offer.is_none() || spent.load(Ordering::Relaxed) as f64 <= shadow.budget * 1e6;
+        is_affordable.then(|| Account { spent: Some(spent), ..self.account(target) })
+    }
+
+    fn account(&self, target: &Target) -> Account {
+        Account { counter: self.counter(target), session: self.session, spent: None }
     }
 
     fn is_braked(&self, canary: &Target) -> bool {
@@ -123,7 +146,7 @@ impl<'a> Split<'a, '_> {
 
     /// Leave to send a request to the canary.
     fn trial(&self, leg: &Leg<'_>) -> Option<Option<Trial>> {
-        let Some(counter) = &leg.counter else { return Some(None) };
+        let Some(Account { counter, .. }) = &leg.account else { return Some(None) };
         match self.purpose {
             Purpose::Answer => counter.try_with(),
             Purpose::Explain => counter.may_be_tried().then_some(None),
@@ -135,21 +158,25 @@ impl<'a> Split<'a, '_> {
         self.serving.counter(target, || self.tally.counter(self.namespace, self.name, rollout, version(target)))
     }
 
-    fn session<'h>(&self, headers: &'h HeaderMap) -> Option<&'h [u8]> {
-        let value = headers.get(self.deployment.sticky_header.as_deref()?)?;
-        Some(value.as_bytes()).filter(|session| !session.is_empty())
-    }
-
     fn leg(&self, target: &'a Target, side: &str, why: &str) -> Leg<'a> {
         let version = version(target);
         Leg {
             target,
             reason: format!("deployment {}: {side} {version}{why}", self.name),
             deployment: Some(self.name),
-            counter: Some(self.counter(target)),
+            account: Some(self.account(target)),
             trial: None,
+            copy: None,
         }
     }
+}
+
+/// What the request's session is known by while a rollout of `deployment` has two sides.
+fn session(deployment: &Deployment, headers: &HeaderMap) -> Option<u64> {
+    deployment.canary.as_ref()?;
+    let value = headers.get(deployment.sticky_header.as_deref()?)?;
+    let value = Some(value.as_bytes()).filter(|session| !session.is_empty())?;
+    Some(session_hash(&deployment.rollout_id, value))
 }
 
 fn version(target: &Target) -> &str {

@@ -167,7 +167,11 @@ async fn try_answer(gateway: &Gateway, request: Request, read: Read, run: &mut R
     let found = find(serving.table().namespace(name), &parts.headers, &mut ask, &caller)?;
     let wish = wish(&parts.headers, found.sticky_header(), &ask, &caller);
     let legs = plan::plan(name, found, &parts.headers, &serving, gateway.tally(), Purpose::Answer);
-    Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await
+    let ready = Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await?;
+    if let Some((deployment, account)) = legs.first().and_then(|leg| leg.deployment.zip(leg.copy.as_ref())) {
+        gateway.shadows().copy(gateway, &serving, deployment, account, &ask, body.len());
+    }
+    Ok(ready)
 }
 
 /// What the request's name stands for; by that it is known whether its answer is checked.

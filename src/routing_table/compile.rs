@@ -10,10 +10,11 @@ use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Target, providers, runners::keep_runners_apart,
+    Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Shadow, Target, providers,
+    runners::keep_runners_apart,
 };
 use crate::{
-    api::{self, ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
+    api::{self, ApiKey, CanaryStrategy, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
     domain::{
         digest::{Digest, served},
         labels::NodeSelector,
@@ -225,8 +226,13 @@ fn compile_deployment(
         compiled.unwrap_or_else(|| nowhere(release))
     };
     let stable = target(&state.stable.as_ref()?.release);
-    let canary = state.canary.as_ref().map(|canary| Canary { weight: canary.weight, target: target(&canary.release) });
     let strategy = deployment.spec.strategy.canary.as_ref();
+    let shadow = |share| Shadow { share, budget: strategy.map_or(0.0, CanaryStrategy::shadow_budget) };
+    let canary = state.canary.as_ref().map(|canary| Canary {
+        weight: canary.weight,
+        shadow: canary.shadow.map(shadow),
+        target: target(&canary.release),
+    });
     Some(Deployment {
         revision: state.revision,
         since: now,

@@ -24,6 +24,7 @@ mod resumes;
 mod rollout;
 mod safety;
 mod specs;
+mod steering;
 mod versions;
 mod world;
 

@@ -21,6 +21,7 @@ mod responses;
 mod retries;
 mod runners;
 mod schema;
+mod shadow;
 mod soak;
 mod split;
 mod support;
