@@ -5,12 +5,14 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Kind;
 
-const FIELD_MANAGER: &str = "drover-controller";
-const CLI: &str = "drover-cli";
+/// Who the controller is to the API.
+pub(super) const FIELD_MANAGER: &str = "drover-controller";
+/// Who the command line is to the API.
+pub const CLI: &str = "drover-cli";
 
 /// Whether a status may be written over a newer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +82,14 @@ pub async fn create<K: Kind + Serialize>(api: &Api<K>, object: &K) -> Result<(),
 /// # Errors
 /// Whatever the API says.
 pub async fn annotate<K: Kind>(api: &Api<K>, name: &str, key: &str, value: &str) -> Result<K, kube::Error> {
-    let body = json!({ "metadata": { "annotations": { key: value } } });
+    merge(api, name, &json!({ "metadata": { "annotations": { key: value } } })).await
+}
+
+/// Changes the fields that are named, and no others.
+///
+/// # Errors
+/// Whatever the API says.
+pub async fn merge<K: Kind>(api: &Api<K>, name: &str, fields: &Value) -> Result<K, kube::Error> {
     let params = PatchParams { field_manager: Some(CLI.into()), ..PatchParams::default() };
-    api.patch(name, &params, &Patch::Merge(body)).await
+    api.patch(name, &params, &Patch::Merge(fields)).await
 }

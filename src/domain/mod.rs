@@ -27,6 +27,7 @@ pub mod params;
 pub mod provider;
 pub mod pull;
 pub mod ranges;
+pub mod registry;
 pub mod rollout;
 pub mod routing;
 pub mod run_id;

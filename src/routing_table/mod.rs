@@ -8,6 +8,7 @@ pub mod feed;
 mod freshness;
 pub mod lease;
 mod providers;
+pub mod room;
 mod runners;
 mod store;
 

@@ -20,6 +20,7 @@ mod operations;
 mod process;
 mod providers;
 mod pulls;
+mod registry;
 mod resumes;
 mod rollout;
 mod safety;

@@ -1,7 +1,10 @@
 //! `ModelDeployment`: decides which version gets how many requests. The gateways follow the status.
 
 pub mod authors;
+mod embeds;
 mod observe;
+mod room;
+mod snapshots;
 mod status;
 mod trials;
 mod warm;
@@ -28,6 +31,7 @@ use crate::{
     cluster::{self, Precondition},
     domain::{
         pace::Pace,
+        registry::moves,
         rollout::{self, Authors},
     },
 };
@@ -105,9 +109,11 @@ impl Reconciler for Deployments {
                 self.write(&object, &status).await?;
                 return Ok(None);
             }
-            let spec = observe::spec(&object);
+            let mut spec = observe::spec(&object);
+            let note = embeds::skip_steps(&self.context, &object, &earlier.rollout, &mut spec);
             let look = self.trials.look(&self.context, &object, &spec, &earlier.rollout).await;
-            let seen = observe::observe(&self.context, &object, &earlier.rollout).await;
+            let mut seen = observe::observe(&self.context, &object, &earlier.rollout).await;
+            let room = room::check(&self.context, &object, &earlier.rollout, &spec, &mut seen.versions);
             let now = Timestamp::now();
             let mut input = rollout::Input {
                 spec: &spec,
@@ -133,7 +139,11 @@ impl Reconciler for Deployments {
                 let look_again = self.trials.due_in(&object, &spec, &earlier.rollout);
                 return Ok([Some(wait), look_again].into_iter().flatten().min());
             }
+            decision.findings.extend(note.into_iter().chain(room));
             let status = status::status(&object, &decision, now);
+            if moves(&earlier.rollout, &status.rollout) {
+                snapshots::keep(&self.context, &object, &earlier.rollout, now).await;
+            }
             if self.write(&object, &status).await? {
                 self.announce(&object, &decision.notices).await;
             }
