@@ -16,6 +16,7 @@ mod machine;
 mod mirror;
 mod nginx;
 mod records;
+mod rollback;
 mod scale;
 mod sessions;
 mod standalone;
@@ -52,6 +53,9 @@ fn main() {
     }
     if wants("records") {
         runtime.block_on(records::run(&mut table));
+    }
+    if wants("rollback") {
+        runtime.block_on(rollback::run(&mut table));
     }
     if wants("analysis") {
         analysis::run(&mut table);

@@ -1,6 +1,11 @@
 //! The shape of `src/`: who may use what. Each rule reads the sources as text and names file and line of a breach.
 
+#[path = "support/checkout.rs"]
+mod checkout;
+
 use std::{fs, path::Path};
+
+use checkout::checkout;
 
 /// The code of one file without comments and string contents, line by line.
 struct Source {
@@ -166,7 +171,7 @@ fn sources() -> Vec<Source> {
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = checkout("src");
     let mut found = Vec::new();
     walk(&root, &root, &mut found);
     found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -194,7 +199,7 @@ fn check_uses(all: &[Source], places: &[&str], allowed: &[&str]) -> Vec<String> 
 
 /// Every dependency as Rust code spells it.
 fn dependencies() -> Vec<String> {
-    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).expect("Cargo.toml");
+    let manifest = fs::read_to_string(checkout("Cargo.toml")).expect("Cargo.toml");
     let tables = manifest.split("\n[").filter(|table| table.starts_with("dependencies]"));
     let lines = tables.flat_map(|table| table.lines().skip(1));
     lines.filter_map(|line| line.split_once('=')).map(|(name, _)| name.trim().replace('-', "_")).collect()

@@ -94,6 +94,7 @@ impl<'a> Dispatch<'a> {
                 }
                 Err(Missed::ByCaller(failure) | Missed::TooLong(failure)) => {
                     self.count(Outcome::Refused);
+                    leg.account.iter().for_each(|account| account.counter.responded());
                     self.run.attempted(run_record::Outcome::Refused, Some(failure.message.clone()));
                     place.note(None);
                     return Err(failure);

@@ -6,11 +6,13 @@
 mod support;
 
 mod analysis;
+mod bot;
 mod chart;
 mod faults;
 mod fleet;
 mod health;
 mod keys;
+mod many;
 mod mirror;
 mod namespace;
 mod nodes;
@@ -19,7 +21,9 @@ mod process;
 mod providers;
 mod pulls;
 mod registry;
+mod resumes;
 mod rollout;
+mod safety;
 mod specs;
 mod steering;
 mod versions;

@@ -5,9 +5,9 @@ use std::{collections::HashSet, process::Stdio};
 use serde_json::Value;
 
 use crate::{
+    bot::{serving_fleet, serving_fleet_alone},
     fleet::{Fleet, deployment_manifest},
     namespace::{SOON, condition},
-    rollout::{serving_fleet, serving_fleet_alone},
     support::{drover::program, eventually, kube_api::Server},
     world::on_both_apis,
 };

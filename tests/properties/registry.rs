@@ -265,6 +265,7 @@ fn state() -> impl Strategy<Value = State> {
                 shadow: None,
                 step: 0,
                 step_started_at: at(100),
+                lost_since: None,
             }),
             history,
             ..State::default()
