@@ -22,7 +22,7 @@ pub use list::{KindOf, get, list};
 pub use operations::Operations;
 pub use secrets::registry_login;
 pub use watch::{Change, Changed, Watched};
-pub use write::{Precondition, annotate, apply_status, create, set_finalizer};
+pub use write::{Precondition, annotate, annotate_all, apply_status, create, merge_spec, set_finalizer};
 
 use std::{fmt::Debug, path::Path};
 

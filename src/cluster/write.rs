@@ -1,11 +1,13 @@
 //! The writes Drover makes: status, finalizers, and on behalf of the CLI annotations and new objects.
 
+use std::collections::BTreeMap;
+
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Kind;
 
@@ -80,7 +82,31 @@ pub async fn create<K: Kind + Serialize>(api: &Api<K>, object: &K) -> Result<(),
 /// # Errors
 /// Whatever the API says.
 pub async fn annotate<K: Kind>(api: &Api<K>, name: &str, key: &str, value: &str) -> Result<K, kube::Error> {
-    let body = json!({ "metadata": { "annotations": { key: value } } });
+    annotate_all(api, name, &[(key, Some(value))]).await
+}
+
+/// Sets annotations, or takes those away that have no value.
+///
+/// # Errors
+/// Whatever the API says.
+pub async fn annotate_all<K: Kind>(
+    api: &Api<K>,
+    name: &str,
+    annotations: &[(&str, Option<&str>)],
+) -> Result<K, kube::Error> {
+    let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
+    merge(api, name, &json!({ "metadata": { "annotations": annotations } })).await
+}
+
+/// Changes fields of a spec.
+///
+/// # Errors
+/// Whatever the API says.
+pub async fn merge_spec<K: Kind>(api: &Api<K>, name: &str, spec: &Value) -> Result<K, kube::Error> {
+    merge(api, name, &json!({ "spec": spec })).await
+}
+
+async fn merge<K: Kind>(api: &Api<K>, name: &str, body: &Value) -> Result<K, kube::Error> {
     let params = PatchParams { field_manager: Some(CLI.into()), ..PatchParams::default() };
     api.patch(name, &params, &Patch::Merge(body)).await
 }

@@ -8,10 +8,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
+    /// A step of a chain, where it says that its own values count most.
+    Forced,
     /// The caller.
     Request,
+    /// A step of a chain.
+    Step,
+    /// A worker.
+    Worker,
+    /// A profile.
+    Profile,
     /// The model version.
     Version,
+    /// The catalogue of models.
+    Catalog,
     /// The node.
     Node,
 }

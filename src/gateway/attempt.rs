@@ -20,6 +20,7 @@ use super::{
     lines::{Lines, Renamer},
     relay::{Opened, Relay, Upstream},
     run::{Run, header},
+    said::Said,
     schema::SchemaCheck,
     tally::Counter,
     turn::give_way,
@@ -27,6 +28,7 @@ use super::{
 };
 use crate::{
     domain::{
+        directory,
         params::{Truncation, widened},
         run_record::Outcome,
     },
@@ -49,6 +51,8 @@ pub struct Answer {
     pub is_checked: bool,
     /// Why the answer doesn't keep to the schema that it was to be checked by.
     pub schema_failure: Option<String>,
+    /// Whether it is known to say nothing.
+    is_empty: bool,
     content_type: &'static str,
     content: Content,
 }
@@ -114,12 +118,13 @@ pub async fn attempt(
     let content_type = voice.content_type(stream);
     if stream && ask.check.is_none() {
         let content = Content::Stream(Box::new(Opened::open(upstream, voice).await?));
-        return Ok(Answer { is_checked: false, schema_failure: None, content_type, content });
+        return Ok(Answer { is_checked: false, schema_failure: None, is_empty: false, content_type, content });
     }
     let whole = read(&mut upstream, LONGEST_ANSWER).await?;
     let lines = if stream { split(&whole)? } else { vec![whole.clone()] };
     let fault = |check: &SchemaCheck| check.fault(lines.iter().map(|line| &line[..]));
     let fault = ask.check.as_deref().map(fault).transpose().map_err(|error| voice.renamer().hide(error))?;
+    let is_empty = ask.task.streams() && says_nothing(&lines);
     let (written, ending) = if stream {
         let ending = lines.last().and_then(|last| Ending::of_whole(last));
         (voice.lines(lines)?, ending.unwrap_or_default())
@@ -127,7 +132,14 @@ pub async fn attempt(
         voice.whole(&whole)?
     };
     let (is_checked, content) = (ask.check.is_some(), Content::Whole(written, ending));
-    Ok(Answer { is_checked, schema_failure: fault.flatten(), content_type, content })
+    Ok(Answer { is_checked, schema_failure: fault.flatten(), is_empty, content_type, content })
+}
+
+/// Whether no line of an answer has a word or calls a tool.
+fn says_nothing(lines: &[Bytes]) -> bool {
+    lines
+        .iter()
+        .all(|line| Said::read(line).is_ok_and(|said| said.calls().is_empty() && said.message().content.is_empty()))
 }
 
 /// The lines of a whole answer.
@@ -190,7 +202,25 @@ async fn send(
     }
 }
 
+impl Answer {
+    /// By what a chain would leave it.
+    pub fn fault(&self) -> Option<directory::Failure> {
+        let fault = self.schema_failure.as_ref().map(|_| directory::Failure::SchemaFailure);
+        fault.or(self.is_empty.then_some(directory::Failure::Empty))
+    }
+}
+
 impl Ready {
+    /// Leaves an answer that is whole and not good enough, which counts as such; says what is wrong with it.
+    pub fn leave(self, run: &Run) -> String {
+        self.place.note(None);
+        if let Content::Whole(_, ending) = &self.answer.content {
+            let keeps_schema = self.answer.is_checked.then_some(self.answer.schema_failure.is_none());
+            self.counter.iter().for_each(|counter| counter.answered(&run.answered(ending, false, keeps_schema)));
+        }
+        self.answer.schema_failure.unwrap_or_else(|| "the answer is empty".into())
+    }
+
     /// The response to the caller. It holds its place until the node has said all, and ends when the record of `run` is
     /// committed.
     ///

@@ -29,6 +29,7 @@ pub mod openai;
 mod operations;
 pub mod parameters;
 pub mod plan;
+mod preference;
 mod prompt;
 pub mod recorder;
 pub mod relay;
@@ -39,12 +40,14 @@ pub mod said;
 pub mod schema;
 mod server;
 pub mod serving;
+mod session;
 pub mod spans;
 mod sse;
 pub mod tally;
 pub mod task;
 mod turn;
 pub mod voice;
+mod walk;
 mod wish;
 
 use std::{
@@ -65,6 +68,7 @@ use self::{
     balance::Balance,
     callers::KnownKeys,
     meters::{Gauges, Meters},
+    preference::Preferences,
     recorder::Recorder,
     serving::Serving,
     tally::Tally,
@@ -141,6 +145,7 @@ struct Inner {
     tally: Tally,
     meters: Meters,
     recorder: Arc<Recorder>,
+    preferences: Preferences,
     /// Unset where callers may not change which models there are.
     operations: OnceLock<Arc<dyn ModelOperations>>,
 }
@@ -170,6 +175,7 @@ impl Gateway {
             tally: Tally::default(),
             meters: Meters::default(),
             recorder: Arc::new(recorder),
+            preferences: Preferences::default(),
             operations: OnceLock::new(),
         }))
     }
@@ -251,6 +257,10 @@ impl Gateway {
 
     fn tracer(&self) -> Option<&SdkTracer> {
         self.0.settings.tracer.as_ref()
+    }
+
+    fn preferences(&self) -> &Preferences {
+        &self.0.preferences
     }
 
     fn tally(&self) -> &Tally {

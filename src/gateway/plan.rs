@@ -2,16 +2,25 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 
 use super::{
-    resolve::Found,
+    Gateway,
+    failure::Failure,
+    resolve::{Found, Routed},
     serving::Serving,
+    session::Message,
     tally::{Counter, Tally},
+    task::Task,
+    walk::Route,
 };
 use crate::{
-    domain::routing::{fails_outright, is_canary_session, is_canary_turn, session_hash},
-    routing_table::{Canary, Deployment, Target},
+    domain::{
+        directory::Place,
+        model_db::Capabilities,
+        routing::{fails_outright, is_canary_session, is_canary_turn, session_hash},
+    },
+    routing_table::{Canary, Deployment, Namespace, Target},
 };
 
 /// One target of a plan.
@@ -25,6 +34,16 @@ pub struct Leg<'a> {
     pub deployment: Option<&'a str>,
     /// Where its attempts count; plain tags have no version to count for.
     pub counter: Option<Arc<Counter>>,
+    /// By which way of the directory it was found, if by any.
+    pub route: Option<Box<Route<'a>>>,
+}
+
+impl Leg<'_> {
+    /// What tells this worker's model, with its parameters and policy, from all others; nothing where no worker asks.
+    pub fn fingerprint(&self) -> Option<String> {
+        let route = self.route.as_ref()?;
+        Some(route.worker?.fingerprint(route.identity, route.policy?))
+    }
 }
 
 /// What a plan is made for.
@@ -36,25 +55,94 @@ pub enum Purpose {
     Explain,
 }
 
-/// The legs for what a name stands for: the next one is used when all nodes of the one before failed.
-pub fn plan<'a>(
-    namespace: &str,
-    found: Found<'a>,
-    headers: &HeaderMap,
-    serving: &Serving,
-    tally: &Tally,
-    purpose: Purpose,
-) -> Vec<Leg<'a>> {
-    match found {
-        Found::Tag(target) => {
-            let reason = format!("model {}: asked for by name", target.tag);
-            vec![Leg { target, reason, deployment: None, counter: None }]
-        }
-        Found::Deployment(name, deployment) => {
-            let split = Split { namespace, name, deployment, serving, tally, purpose };
-            split.legs(headers)
+/// What a plan is made with.
+#[derive(Clone, Copy)]
+pub struct Planner<'t> {
+    /// What it remembers.
+    pub gateway: &'t Gateway,
+    /// The table as this gateway serves it.
+    pub serving: &'t Serving,
+    /// The request's headers.
+    pub headers: &'t HeaderMap,
+    /// What it says of the worker that it is for.
+    pub message: &'t Message,
+    /// What is to be done.
+    pub task: Task,
+    /// What the plan is for.
+    pub purpose: Purpose,
+}
+
+impl<'t> Planner<'t> {
+    /// The legs for what a name stands for: the next one is used when all nodes of the one before failed. `needs` says what
+    /// the request needs of a model, where there is a choice.
+    ///
+    /// # Errors
+    /// That there is nothing to call: every candidate, and what it lacks.
+    pub fn legs<'a>(
+        &self,
+        offers: &'a Namespace,
+        found: Found<'a>,
+        needs: impl FnOnce() -> Capabilities,
+    ) -> Result<Vec<Leg<'a>>, Failure> {
+        match found {
+            Found::Tag(target) => {
+                let reason = format!("model {}: asked for by name", target.tag);
+                Ok(vec![Leg { target, reason, deployment: None, counter: None, route: None }])
+            }
+            Found::Deployment(name, deployment) => Ok(self.split(name, deployment)),
+            Found::Routed(routed) => self.routed(offers, routed, needs()),
         }
     }
+
+    fn split<'a>(&self, name: &'a str, deployment: &'a Deployment) -> Vec<Leg<'a>> {
+        let Self { gateway, serving, headers, purpose, .. } = *self;
+        let (namespace, tally) = (gateway.settings().namespace.as_str(), gateway.tally());
+        Split { namespace, name, deployment, serving, tally, purpose }.legs(headers)
+    }
+
+    fn routed<'a>(
+        &self,
+        offers: &'a Namespace,
+        routed: Routed<'a>,
+        needs: Capabilities,
+    ) -> Result<Vec<Leg<'a>>, Failure> {
+        let worker = routed.worker();
+        let needs = worker.map_or(needs, |worker| needs.and(worker.floor));
+        let (name, models) = (routed.reference(), self.gateway.meters().models());
+        let prefer = |profile: &'a _| self.gateway.preferences().of(&name, self.task, profile, offers, models);
+        let pointer = routed.asked(self.message)?;
+        let ways = routed
+            .directory
+            .ways(&pointer, needs, prefer)
+            .map_err(|none| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "no_target", none.to_string()))?;
+        let policy = worker.map(|worker| self.message.policy.unwrap_or(worker.resolution.policy));
+        let mut legs = Vec::with_capacity(ways.len());
+        for mut way in ways {
+            way.worker = way.worker.or(worker);
+            let mut found = match &way.model.place {
+                Place::Deployment(name) => match offers.deployments.get_key_value(name) {
+                    Some((name, deployment)) => self.split(name, deployment),
+                    None => continue,
+                },
+                Place::Tag(full) => plain(offers.tags.get(full)),
+                Place::Offer { provider, model } => {
+                    plain(offers.providers.get(provider).and_then(|provider| provider.models.get(model)))
+                }
+            };
+            for leg in &mut found {
+                let side = if leg.deployment.is_some() { format!("; {}", leg.reason) } else { String::new() };
+                leg.reason = format!("{}{side}", way.reason);
+                leg.route = Some(Box::new(Route::of(&way, policy)));
+            }
+            legs.append(&mut found);
+        }
+        Ok(legs)
+    }
+}
+
+fn plain(target: Option<&Target>) -> Vec<Leg<'_>> {
+    let leg = |target| Leg { target, reason: String::new(), deployment: None, counter: None, route: None };
+    target.map(leg).into_iter().collect()
 }
 
 struct Split<'a, 't> {
@@ -80,7 +168,7 @@ impl<'a> Split<'a, '_> {
         if self.is_braked(&canary.target) {
             return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) fails outright"))];
         }
-        if !is_usable(&canary.target) {
+        if !canary.target.is_usable() {
             if self.purpose == Purpose::Answer {
                 trial.counter.iter().for_each(|counter| counter.failed());
             }
@@ -126,15 +214,11 @@ impl<'a> Split<'a, '_> {
             reason: format!("deployment {}: {side} {version}{why}", self.name),
             deployment: Some(self.name),
             counter: Some(self.counter(target)),
+            route: None,
         }
     }
 }
 
 fn version(target: &Target) -> &str {
     target.version.as_deref().unwrap_or(&target.tag)
-}
-
-/// Whether any node takes requests for it.
-fn is_usable(target: &Target) -> bool {
-    target.holders.iter().any(|holder| holder.node.weight > 0 && holder.node.max_concurrent_requests > 0)
 }

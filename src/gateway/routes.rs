@@ -31,9 +31,10 @@ use super::{
     fleet, listing, management, meters,
     openai::{chat, completions, embeddings, responses},
     operations,
-    plan::{self, Purpose},
+    plan::{Planner, Purpose},
     resolve::{Found, resolve},
     run::Run,
+    session::Message,
     spans::Trace,
     task::Task,
     wish::wish,
@@ -159,14 +160,22 @@ async fn try_answer(gateway: &Gateway, request: Request, read: Read, run: &mut R
     let caller = Caller::of(gateway, &parts)?;
     run.called_by(caller.begin()?);
     let body = read_body(body, &parts.headers, gateway.settings()).await?;
-    let mut ask = read(parse(&body)?).map_err(Failure::bad_request)?;
+    let mut fields = parse(&body)?;
+    let message = Message::take(&mut fields, &parts.headers)?;
+    let mut ask = read(fields).map_err(Failure::bad_request)?;
     run.asked(&ask, &body);
     gateway.recorder().check()?;
     let serving = gateway.serving();
     let name = &gateway.settings().namespace;
-    let found = find(serving.table().namespace(name), &parts.headers, &mut ask, &caller)?;
-    let wish = wish(&parts.headers, found.sticky_header(), &ask, &caller);
-    let legs = plan::plan(name, found, &parts.headers, &serving, gateway.tally(), Purpose::Answer);
+    let namespace = serving.table().namespace(name);
+    let found = find(namespace, &parts.headers, &mut ask, &caller)?;
+    message.check(namespace, found, &caller)?;
+    let wish = wish(&parts.headers, found.sticky_header(), &ask, &caller).anew(message.force_new);
+    let (headers, message, task) = (&parts.headers, &message, ask.task);
+    let planner = Planner { gateway, serving: &serving, headers, message, task, purpose: Purpose::Answer };
+    let legs = planner.legs(namespace, found, || ask.needs())?;
+    message.check_fingerprint(&legs)?;
+    run.holds(message.fingerprint.clone());
     Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await
 }
 

@@ -48,6 +48,9 @@ pub struct Run {
     visit: Visit,
     /// How many pieces of its answer there were.
     pieces: u64,
+    /// What tells the model of the worker that asks from all others, and what the caller takes it for.
+    fingerprint: Option<String>,
+    held: Option<String>,
 }
 
 impl Run {
@@ -98,7 +101,14 @@ impl Run {
             meters: None,
             visit: Visit::default(),
             pieces: 0,
+            fingerprint: None,
+            held: None,
         }
+    }
+
+    /// Notes the fingerprint that the caller's session began with.
+    pub fn holds(&mut self, fingerprint: Option<String>) {
+        self.held = fingerprint;
     }
 
     /// Changes what is known.
@@ -139,6 +149,7 @@ impl Run {
     /// Notes what shall answer, and why.
     pub fn aim(&mut self, leg: &Leg<'_>) {
         let target = leg.target;
+        self.fingerprint = leg.fingerprint();
         self.price = target.offer.as_ref().and_then(|offer| offer.price);
         self.note(|record| {
             record.resolved = Some(Resolved {
@@ -266,6 +277,11 @@ impl Run {
             }
         };
         put("x-drover-run-id", str::from_utf8(&self.id.digits()).unwrap_or_default());
+        if let Some(fingerprint) = &self.fingerprint {
+            put("x-drover-fingerprint", fingerprint);
+            let is_changed = self.held.as_ref().is_some_and(|held| held != fingerprint);
+            put("x-drover-fingerprint-changed", if is_changed { "true" } else { "" });
+        }
         let Some(record) = &self.record else { return };
         if let Some(resolved) = &record.resolved {
             put("x-drover-model", &resolved.model);

@@ -4,6 +4,7 @@ mod analysis;
 mod backoff;
 mod caller;
 mod conditions;
+mod directory;
 mod export;
 mod foreign;
 #[path = "../fuzz/bodies.rs"]
@@ -14,6 +15,7 @@ mod index;
 mod labels;
 mod manifest;
 mod manifests;
+mod model_db;
 mod named_nodes;
 mod names;
 mod operations;

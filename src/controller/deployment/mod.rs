@@ -16,11 +16,14 @@ use tracing::info;
 
 use super::{
     Context, Error,
-    driver::{self, Reconciler, references},
+    driver::{self, Reconciler, Refs, references},
 };
 use crate::{
-    api::{ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode, Provider},
-    cluster::{self, Precondition},
+    api::{
+        FallbackChain, ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode, Provider, RoutingProfile,
+        Worker,
+    },
+    cluster::{self, Kind, Precondition, Watched},
     domain::rollout,
 };
 
@@ -62,6 +65,9 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
             let same = deployments.iter().filter(|deployment| deployment.spec.model == version.spec.model);
             same.map(|deployment| ObjectRef::from_obj(&**deployment)).collect()
         }),
+        of_same_name::<FallbackChain>(&context.chains, &deployments),
+        of_same_name::<RoutingProfile>(&context.profiles, &deployments),
+        of_same_name::<Worker>(&context.workers, &deployments),
     ];
     context.nodes.ready().await?;
     context.versions.ready().await?;
@@ -69,6 +75,13 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     let meter = context.meters.of::<ModelDeployment>();
     let reconciler = Arc::new(Deployments { context, warm: warm::Warm::default(), trials: trials::Trials::default() });
     driver::run(reconciler, deployments, triggers, meter, stop).await
+}
+
+/// The deployment whose bare name an object of another kind shares.
+fn of_same_name<K: Kind>(others: &Watched<K>, deployments: &Watched<ModelDeployment>) -> Refs<ModelDeployment> {
+    references(others, deployments.clone(), |other: &K| {
+        vec![ObjectRef::new(&other.name_any()).within(&other.namespace().unwrap_or_default())]
+    })
 }
 
 impl Reconciler for Deployments {
@@ -99,7 +112,8 @@ impl Reconciler for Deployments {
                 braked: look.braked,
                 now,
             });
-            let status = status::status(&object, &decision, now);
+            let clash = observe::clash(&self.context, &object);
+            let status = status::status(&object, &decision, clash, now);
             if self.write(&object, &status).await? {
                 self.announce(&object, &decision.notices).await;
             }

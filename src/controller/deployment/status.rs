@@ -14,10 +14,16 @@ use crate::{
 };
 
 /// The status that follows from a decision.
-pub fn status(object: &ModelDeployment, decision: &Decision, now: Timestamp) -> ModelDeploymentStatus {
+pub fn status(
+    object: &ModelDeployment,
+    decision: &Decision,
+    clash: Option<Finding>,
+    now: Timestamp,
+) -> ModelDeploymentStatus {
+    let findings = decision.findings.iter().cloned().chain(clash).collect();
     ModelDeploymentStatus {
         observed_generation: object.metadata.generation,
-        conditions: conditions::merge(object.conditions(), decision.findings.clone(), object.metadata.generation, now),
+        conditions: conditions::merge(object.conditions(), findings, object.metadata.generation, now),
         phase: decision.phase,
         rollout: decision.state.clone(),
     }
