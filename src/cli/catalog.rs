@@ -12,12 +12,9 @@ use super::{
 use crate::{
     api::{ModelCatalog, ModelCatalogSpec},
     cluster,
-    domain::model_db::{Capability, Catalogue, Known},
+    domain::model_db::{Capability, Catalogue, Known, check_word},
     routing_table::directory::catalogue,
 };
-
-/// What is no capability, and has a default model all the same.
-const FAST: &str = "fast";
 
 #[derive(Subcommand)]
 pub enum Catalog {
@@ -66,10 +63,7 @@ enum Output {
 }
 
 fn word(text: &str) -> Result<String, String> {
-    match text {
-        FAST => Ok(text.into()),
-        _ => text.parse::<Capability>().map(|_| text.to_owned()).map_err(|error| format!("{error}, {FAST}")),
-    }
+    check_word(text).map(|()| text.to_owned())
 }
 
 /// Does what was asked; an error ends the process with 1.

@@ -19,6 +19,7 @@ mod process;
 mod providers;
 mod pulls;
 mod rollout;
+mod routing;
 mod specs;
 mod versions;
 mod world;

@@ -3,6 +3,7 @@
 
 mod builtin;
 mod capability;
+mod defaults;
 mod family;
 mod size;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::builtin::{ROWS, Row};
 pub use self::{
     capability::{Capabilities, Capability},
+    defaults::{Defaults, FAST, check_word},
     family::{family, guessed, last_part},
     size::{Parameters, SizeClass, bits},
 };
