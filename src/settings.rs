@@ -19,8 +19,8 @@ pub use table::{REPEATABLE, SETTINGS, Scope, Setting};
 
 use crate::{
     domain::{
-        caller::RequireKey, duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes,
-        model_db::Defaults, params::Truncation, size::ByteSize, upstream::Upstreams,
+        caller::RequireKey, duration::HumanDuration, model_db::Defaults, model_name::ModelName,
+        named_nodes::NamedNodes, params::Truncation, size::ByteSize, upstream::Upstreams,
     },
     records,
     standalone::Durability,

@@ -209,6 +209,7 @@ const PURE: &[&str] = &[
     "controller/pull/transitions",
     "controller/version/plan",
     "controller/version/status",
+    "controller/deployment/authors",
     "controller/deployment/status",
     "controller/provider/status",
     "controller/version/provided",

@@ -35,8 +35,12 @@ pub const GROUP: &str = "drover.dev";
 
 /// Annotation: leave this step now; value `ROLLOUT/STEP`.
 pub const ANNOTATION_PROMOTE: &str = "drover.dev/promote";
-/// Annotation: go back to the version before; value `ROLLOUT`.
+/// Annotation: go back; value `ROLLOUT` for the version before, `ROLLOUT/VERSION` for that one.
 pub const ANNOTATION_UNDO: &str = "drover.dev/undo";
+/// Annotation: call the canary off; value `ROLLOUT`.
+pub const ANNOTATION_ABORT: &str = "drover.dev/abort";
+/// Annotation: hold the canary at its step for as long as this stands; value `ROLLOUT`.
+pub const ANNOTATION_PAUSE: &str = "drover.dev/pause";
 /// Annotation: try a rejected version again; value `ROLLOUT`.
 pub const ANNOTATION_RETRY: &str = "drover.dev/retry";
 

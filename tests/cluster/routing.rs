@@ -87,7 +87,11 @@ async fn names_are_resolved_shown_and_served(server: Server) {
     let best = fleet.until("RoutingProfile", "best", "chosen", |status| status["chosen"] == big.as_str()).await;
     let (reason, message) = said(&best["status"], "Ready");
     assert_eq!((reason, message.contains("override nowhere:1: there is no such model")), ("Chosen", true), "{message}");
-    fleet.until("FallbackChain", "extract", "valid", |status| condition(status, "Valid", "True") && status["availableSteps"] == 2).await;
+    fleet
+        .until("FallbackChain", "extract", "valid", |status| {
+            condition(status, "Valid", "True") && status["availableSteps"] == 2
+        })
+        .await;
     let circle = fleet.until("FallbackChain", "circle", "refused", |status| condition(status, "Valid", "False")).await;
     let (reason, message) = said(&circle["status"], "Valid");
     assert_eq!((reason, message.contains("circle -> circle")), ("Cycle", true), "{message}");
@@ -106,20 +110,36 @@ async fn answers_escalate(fleet: &Fleet, big: &str) {
     let asked = json!({ "model": "extract", "messages": [{ "role": "user", "content": "?" }], "format": schema,
         "options": { "seed": 1, "num_predict": 64 } });
     let answer = eventually("the chain is served", SOON, async || {
-        let answer = http_client().post(format!("{}/api/chat", fleet.gateway_urls[0])).json(&asked).send().await.expect("an answer");
+        let answer = http_client()
+            .post(format!("{}/api/chat", fleet.gateway_urls[0]))
+            .json(&asked)
+            .send()
+            .await
+            .expect("an answer");
         if answer.status() == 200 { Ok(answer) } else { Err(answer.text().await.unwrap_or_default()) }
     })
     .await;
-    let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default();
+    let header = |name: &str| {
+        answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
+    };
     assert_eq!((header("x-drover-model").as_str(), header("x-drover-attempts").as_str()), (big, "2"));
     assert_eq!(header("x-drover-schema-failure"), "");
     let run = header("x-drover-run-id");
     let text = answer.text().await.expect("text");
-    let said: String = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).map(|line| line["message"]["content"].as_str().unwrap_or_default().to_owned()).collect();
+    let said: String = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+        .map(|line| line["message"]["content"].as_str().unwrap_or_default().to_owned())
+        .collect();
     assert!(serde_json::from_str::<Value>(&said).expect("JSON")["n"].is_number(), "{said}");
-    let record = http_client().get(format!("{}/drover/v1/runs/{run}", fleet.gateway_urls[0])).send().await.expect("a record");
+    let record =
+        http_client().get(format!("{}/drover/v1/runs/{run}", fleet.gateway_urls[0])).send().await.expect("a record");
     let record: Value = record.json().await.expect("JSON");
-    assert_eq!((&record["attempts"][0]["outcome"], &record["attempts"][0]["reason"]), (&json!("SchemaFailure"), &json!("cut by its length")), "{record}");
+    assert_eq!(
+        (&record["attempts"][0]["outcome"], &record["attempts"][0]["reason"]),
+        (&json!("SchemaFailure"), &json!("cut by its length")),
+        "{record}"
+    );
 
     let tried = drover(fleet, &["chain", "try", "extract", "--fail", "1=SchemaFailure"]).await.expect("it tries");
     assert!(tried.contains("fails: SchemaFailure") && tried.contains("the request is answered"), "{tried}");
@@ -132,13 +152,18 @@ async fn workers_are_set_and_reset(fleet: &Fleet, fingerprint: &str, small: &str
     let refused = drover(fleet, &["workers", "set-model", "docs", "worker/doc"]).await.expect_err("no such worker");
     assert!(refused.contains("did you mean worker/docs"), "{refused}");
     drover(fleet, &["workers", "set-model", "docs", big, "--policy", "Static"]).await.expect("it is set");
-    let is_set = |status: &Value| status["resolvedModel"] == big && status["override"] == big && status["policy"] == "Static";
+    let is_set =
+        |status: &Value| status["resolvedModel"] == big && status["override"] == big && status["policy"] == "Static";
     let set = fleet.until("Worker", "docs", "set", is_set).await;
     assert_ne!(set["status"]["fingerprint"], fingerprint);
     let listed = drover(fleet, &["workers", "list"]).await.expect("a list");
     assert!(listed.contains("docs") && listed.contains(big) && listed.contains("it lacks vision"), "{listed}");
     drover(fleet, &["workers", "reset", "docs"]).await.expect("it is reset");
-    fleet.until("Worker", "docs", "reset", |status| status["resolvedModel"] == small && status["fingerprint"] == fingerprint).await;
+    fleet
+        .until("Worker", "docs", "reset", |status| {
+            status["resolvedModel"] == small && status["fingerprint"] == fingerprint
+        })
+        .await;
 
     drover(fleet, &["catalog", "set-default", "fast", big, "--catalog", "ours"]).await.expect("a default");
     fleet.until("Worker", "docs", "followed", |status| status["resolvedModel"] == big).await;
@@ -149,11 +174,18 @@ async fn workers_are_set_and_reset(fleet: &Fleet, fingerprint: &str, small: &str
 }
 
 async fn names_clash_and_bad_specs_are_refused(fleet: &Fleet) {
-    let worker = "apiVersion: drover.dev/v1alpha1\nkind: Worker\nmetadata: {name: extract}\nspec: {model: 'auto:fast'}\n";
+    let worker =
+        "apiVersion: drover.dev/v1alpha1\nkind: Worker\nmetadata: {name: extract}\nspec: {model: 'auto:fast'}\n";
     fleet.apply(worker).await;
     fleet.until("Worker", "extract", "a clash", |status| condition(status, "NameClash", "True")).await;
-    let chain = |steps: &str| format!("apiVersion: drover.dev/v1alpha1\nkind: FallbackChain\nmetadata: {{name: bad}}\nspec: {{steps: {steps}}}\n");
-    for (steps, words) in [("[]", "steps"), ("[{target: {}}]", "exactly one"), ("[{target: {model: a, chain: b}}]", "exactly one")] {
+    let chain = |steps: &str| {
+        format!(
+            "apiVersion: drover.dev/v1alpha1\nkind: FallbackChain\nmetadata: {{name: bad}}\nspec: {{steps: {steps}}}\n"
+        )
+    };
+    for (steps, words) in
+        [("[]", "steps"), ("[{target: {}}]", "exactly one"), ("[{target: {model: a, chain: b}}]", "exactly one")]
+    {
         let refused = fleet.api.kubectl(&["apply", "-n", &fleet.name, "-f", "-"], Some(&chain(steps))).await;
         assert!(!refused.status.success() && refused.stderr.contains(words), "{steps}: {}", refused.stderr);
     }

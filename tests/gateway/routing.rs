@@ -89,8 +89,10 @@ fn with(mut request: Value, more: Value) -> Value {
 }
 
 fn says(text: &str, reason: &str) -> Act {
-    Act::Say(vec![json!({ "message": { "role": "assistant", "content": text } }),
-        json!({ "message": { "role": "assistant", "content": "" }, "done_reason": reason })])
+    Act::Say(vec![
+        json!({ "message": { "role": "assistant", "content": text } }),
+        json!({ "message": { "role": "assistant", "content": "" }, "done_reason": reason }),
+    ])
 }
 
 fn schema() -> Value {
@@ -161,10 +163,13 @@ async fn a_streamed_request_with_a_schema_is_answered_by_the_next_step_and_the_c
 #[tokio::test]
 async fn failures_that_a_step_does_not_name_end_the_chain() {
     let (nodes, fleet) = small_and_big().await;
-    let fleet = fleet.chain("strict", json!({ "steps": [
+    let fleet = fleet.chain(
+        "strict",
+        json!({ "steps": [
         { "target": { "model": "small:1" }, "on": ["SchemaFailure"] },
         { "target": { "model": "big:1" } },
-    ] }));
+    ] }),
+    );
     let world = World::start(fleet.table()).await;
     nodes[0].next(Act::Fail(500, "it broke".into()));
     let answer = world.post("/api/chat", &chat("strict")).await;
@@ -181,7 +186,8 @@ async fn failures_that_a_step_does_not_name_end_the_chain() {
 #[tokio::test]
 async fn attempts_deadline_timeout_and_retries_of_a_chain_are_kept() {
     let nodes = FakeNode::start_many(3).await;
-    let fleet = nodes.iter().fold(Fleet::default(), |fleet, node| fleet.node(node, &[talks("a:1", "1B"), talks("b:1", "2B")]));
+    let fleet =
+        nodes.iter().fold(Fleet::default(), |fleet, node| fleet.node(node, &[talks("a:1", "1B"), talks("b:1", "2B")]));
     let fleet = fleet
         .chain("few", json!({ "maxAttempts": 2, "steps": [{ "target": { "model": "a:1" } }, { "target": { "model": "b:1" } }] }))
         .chain("once", json!({ "steps": [{ "target": { "model": "a:1" }, "retries": 0 }, { "target": { "model": "b:1" }, "retries": 1 }] }))
@@ -278,7 +284,8 @@ async fn a_worker_takes_another_model_for_one_message_and_tells_when_its_model_h
         .worker("sharp", json!({ "model": "auto:fast", "capabilities": ["tools"] }));
     let world = World::start(fleet.table()).await;
     let ask = async |body: Value, headers: &[(&str, &str)]| {
-        let request = headers.iter().fold(world.request("/api/chat", &body), |r, (name, value)| r.header(*name, *value));
+        let request =
+            headers.iter().fold(world.request("/api/chat", &body), |r, (name, value)| r.header(*name, *value));
         Answer::read(request.send().await.unwrap()).await
     };
     let plain = ask(chat("docs"), &[]).await;
@@ -310,16 +317,29 @@ async fn a_worker_takes_another_model_for_one_message_and_tells_when_its_model_h
 #[tokio::test]
 async fn names_that_stand_for_nothing_get_the_nearest_ones_and_keys_hold_for_every_reference() {
     let (_nodes, fleet) = small_and_big().await;
-    let fleet = fleet.chain("extract", steps(&["small:1"])).profile("task", json!({})).worker("docs", json!({ "model": "small:1" }));
+    let fleet = fleet
+        .chain("extract", steps(&["small:1"]))
+        .profile("task", json!({}))
+        .worker("docs", json!({ "model": "small:1" }));
     let limited = |models: &[&str]| drover::routing_table::Key {
         models: Some(models.iter().map(|&model| model.into()).collect()),
         ..key("k")
     };
     let table = with_keys(fleet.table(), [("a", limited(&["small:*"])), ("b", limited(&["extract", "worker/docs"]))]);
     let world = World::start_with(table, Settings::default()).await;
-    for (name, near) in [("chain/extrakt", "chain/extract"), ("worker/doc", "worker/docs"), ("auto:fest", "auto:fast"), ("smal:1", "small:1")] {
+    for (name, near) in [
+        ("chain/extrakt", "chain/extract"),
+        ("worker/doc", "worker/docs"),
+        ("auto:fest", "auto:fast"),
+        ("smal:1", "small:1"),
+    ] {
         let answer = world.post("/api/chat", &chat(name)).await;
-        assert_eq!((answer.status, answer.text.contains(&format!("did you mean {near}"))), (404, true), "{}", answer.text);
+        assert_eq!(
+            (answer.status, answer.text.contains(&format!("did you mean {near}"))),
+            (404, true),
+            "{}",
+            answer.text
+        );
     }
     let status = async |name: &str, key: &str| {
         let answer = world.request("/api/chat", &chat(name)).bearer_auth(key).send().await.unwrap();
@@ -354,8 +374,16 @@ async fn each_request_sees_one_version_of_a_chain_that_is_edited() {
         newer
     };
     let (older, newer) = tokio::join!(world.post("/api/chat", &asked), swap);
-    assert!(older.header("x-drover-reason").starts_with("chain extract, step 2 of 2: "), "{}", older.header("x-drover-reason"));
-    assert!(newer.header("x-drover-reason").starts_with("chain extract, step 1 of 1: "), "{}", newer.header("x-drover-reason"));
+    assert!(
+        older.header("x-drover-reason").starts_with("chain extract, step 2 of 2: "),
+        "{}",
+        older.header("x-drover-reason")
+    );
+    assert!(
+        newer.header("x-drover-reason").starts_with("chain extract, step 1 of 1: "),
+        "{}",
+        newer.header("x-drover-reason")
+    );
 }
 
 #[tokio::test]

@@ -35,7 +35,14 @@ pub async fn run(settings: Settings) -> Result<(), String> {
         .manifests
         .map(|folder| manifests::start(supervisor, parts.client.clone(), folder, namespace.clone(), metrics));
     let named = Named { nodes: settings.node, namespace, gateway: parts.ready.gateway.clone() };
-    let news = News { dir, began, named, first_pass, from_environment: settings.provider_environment, defaults: settings.model_default };
+    let news = News {
+        dir,
+        began,
+        named,
+        first_pass,
+        from_environment: settings.provider_environment,
+        defaults: settings.model_default,
+    };
     let stop = supervisor.stop_token();
     supervisor.service("ready.json", async move { stop.run_until_cancelled(news.tell(parts)).await.unwrap_or(Ok(())) });
     process.run().await

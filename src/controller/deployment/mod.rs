@@ -1,5 +1,7 @@
 //! `ModelDeployment`: decides which version gets how many requests. The gateways follow the status.
 
+mod authors;
+mod names;
 mod observe;
 mod status;
 mod trials;
@@ -16,15 +18,12 @@ use tracing::info;
 
 use super::{
     Context, Error,
-    driver::{self, Reconciler, Refs, references},
+    driver::{self, Reconciler, references},
 };
 use crate::{
-    api::{
-        FallbackChain, ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode, Provider, RoutingProfile,
-        Worker,
-    },
-    cluster::{self, Kind, Precondition, Watched},
-    domain::rollout,
+    api::{ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode, Provider},
+    cluster::{self, Precondition},
+    domain::rollout::{self, Authors},
 };
 
 /// How often the gateways are asked whether a rollback has arrived, at first and later on.
@@ -65,9 +64,9 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
             let same = deployments.iter().filter(|deployment| deployment.spec.model == version.spec.model);
             same.map(|deployment| ObjectRef::from_obj(&**deployment)).collect()
         }),
-        of_same_name::<FallbackChain>(&context.chains, &deployments),
-        of_same_name::<RoutingProfile>(&context.profiles, &deployments),
-        of_same_name::<Worker>(&context.workers, &deployments),
+        names::of_same_name(&context.chains, &deployments),
+        names::of_same_name(&context.profiles, &deployments),
+        names::of_same_name(&context.workers, &deployments),
     ];
     context.nodes.ready().await?;
     context.versions.ready().await?;
@@ -75,13 +74,6 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     let meter = context.meters.of::<ModelDeployment>();
     let reconciler = Arc::new(Deployments { context, warm: warm::Warm::default(), trials: trials::Trials::default() });
     driver::run(reconciler, deployments, triggers, meter, stop).await
-}
-
-/// The deployment whose bare name an object of another kind shares.
-fn of_same_name<K: Kind>(others: &Watched<K>, deployments: &Watched<ModelDeployment>) -> Refs<ModelDeployment> {
-    references(others, deployments.clone(), |other: &K| {
-        vec![ObjectRef::new(&other.name_any()).within(&other.namespace().unwrap_or_default())]
-    })
 }
 
 impl Reconciler for Deployments {
@@ -102,18 +94,25 @@ impl Reconciler for Deployments {
             let look = self.trials.look(&self.context, &object, &spec, &earlier.rollout).await;
             let seen = observe::observe(&self.context, &object, &earlier.rollout).await;
             let now = Timestamp::now();
-            let decision = rollout::plan(&rollout::Input {
+            let mut input = rollout::Input {
                 spec: &spec,
                 state: &earlier.rollout,
                 versions: &seen.versions,
                 commands: &observe::commands(&object),
+                authors: &Authors::default(),
                 served: seen.served.as_deref(),
                 batch: look.batch.as_ref(),
                 braked: look.braked,
                 now,
-            });
-            let clash = observe::clash(&self.context, &object);
-            let status = status::status(&object, &decision, clash, now);
+            };
+            let mut decision = rollout::plan(&input);
+            if decision.was_asked_for()
+                && let Some(known) = observe::who(&self.context, &object).await
+            {
+                input.authors = &known;
+                decision = rollout::plan(&input);
+            }
+            let status = status::status(&object, &decision, names::clash(&self.context, &object), now);
             if self.write(&object, &status).await? {
                 self.announce(&object, &decision.notices).await;
             }
@@ -146,7 +145,7 @@ impl Deployments {
     async fn announce(&self, object: &ModelDeployment, notices: &[rollout::Notice]) {
         for notice in notices {
             info!(deployment = %object.name_any(), reason = notice.reason, "{}", notice.message);
-            self.context.events.publish(object, notice.reason, &notice.message, notice.warning).await;
+            self.context.events.publish(object, notice.reason, &notice.message, notice.is_warning()).await;
         }
     }
 }

@@ -2,23 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use kube_runtime::reflector::ObjectRef;
 use tracing::debug;
 
-use super::super::{Context, routing::name_clash, version::provided};
+use super::{
+    super::{Context, version::provided},
+    authors,
+};
 use crate::{
     api::{
-        ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, CanaryStrategy, ModelDeployment, ModelVersion,
-        OllamaNode, Provider, ProviderSource,
+        ANNOTATION_ABORT, ANNOTATION_PAUSE, ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, CanaryStrategy,
+        ModelDeployment, ModelVersion, OllamaNode, Provider, ProviderSource,
     },
-    cluster::{Kind, Watched},
-    domain::{
-        conditions::Finding,
-        reference,
-        rollout::{Availability, Commands, Release, Served, Spec, State, Step, Versions},
-    },
+    cluster,
+    domain::rollout::{Authors, Availability, Commands, Release, Served, Spec, State, Step, Versions},
     ports::GatewayStats,
 };
 
@@ -58,24 +55,28 @@ pub fn spec(object: &ModelDeployment) -> Spec {
 /// The commands on the object.
 pub fn commands(object: &ModelDeployment) -> Commands {
     let value = |key: &str| object.annotations().get(key).cloned();
-    Commands { promote: value(ANNOTATION_PROMOTE), undo: value(ANNOTATION_UNDO), retry: value(ANNOTATION_RETRY) }
+    Commands {
+        promote: value(ANNOTATION_PROMOTE),
+        undo: value(ANNOTATION_UNDO),
+        abort: value(ANNOTATION_ABORT),
+        retry: value(ANNOTATION_RETRY),
+        pause: value(ANNOTATION_PAUSE),
+    }
 }
 
-/// That an older object of another kind has the deployment's bare name.
-pub fn clash(context: &Context, object: &ModelDeployment) -> Option<Finding> {
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let own = (object.creation_timestamp(), reference::Kind::Deployment);
-    let chain = since(&context.chains, &namespace, &name).map(|since| (since, reference::Kind::Chain));
-    let profile = since(&context.profiles, &namespace, &name).map(|since| (since, reference::Kind::Profile));
-    let worker = since(&context.workers, &namespace, &name).map(|since| (since, reference::Kind::Worker));
-    let oldest = [chain, profile, worker].into_iter().flatten().min().filter(|other| *other < own);
-    oldest.map(|(_, owner)| name_clash(reference::Kind::Deployment, &name, owner))
-}
-
-/// Since when an object of this name is there.
-fn since<K: Kind>(watched: &Watched<K>, namespace: &str, name: &str) -> Option<Option<Time>> {
-    let object = watched.store().get(&ObjectRef::new(name).within(namespace))?;
-    object.meta().deletion_timestamp.is_none().then(|| object.creation_timestamp())
+/// Who set the commands and the spec. Watched objects don't say, so it is asked for when something is to be noted; where it
+/// can't be had, that must not hold up a rollback.
+pub async fn who(context: &Context, object: &ModelDeployment) -> Option<Authors> {
+    let api = cluster::api::<ModelDeployment>(&context.client, object.namespace().as_deref());
+    let name = object.name_any();
+    match tokio::time::timeout(ASK_WITHIN, api.get_metadata(&name)).await {
+        Ok(Ok(found)) => Some(authors::authors(&found.metadata)),
+        Ok(Err(error)) => {
+            debug!(%error, "the field managers can't be read");
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 /// Looks around; asks the gateways only while a rollback is on its way to them.

@@ -3,13 +3,18 @@
 //! The state is what the object's status keeps, so a controller killed at any point goes on from it. The rules in
 //! [`plan()`] are tried in order and the first that applies decides; the phase people see is computed last.
 
+mod audit;
+mod commands;
 mod plan;
 mod state;
 mod verdict;
 
+use audit::NOBODY;
+pub use audit::{AUDIT_LIMIT, Authors, Entry};
+pub use commands::Commands;
 pub use plan::{Decision, Input, Notice, plan};
 pub use state::{
-    Canary, Commands, HISTORY_LIMIT, HistoryEntry, Outcome, Rejected, Release, Rollback, Side, State, next_rollout_id,
+    Canary, HISTORY_LIMIT, HistoryEntry, Outcome, Rejected, Release, Rollback, Side, State, next_rollout_id,
 };
 pub use verdict::Phase;
 

@@ -5,8 +5,8 @@ use std::{cmp::Ordering, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Canary, Commands, HistoryEntry, Outcome, Phase, Rejected, Release, Rollback, Served, Side, Spec, State, Versions,
-    holders, next_rollout_id, verdict,
+    Authors, Canary, Commands, HistoryEntry, NOBODY, Outcome, Phase, Rejected, Release, Rollback, Served, Side, Spec,
+    State, Versions, audit::name, holders, next_rollout_id, verdict,
 };
 use crate::domain::{
     analysis::{Analysis, Batch},
@@ -25,6 +25,8 @@ pub struct Input<'a> {
     pub versions: &'a Versions,
     /// Commands as they stand on the object.
     pub commands: &'a Commands,
+    /// Who set them, and the spec.
+    pub authors: &'a Authors,
     /// What each gateway serves; `None` when one of them could not be asked.
     pub served: Option<&'a [Served]>,
     /// What the gateways counted since the last batch, if somebody looked.
@@ -40,10 +42,19 @@ pub struct Input<'a> {
 pub struct Notice {
     /// A CamelCase word for programs.
     pub reason: &'static str,
+    /// The version that it happened to.
+    pub version: String,
     /// A sentence for people.
     pub message: String,
+    /// Who asked for it.
+    pub by: String,
+}
+
+impl Notice {
     /// Whether somebody should look.
-    pub warning: bool,
+    pub fn is_warning(&self) -> bool {
+        matches!(self.reason, "RolledBack" | "NothingToUndo" | "NothingToAbort")
+    }
 }
 
 /// What follows.
@@ -61,6 +72,13 @@ pub struct Decision {
     pub notices: Vec<Notice>,
 }
 
+impl Decision {
+    /// Whether somebody asked for what is done now, and could be named.
+    pub fn was_asked_for(&self) -> bool {
+        self.notices.iter().any(|notice| notice.by != NOBODY)
+    }
+}
+
 /// Decides what happens next. Deciding again on the result without any change changes nothing, but for two cases: a
 /// step without a duration is left by the next decision, and after an undo of what `spec.version` no longer asks for
 /// the next decision turns to what it does ask for.
@@ -70,17 +88,23 @@ pub fn plan(input: &Input<'_>) -> Decision {
     draft.finish()
 }
 
+/// Why something is done, and who asked for it.
+pub(super) struct Cause<'a> {
+    pub why: &'a str,
+    pub by: &'a str,
+}
+
 #[derive(PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     /// The next rule may still have something to say.
     Continue,
     /// The decision is taken.
     Done,
 }
 
-struct Draft<'a> {
-    input: &'a Input<'a>,
-    state: State,
+pub(super) struct Draft<'a> {
+    pub(super) input: &'a Input<'a>,
+    pub(super) state: State,
     notices: Vec<Notice>,
     wake_after: Option<Duration>,
 }
@@ -88,8 +112,9 @@ struct Draft<'a> {
 impl Draft<'_> {
     /// The first rule that decides ends the search.
     fn apply_rules(&mut self) {
-        let rules: [fn(&mut Self) -> Next; 8] = [
+        let rules: [fn(&mut Self) -> Next; 9] = [
             Self::obey_undo,
+            Self::obey_abort,
             Self::settle_on_stable,
             Self::obey_retry,
             Self::refuse_rejected,
@@ -109,35 +134,8 @@ impl Draft<'_> {
         &self.input.spec.version
     }
 
-    fn notice(&mut self, reason: &'static str, warning: bool, message: String) {
-        self.notices.push(Notice { reason, message, warning });
-    }
-
-    /// `drover rollout undo`: the canary goes, or else the version that is live gives way to the one before it.
-    fn obey_undo(&mut self) -> Next {
-        let undo = &self.input.commands.undo;
-        let fresh = undo.is_some() && *undo != self.state.handled.undo;
-        if !fresh || undo.as_deref() != Some(&self.state.rollout_id) {
-            return Next::Continue;
-        }
-        let reason = "undone by drover rollout undo";
-        if self.state.canary.is_some() {
-            self.state.handled.undo.clone_from(undo);
-            self.take_back_canary(reason);
-            return Next::Done;
-        }
-        let Some(previous) = self.state.previous.clone() else {
-            self.state.handled.undo.clone_from(undo);
-            self.notice("NothingToUndo", true, "there is no earlier version to go back to".into());
-            return Next::Continue;
-        };
-        if holders(self.input.versions, &previous) == 0 {
-            // Flipping now would be an outage: the command stays open until a node holds the version.
-            return Next::Continue;
-        }
-        self.state.handled.undo.clone_from(undo);
-        self.replace_stable(previous, reason, true);
-        Next::Done
+    pub(super) fn notice(&mut self, reason: &'static str, version: &str, by: &str, message: String) {
+        self.notices.push(Notice { reason, version: version.into(), message, by: by.into() });
     }
 
     /// The spec asks for what serves already: a canary, if any, was called off.
@@ -147,22 +145,10 @@ impl Draft<'_> {
         }
         if self.state.canary.is_some() {
             let reason = format!("spec.version was set back to {}", self.target());
-            self.take_back_canary(&reason);
+            self.take_back_canary(&Cause { why: &reason, by: name(self.input.authors.version.as_ref()) });
         }
         self.state.rejected = None;
         Next::Done
-    }
-
-    /// `drover rollout retry`: what was rejected may be tried again.
-    fn obey_retry(&mut self) -> Next {
-        let retry = &self.input.commands.retry;
-        if retry.is_some() && *retry != self.state.handled.retry && retry.as_deref() == Some(&self.state.rollout_id) {
-            self.state.handled.retry.clone_from(retry);
-            if let Some(rejected) = self.state.rejected.take() {
-                self.notice("Retrying", false, format!("{} is tried again on request", rejected.version));
-            }
-        }
-        Next::Continue
     }
 
     /// What was taken back is not tried again until somebody says so; another version is.
@@ -183,7 +169,7 @@ impl Draft<'_> {
             self.state.canary = None;
             self.fill_stable();
             let message = format!("{outdated} gives way to {}, which spec.version asks for now", self.target());
-            self.notice("Superseded", false, message);
+            self.notice("Superseded", &outdated, name(self.input.authors.version.as_ref()), message);
         }
         Next::Continue
     }
@@ -192,9 +178,8 @@ impl Draft<'_> {
     fn weigh_evidence(&mut self) -> Next {
         let Some(canary) = &self.state.canary else { return Next::Continue };
         if self.input.braked {
-            self.take_back_canary(
-                "attempt after attempt failed outright, and a gateway stopped sending requests to it",
-            );
+            let why = "attempt after attempt failed outright, and a gateway stopped sending requests to it";
+            self.take_back_canary(&Cause { why, by: NOBODY });
             return Next::Done;
         }
         let Some(settings) = &self.input.spec.analysis else { return Next::Continue };
@@ -203,7 +188,7 @@ impl Draft<'_> {
         let failure = self.input.batch.and_then(|batch| analysis.add(settings, batch));
         self.state.analysis = Some(analysis);
         let Some(failure) = failure else { return Next::Continue };
-        self.take_back_canary(&failure);
+        self.take_back_canary(&Cause { why: &failure, by: NOBODY });
         Next::Done
     }
 
@@ -212,7 +197,7 @@ impl Draft<'_> {
         let Some(canary) = &self.state.canary else { return Next::Continue };
         let spec = self.input.spec;
         let enough_nodes = holders(self.input.versions, &canary.release) >= spec.min_nodes.max(1);
-        if spec.paused || !enough_nodes {
+        if spec.paused || self.is_held() || !enough_nodes {
             return Next::Done;
         }
         let promotion = format!("{}/{}", self.state.rollout_id, canary.step);
@@ -231,7 +216,7 @@ impl Draft<'_> {
         if promoted {
             self.state.handled.promote = Some(promotion);
         }
-        self.leave_step();
+        self.leave_step(promoted.then(|| name(self.input.authors.promote.as_ref())));
         Next::Done
     }
 
@@ -240,13 +225,15 @@ impl Draft<'_> {
         self.input.spec.analysis.as_ref().is_some_and(lacks)
     }
 
-    /// From the present step to the first one with more weight, or to all requests.
-    fn leave_step(&mut self) {
+    /// From the present step to the first one with more weight, or to all requests; because of whoever promoted it.
+    fn leave_step(&mut self, promoter: Option<&str>) {
+        let by = promoter.unwrap_or(NOBODY);
         let Some(canary) = &mut self.state.canary else { return };
         let higher = self.input.spec.steps.iter().enumerate().find(|(_, step)| step.weight > canary.weight);
         let Some((index, step)) = higher else {
             let release = canary.release.clone();
-            self.replace_stable(release, "passed every step", false);
+            let why = if promoter.is_some() { "promoted past its last step" } else { "passed every step" };
+            self.replace_stable(release, &Cause { why, by }, false);
             return;
         };
         if index as u32 <= canary.step {
@@ -259,15 +246,16 @@ impl Draft<'_> {
         if let Some(analysis) = &mut self.state.analysis {
             analysis.begin_step(&self.state.rollout_id, canary.step);
         }
-        let message = format!("{} takes {} % of requests", canary.release.version, step.weight);
+        let version = canary.release.version.clone();
+        let how = if promoter.is_some() { ": promoted" } else { "" };
         self.wake_after = Some(step.duration);
         self.fill_stable();
-        self.notice("StepStarted", false, message);
+        self.notice("StepStarted", &version, by, format!("{version} takes {} % of requests{how}", step.weight));
     }
 
     /// A new version, once it can serve.
     fn begin(&mut self) -> Next {
-        let spec = self.input.spec;
+        let (spec, by) = (self.input.spec, name(self.input.authors.version.as_ref()));
         let ready = self.input.versions.get(self.target()).filter(|a| a.nodes >= spec.min_nodes.max(1));
         let Some(release) = ready.and_then(|a| a.release.clone()) else { return Next::Done };
         let is_older = self
@@ -283,7 +271,7 @@ impl Draft<'_> {
             // A command that was meant for what gives way now must not hit what takes its place.
             self.state.rollout_id = next_rollout_id(&spec.id_prefix, &self.state.rollout_id);
             let reason = format!("spec.version was set back to {}", release.version);
-            self.replace_stable(release, &reason, true);
+            self.replace_stable(release, &Cause { why: &reason, by }, true);
             self.state.rejected = None;
             return Next::Done;
         }
@@ -292,71 +280,77 @@ impl Draft<'_> {
         }
         self.state.rollout_id = next_rollout_id(&spec.id_prefix, &self.state.rollout_id);
         let Some(step) = spec.steps.first().filter(|_| self.state.stable.is_some()) else {
-            let reason = if self.state.stable.is_some() { "switched at once" } else { "first version" };
-            self.replace_stable(release, reason, false);
+            let why = if self.state.stable.is_some() { "switched at once" } else { "first version" };
+            self.replace_stable(release, &Cause { why, by }, false);
             return Next::Done;
         };
-        let message = format!("{} takes {} % of requests", release.version, step.weight);
+        let version = release.version.clone();
         self.state.canary = Some(Canary { release, weight: step.weight, step: 0, step_started_at: self.input.now });
         self.wake_after = Some(step.duration);
         self.state.analysis = spec.analysis.as_ref().map(|_| Analysis::new(&self.state.rollout_id, 0));
         self.fill_stable();
-        self.notice("RolloutStarted", false, message);
+        self.notice("RolloutStarted", &version, by, format!("{version} takes {} % of requests", step.weight));
         Next::Done
     }
 
-    fn take_back_canary(&mut self, reason: &str) {
+    pub(super) fn take_back_canary(&mut self, cause: &Cause<'_>) {
         let (Some(canary), Some(stable)) = (self.state.canary.take(), self.state.stable_version().map(str::to_owned))
         else {
             return;
         };
-        self.record_rollback(&canary.release, stable, reason);
+        self.record_rollback(&canary.release, stable, cause);
         self.fill_stable();
     }
 
     /// All requests go to `release`, from this decision on.
-    fn replace_stable(&mut self, release: Release, reason: &str, rollback: bool) {
-        let now = self.input.now;
+    pub(super) fn replace_stable(&mut self, release: Release, cause: &Cause<'_>, rollback: bool) {
         self.state.canary = None;
-        let old = self.state.stable.replace(Side { release: release.clone(), weight: 100 });
+        let old = self.state.stable.replace(Side { release: release.clone(), weight: 100 }).map(|side| side.release);
+        let from = old.as_ref().map(|old| old.version.clone());
         match old {
             Some(old) if rollback => {
-                self.record_rollback(&old.release, release.version.clone(), reason);
-                self.state.previous = self.state.earlier_release(&[&release.version, &old.release.version]);
+                self.record_rollback(&old, release.version.clone(), cause);
+                self.state.previous = self.state.earlier_release(&[&release.version, &old.version]);
             }
             old => {
-                self.state.previous = old.map(|side| side.release);
-                let message = format!("{} takes all requests: {reason}", release.version);
-                self.notice("Deployed", false, message);
+                self.state.previous = old;
+                let message = format!("{} takes all requests: {}", release.version, cause.why);
+                self.notice("Deployed", &release.version, cause.by, message);
             }
         }
-        self.state.remember(release, Outcome::Deployed, reason, now);
+        self.remember(release, Outcome::Deployed, [from, None], cause);
     }
 
-    fn record_rollback(&mut self, from: &Release, to: String, reason: &str) {
+    fn record_rollback(&mut self, from: &Release, to: String, cause: &Cause<'_>) {
         let now = self.input.now;
         // Only what spec.version asks for would be tried again by itself.
         if from.version == self.target() {
             let (version, digest) = (from.version.clone(), from.identity().to_owned());
-            self.state.rejected = Some(Rejected { version, digest, reason: reason.into() });
+            self.state.rejected = Some(Rejected { version, digest, reason: cause.why.into() });
             // A retry that was there before there was anything to retry must not defeat the rollback.
             if self.input.commands.retry.as_deref() == Some(&self.state.rollout_id) {
                 self.state.handled.retry.clone_from(&self.input.commands.retry);
             }
         }
-        self.notice("RolledBack", true, format!("from {} to {to}: {reason}", from.version));
-        self.state.remember(from.clone(), Outcome::RolledBack, reason, now);
+        let message = format!("from {} to {to}: {}", from.version, cause.why);
+        self.notice("RolledBack", &from.version, cause.by, message);
+        self.remember(from.clone(), Outcome::RolledBack, [None, Some(to.clone())], cause);
         if self.state.previous.as_ref().is_some_and(|previous| previous.version == from.version) {
             self.state.previous = self.state.earlier_release(&[&to, &from.version]);
         }
         self.state.last_rollback = Some(Rollback {
             from: from.version.clone(),
             to,
-            reason: reason.into(),
+            reason: cause.why.into(),
             revision: 0, // set in `finish`, when the new revision is known
             decided_at: now,
             effective_at: None,
         });
+    }
+
+    fn remember(&mut self, release: Release, outcome: Outcome, [from, to]: [Option<String>; 2], cause: &Cause<'_>) {
+        let (reason, by, at) = (cause.why.to_owned(), cause.by.to_owned(), self.input.now);
+        self.state.remember(HistoryEntry { release, outcome, reason, at, from, to, by });
     }
 
     /// Stable has what the canary doesn't have.
@@ -373,14 +367,21 @@ impl Draft<'_> {
             self.state.revision += 1;
         }
         let revision = self.state.revision;
+        let mut arrived = None;
         if let Some(rollback) = &mut self.state.last_rollback {
             if rollback.revision == 0 {
                 rollback.revision = revision;
             }
             if rollback.effective_at.is_none() {
                 rollback.effective_at = effective_at(rollback, self.input.served);
+                arrived = rollback.effective_at.and(Some((rollback.from.clone(), rollback.to.clone())));
             }
         }
+        if let Some((from, to)) = arrived {
+            self.notice("RollbackEffective", &to, NOBODY, format!("every gateway serves {to} in the place of {from}"));
+        }
+        self.note_pause();
+        self.state.note(&self.notices, self.input.now);
         let (phase, findings) = verdict::judge(self.input, &self.state);
         Decision { state: self.state, phase, findings, wake_after: self.wake_after, notices: self.notices }
     }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Commands, Entry};
 use crate::domain::analysis::Analysis;
 
 /// The history keeps this many entries.
@@ -108,21 +109,15 @@ pub struct HistoryEntry {
     /// When.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: Timestamp,
-}
-
-/// Commands that were given as annotations, as last seen or last handled. Each names the rollout that it means, so
-/// one left over from an earlier rollout does nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Commands {
-    /// `drover.dev/promote`: `ROLLOUT/STEP`.
+    /// Of a version that went live: the one that served before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub promote: Option<String>,
-    /// `drover.dev/undo`: `ROLLOUT`.
+    pub from: Option<String>,
+    /// Of a version that was taken back: the one that serves since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub undo: Option<String>,
-    /// `drover.dev/retry`: `ROLLOUT`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry: Option<String>,
+    pub to: Option<String>,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
 }
 
 /// Everything a rollout remembers.
@@ -157,6 +152,13 @@ pub struct State {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub history: Vec<HistoryEntry>,
+    /// Whether a canary is held where it is by `spec.paused` or `drover rollout pause`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// What was done and by whom, newest first, at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub audit: Vec<Entry>,
     /// The commands that were carried out.
     #[serde(default)]
     pub handled: Commands,
@@ -179,20 +181,22 @@ impl State {
         self.stable_version().into_iter().chain(self.canary_version()).chain(previous)
     }
 
-    pub(super) fn remember(&mut self, release: Release, outcome: Outcome, reason: &str, at: Timestamp) {
-        self.history.insert(0, HistoryEntry { release, outcome, reason: reason.into(), at });
+    pub(super) fn remember(&mut self, entry: HistoryEntry) {
+        self.history.insert(0, entry);
         self.history.truncate(HISTORY_LIMIT);
     }
 
     /// The newest version that went live and was not taken back since, other than `but`.
     pub(super) fn earlier_release(&self, but: &[&str]) -> Option<Release> {
-        let taken_back = |version: &str| {
-            let last = self.history.iter().find(|entry| entry.release.version == version);
-            last.is_some_and(|entry| entry.outcome == Outcome::RolledBack)
-        };
         let mut live =
             self.history.iter().filter(|entry| entry.outcome == Outcome::Deployed).map(|entry| &entry.release);
-        live.find(|r| !but.contains(&r.version.as_str()) && !taken_back(&r.version)).cloned()
+        live.find(|r| !but.contains(&r.version.as_str()) && self.taken_back(&r.version).is_none()).cloned()
+    }
+
+    /// Why a version was taken back, if that was the last that became of it.
+    pub(super) fn taken_back(&self, version: &str) -> Option<&str> {
+        let last = self.history.iter().find(|entry| entry.release.version == version);
+        last.filter(|entry| entry.outcome == Outcome::RolledBack).map(|entry| &*entry.reason)
     }
 }
 

@@ -18,7 +18,7 @@ pub enum Phase {
     Pulling,
     /// A canary has part of the requests.
     Progressing,
-    /// Held by `spec.paused`.
+    /// Held by `spec.paused` or `drover rollout pause`.
     Paused,
     /// The version asked for has all requests.
     Healthy,
@@ -41,6 +41,9 @@ pub(super) fn judge(input: &Input<'_>, state: &State) -> (Phase, Vec<Finding>) {
     ];
     if is_starting(phase, state) || phase == Phase::RollingBack || (phase == Phase::Pulling && !ready) {
         findings.push(Finding::new(RECONCILING, true, reason, message.clone()));
+    }
+    if phase == Phase::Paused {
+        findings.push(Finding::new("Paused", true, reason, message.clone()));
     }
     if phase == Phase::Degraded && state.rejected.is_some() {
         findings.push(Finding::new(STALLED, true, reason, message));
@@ -66,7 +69,7 @@ fn phase(input: &Input<'_>, state: &State) -> Phase {
         Some(stable) if holders(input.versions, &stable.release) == 0 => Phase::Degraded,
         Some(_) if state.rejected.is_some() => Phase::Degraded,
         Some(stable) if stable.release.version == *target => Phase::Healthy,
-        Some(_) if input.spec.paused => Phase::Paused,
+        Some(_) if input.spec.paused || state.paused => Phase::Paused,
         Some(_) if state.canary.is_some() => Phase::Progressing,
         _ if input.versions.get(target).is_some_and(|a| a.release.is_some()) => Phase::Pulling,
         _ => Phase::Pending,
@@ -87,7 +90,10 @@ fn explain(input: &Input<'_>, state: &State, phase: Phase) -> (&'static str, Str
         Phase::Pending => ("VersionNotResolved", waiting()),
         Phase::Pulling => ("WaitingForNodes", format!("{}; {stable} serves", waiting())),
         Phase::Healthy => ("Serving", format!("{stable} has all requests")),
-        Phase::Paused => ("Paused", format!("held by spec.paused; {}", shares(state))),
+        Phase::Paused if input.spec.paused => ("Paused", format!("held by spec.paused; {}", shares(state))),
+        Phase::Paused => {
+            ("Paused", format!("held by drover rollout pause, until drover rollout resume; {}", shares(state)))
+        }
         Phase::RollingBack => ("RollingBack", "the gateways take up the rollback".into()),
         Phase::Progressing => ("CanaryStep", progress(input, state)),
         Phase::Degraded if !is_serving(input, state) => ("NoReadyNodes", nowhere(input, state)),
