@@ -16,6 +16,7 @@ mod machine;
 mod mirror;
 mod nginx;
 mod records;
+mod routing;
 mod scale;
 mod standalone;
 mod table;
@@ -47,6 +48,9 @@ fn main() {
     }
     if wants("records") {
         runtime.block_on(records::run(&mut table));
+    }
+    if wants("routing") {
+        routing::run(&mut table);
     }
     if wants("analysis") {
         analysis::run(&mut table);

@@ -195,6 +195,7 @@ impl FallbackChainSpec {
             deadline: self.deadline.map(|deadline| deadline.0),
             max_attempts: self.max_attempts,
             floor: self.capabilities.iter().copied().collect(),
+            fault: None,
         }
     }
 }

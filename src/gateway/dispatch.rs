@@ -113,7 +113,12 @@ impl<'a> Dispatch<'a> {
                     let (counter, broken) = (leg.counter.clone(), self.gateway.meters().broken());
                     let ready = Ready { answer, place, counter, broken };
                     let Some(fault) = fault else { return Ok(Left::Ready(Box::new(ready))) };
-                    self.run.attempted(run_record::Outcome::SchemaFailure, Some(ready.leave(self.run)));
+                    let outcome = match fault {
+                        directory::Failure::SchemaFailure => run_record::Outcome::SchemaFailure,
+                        _ => run_record::Outcome::Failed,
+                    };
+                    let why = ready.leave(self.run);
+                    self.run.attempted(outcome, Some(why));
                     return Ok(Left::For(fault));
                 }
                 Err(Missed::TooLong(failure)) if walk.goes_on(at, directory::Failure::ContextOverflow) => {

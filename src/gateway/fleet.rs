@@ -51,7 +51,7 @@ pub async fn show(gateway: &Gateway, caller: &Caller, mut asked: Fields) -> Resu
     let target = match resolve(table.namespace(&gateway.settings().namespace), &name, caller)? {
         Found::Deployment(_, deployment) => &deployment.stable,
         Found::Tag(target) => target,
-        found @ Found::Routed(_) => first(gateway, &serving, found)?,
+        found @ Found::Routed(_) => first(gateway, &serving, caller, found)?,
     };
     if target.offer.is_some() {
         return Ok(json(listing::offered(target)));
@@ -71,9 +71,15 @@ pub async fn show(gateway: &Gateway, caller: &Caller, mut asked: Fields) -> Resu
 }
 
 /// The model that a name comes to which stands for several.
-fn first<'a>(gateway: &Gateway, serving: &'a Serving, found: Found<'a>) -> Result<&'a Target, Failure> {
+fn first<'a>(
+    gateway: &Gateway,
+    serving: &'a Serving,
+    caller: &Caller,
+    found: Found<'a>,
+) -> Result<&'a Target, Failure> {
     let (namespace, headers, message) = (&gateway.settings().namespace, &HeaderMap::new(), &Message::default());
-    let planner = Planner { gateway, serving, headers, message, task: Task::Chat, purpose: Purpose::Explain };
+    let (task, purpose) = (Task::Chat, Purpose::Explain);
+    let planner = Planner { gateway, serving, headers, message, caller, task, purpose };
     let legs = planner.legs(serving.table().namespace(namespace), found, Capabilities::default)?;
     let nothing = || Failure::new(StatusCode::SERVICE_UNAVAILABLE, "no_target", "it comes to no model");
     legs.first().map(|leg| leg.target).ok_or_else(nothing)

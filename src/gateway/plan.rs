@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 
 use super::{
     Gateway,
+    callers::Caller,
     failure::Failure,
     resolve::{Found, Routed},
     serving::Serving,
@@ -66,6 +67,8 @@ pub struct Planner<'t> {
     pub headers: &'t HeaderMap,
     /// What it says of the worker that it is for.
     pub message: &'t Message,
+    /// Who sent it.
+    pub caller: &'t Caller,
     /// What is to be done.
     pub task: Task,
     /// What the plan is for.
@@ -108,13 +111,14 @@ impl<'t> Planner<'t> {
     ) -> Result<Vec<Leg<'a>>, Failure> {
         let worker = routed.worker();
         let needs = worker.map_or(needs, |worker| needs.and(worker.floor));
-        let (name, models) = (routed.reference(), self.gateway.meters().models());
-        let prefer = |profile: &'a _| self.gateway.preferences().of(&name, self.task, profile, offers, models);
+        let models = self.gateway.meters().models();
+        let prefer = |profile: &'a _| self.gateway.preferences().of(self.task, profile, offers, models);
         let pointer = routed.asked(self.message)?;
-        let ways = routed
-            .directory
-            .ways(&pointer, needs, prefer)
-            .map_err(|none| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "no_target", none.to_string()))?;
+        let ways = routed.directory.ways(&pointer, needs, prefer).map_err(|none| {
+            // Who may use some models only isn't told of others.
+            let told = if self.caller.patterns().is_none() { none.to_string() } else { none.what };
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, "no_target", told)
+        })?;
         let policy = worker.map(|worker| self.message.policy.unwrap_or(worker.resolution.policy));
         let mut legs = Vec::with_capacity(ways.len());
         for mut way in ways {

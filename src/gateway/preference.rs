@@ -33,16 +33,9 @@ struct Choice {
 }
 
 impl Preferences {
-    /// The place of the model that goes first in the profile that `name` stands for.
-    pub fn of(
-        &self,
-        name: &str,
-        task: Task,
-        profile: &Profile<Value>,
-        namespace: &Namespace,
-        models: &Models,
-    ) -> Option<u32> {
-        let directory = &namespace.directory;
+    /// The place of the model that goes first in a profile.
+    pub fn of(&self, task: Task, profile: &Profile<Value>, namespace: &Namespace, models: &Models) -> Option<u32> {
+        let (directory, name) = (&namespace.directory, profile.name.as_str());
         let mut choices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let last = choices.get(name);

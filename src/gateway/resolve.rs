@@ -58,12 +58,6 @@ impl<'a> Routed<'a> {
         self.directory.workers.get(self.name).filter(|_| self.is_worker())
     }
 
-    /// As a reference.
-    pub fn reference(&self) -> String {
-        let (kind, name) = self.named();
-        if self.kind.is_some() { format!("{kind}/{name}") } else { format!("{kind}:{name}") }
-    }
-
     /// What is asked for: of a worker, what a message says instead of it.
     ///
     /// # Errors
@@ -103,12 +97,11 @@ impl<'a> Routed<'a> {
             Some(_) => fit(name) || fit(&format!("{kind}/{name}")),
         };
         let by_model = |name: &str| fit(name) || name.strip_prefix(DEPLOYMENT).is_some_and(&fit);
-        by_name || self.comes_to().is_some_and(|mut models| models.all(by_model))
-    }
-
-    fn comes_to(&self) -> Option<impl Iterator<Item = &str>> {
-        let ways = self.directory.ways(&self.pointer(), Default::default(), |_| None).ok()?;
-        Some(ways.into_iter().map(|way| way.model.name.as_str()))
+        let models = || self.directory.reach(&self.pointer());
+        by_name
+            || Some(models())
+                .filter(|models| !models.is_empty())
+                .is_some_and(|models| models.iter().all(|model| by_model(&model.name)))
     }
 
     /// Whether a failed check of an answer has another step answer.
@@ -136,6 +129,14 @@ impl Found<'_> {
             Self::Tag(target) => patterns.fit(&target.tag),
             Self::Routed(routed) => routed.is_for(|name| patterns.fit(name)),
         })
+    }
+
+    /// The name that the directory knows, if it is one.
+    pub fn routed(&self) -> Option<&Routed<'_>> {
+        match self {
+            Self::Routed(routed) => Some(routed),
+            Self::Deployment(..) | Self::Tag(_) => None,
+        }
     }
 
     /// Whether answers are checked by the schemas of their requests, where those don't say.

@@ -171,8 +171,8 @@ async fn try_answer(gateway: &Gateway, request: Request, read: Read, run: &mut R
     let found = find(namespace, &parts.headers, &mut ask, &caller)?;
     message.check(namespace, found, &caller)?;
     let wish = wish(&parts.headers, found.sticky_header(), &ask, &caller).anew(message.force_new);
-    let (headers, message, task) = (&parts.headers, &message, ask.task);
-    let planner = Planner { gateway, serving: &serving, headers, message, task, purpose: Purpose::Answer };
+    let (headers, message, caller, task) = (&parts.headers, &message, &caller, ask.task);
+    let planner = Planner { gateway, serving: &serving, headers, message, caller, task, purpose: Purpose::Answer };
     let legs = planner.legs(namespace, found, || ask.needs())?;
     message.check_fingerprint(&legs)?;
     run.holds(message.fingerprint.clone());

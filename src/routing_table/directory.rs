@@ -13,7 +13,7 @@ use crate::{
     api::{self, ModelCatalog, OllamaNode, ProviderModel},
     domain::{
         alias::is_alias,
-        directory::{Absence, Declared, Directory, Model, Object, Place, ProfileSpec},
+        directory::{Absence, ChainSpec, Declared, Directory, Model, Object, Place, ProfileSpec},
         model_db::{Catalogue, Conflict, Known, last_part},
         model_name::ModelName,
         node::NodeModel,
@@ -163,7 +163,7 @@ fn absent(namespace: &str, objects: &Objects, mut models: Models<'_>) -> Vec<Mod
     }
     for object in of(namespace, &objects.deployments) {
         let reference = format!("deployment/{}", object.name_any());
-        if !models.found.iter().any(|model| model.name == reference) {
+        if known.insert(full(&reference)) {
             let absence = Absence::Unavailable("no version of it serves yet".into());
             models.add_absent(reference, Place::Deployment(object.name_any()), None, absence);
         }
@@ -199,9 +199,24 @@ fn declared(
         defaults: defaults.clone(),
         deployments: named(namespace, &objects.deployments, |_| ()),
         profiles: named(namespace, &objects.profiles, profile),
-        chains: named(namespace, &objects.chains, |chain| chain.spec.declared()),
+        chains: named(namespace, &objects.chains, |object| chain(&object.spec)),
         workers: named(namespace, &objects.workers, |worker| worker.declared()),
     }
+}
+
+/// A chain as decisions see it.
+pub fn chain(spec: &api::FallbackChainSpec) -> ChainSpec<Value> {
+    ChainSpec { fault: bad_schema(spec), ..spec.declared() }
+}
+
+/// Which step's schema is none that answers could be checked by.
+fn bad_schema(spec: &api::FallbackChainSpec) -> Option<String> {
+    let schemas = (1..).zip(&spec.steps).filter_map(|(at, step)| Some((at, step.schema.as_ref()?)));
+    let mut faults = schemas.filter_map(|(at, schema)| {
+        let fault = jsonschema::options().build(schema).err()?;
+        Some(format!("step {at}: schema: no JSON schema that answers can be checked by: {}", fault.masked()))
+    });
+    faults.next()
 }
 
 fn named<K: ResourceExt, T>(namespace: &str, objects: &[Arc<K>], spec: impl Fn(&K) -> T) -> Vec<Object<T>> {

@@ -191,8 +191,6 @@ async fn attempts_deadline_timeout_and_retries_of_a_chain_are_kept() {
     let fleet = fleet
         .chain("few", json!({ "maxAttempts": 2, "steps": [{ "target": { "model": "a:1" } }, { "target": { "model": "b:1" } }] }))
         .chain("once", json!({ "steps": [{ "target": { "model": "a:1" }, "retries": 0 }, { "target": { "model": "b:1" }, "retries": 1 }] }))
-        .chain("slow", json!({ "deadline": "1s", "steps": [
-            { "target": { "model": "a:1" }, "timeout": "50ms", "retries": 0 }, { "target": { "model": "b:1" } }] }))
         .chain("late", json!({ "deadline": "150ms", "steps": [{ "target": { "model": "a:1" } }, { "target": { "model": "b:1" } }] }));
     let world = World::start(fleet.table()).await;
     let failing = || nodes.iter().for_each(|node| node.always(Act::Fail(500, "it broke".into())));
@@ -429,4 +427,37 @@ async fn explaining_prints_the_walk_and_asks_nobody() {
     assert_eq!(steps, ["small:1", "big:1"]);
     assert_eq!(told["parameters"]["top_k"], json!({ "value": 7, "source": "step" }), "{told}");
     assert_eq!(nodes[0].count() + nodes[1].count(), 0);
+}
+
+#[test]
+fn chains_in_files_are_checked_without_a_cluster() {
+    let dir = crate::parts::Scratch::new();
+    let lint = |text: &str| {
+        let file = dir.join("chains.yaml");
+        std::fs::write(&file, text).unwrap();
+        let command =
+            std::process::Command::new(env!("CARGO_BIN_EXE_drover")).args(["chain", "lint"]).arg(&file).output();
+        let output = command.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let chain = |name: &str, steps: &str| {
+        format!(
+            "---\napiVersion: drover.dev/v1alpha1\nkind: FallbackChain\nmetadata: {{name: {name}}}\nspec: {{steps: {steps}}}\n"
+        )
+    };
+    let targets = "[{target: {model: 'llama3.2:1b'}}, {target: {deployment: bot}}, {target: {profile: ours}}, \
+        {target: {worker: docs}}, {target: {provider: {name: far, model: a/b}}}, {target: {model: 'auto:night'}}]";
+    assert_eq!(lint(&chain("fine", targets)), (Some(0), "chains that are fine: 1\n".into()));
+    let rows = [
+        ("[]", "Empty"),
+        ("[{target: {chain: bad}}]", "Cycle"),
+        ("[{target: {model: a}}, {target: {chain: other}}]", "Cycle"),
+        ("[{target: {}}]", "InvalidSpec"),
+        ("[{target: {model: a, chain: b}}]", "InvalidSpec"),
+        ("[{target: {model: a}, schema: {type: nonsense}}]", "InvalidSpec"),
+    ];
+    for (steps, reason) in rows {
+        let (code, told) = lint(&(chain("bad", steps) + &chain("other", "[{target: {chain: bad}}]")));
+        assert_eq!((code, told.contains(&format!("bad: {reason}: "))), (Some(1), true), "{steps}: {told}");
+    }
 }

@@ -74,6 +74,8 @@ pub enum ChainFault {
     TooLong,
     /// A step's target is not there.
     TargetMissing(String),
+    /// Its spec can't be meant.
+    InvalidSpec(String),
     /// No node has a step's model.
     TargetNotPulled(String),
     /// A step can do less than the chain must.
@@ -88,6 +90,7 @@ impl ChainFault {
             Self::Cycle(_) => "Cycle",
             Self::TooLong => "TooLong",
             Self::TargetMissing(_) => "TargetMissing",
+            Self::InvalidSpec(_) => "InvalidSpec",
             Self::TargetNotPulled(_) => "TargetNotPulled",
             Self::CapabilityLost(_) => "CapabilityLost",
         }
@@ -100,7 +103,10 @@ impl fmt::Display for ChainFault {
             Self::Empty => f.write_str("it has no steps: name at least one target in spec.steps"),
             Self::Cycle(path) => write!(f, "it leads round in a circle: {}", path.join(" -> ")),
             Self::TooLong => write!(f, "with the chains within it, it has more than {MOST_STEPS} steps"),
-            Self::TargetMissing(why) | Self::TargetNotPulled(why) | Self::CapabilityLost(why) => f.write_str(why),
+            Self::TargetMissing(why)
+            | Self::InvalidSpec(why)
+            | Self::TargetNotPulled(why)
+            | Self::CapabilityLost(why) => f.write_str(why),
         }
     }
 }
@@ -133,6 +139,9 @@ impl<V: Clone> Directory<V> {
         specs: &Specs<'_, V>,
         path: &mut Vec<String>,
     ) -> Result<Vec<Step<V>>, ChainFault> {
+        if let Some(fault) = &spec.fault {
+            return Err(ChainFault::InvalidSpec(fault.clone()));
+        }
         if spec.steps.is_empty() {
             return Err(ChainFault::Empty);
         }

@@ -96,6 +96,7 @@ impl<V: Clone> Directory<V> {
         let own = ranking.ranked.len();
         let fault = self.add_fallbacks(name, needs, specs, orders, &mut ranking, &mut notes);
         Profile {
+            name: if is_auto(name) { name.to_owned() } else { format!("profile/{name}") },
             needs: needs.clone(),
             parameters: parameters.clone(),
             ranked: ranking.ranked,
@@ -144,6 +145,11 @@ impl<V: Clone> Directory<V> {
         let why: Vec<String> = hindrances.iter().map(ToString::to_string).collect();
         if why.is_empty() { Ok(place) } else { Err(why.join(", ")) }
     }
+}
+
+/// Whether this is a name of `auto:TAG`, which no object can have.
+fn is_auto(name: &str) -> bool {
+    name.starts_with("auto:")
 }
 
 /// What only people know of a model, no server.

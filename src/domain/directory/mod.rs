@@ -48,6 +48,8 @@ pub enum Pointer {
 /// A profile as requests see it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Profile<V> {
+    /// As a reference: `profile/NAME` or `auto:TAG`.
+    pub name: String,
     /// What is needed.
     pub needs: Needs,
     /// What its models are called with.

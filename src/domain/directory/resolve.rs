@@ -128,6 +128,25 @@ impl<V> Directory<V> {
         Unknown { reference: reference.into(), nearest: near }
     }
 
+    /// Every model that a request for `pointer` could go to, whatever it needs.
+    pub fn reach(&self, pointer: &Pointer) -> Vec<&Model> {
+        let ranked = |profile: Option<&Profile<V>>| profile.map_or(Vec::new(), |profile| profile.ranked.clone());
+        let places = match pointer {
+            Pointer::Model(place) => vec![*place],
+            Pointer::Profile(name) => ranked(self.profiles.get(name)),
+            Pointer::Auto(tag) => ranked(self.autos.get(tag)),
+            Pointer::Chain(name) => {
+                let steps = self.chains.get(name).map_or(&[][..], |chain| &chain.steps);
+                return steps.iter().flat_map(|step| self.reach(&step.pointer)).collect();
+            }
+            Pointer::Worker(name) => {
+                let pointer = self.workers.get(name).and_then(|worker| worker.pointer.as_ref());
+                return pointer.map_or(Vec::new(), |pointer| self.reach(pointer));
+            }
+        };
+        places.into_iter().filter_map(|place| self.models.get(place as usize)).collect()
+    }
+
     /// The models that a request for `pointer` goes to, one after the other, none twice; every one of them can do what is in
     /// `floor`. `prefer` says which of the leading models of a profile goes first, where something but its order decides.
     ///

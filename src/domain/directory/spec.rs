@@ -70,6 +70,8 @@ pub struct ChainSpec<V> {
     pub max_attempts: Option<u32>,
     /// What every step must be able to do.
     pub floor: Capabilities,
+    /// What is wrong with it beyond what is seen here.
+    pub fault: Option<String>,
 }
 
 /// A step of a chain.

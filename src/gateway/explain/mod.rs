@@ -89,7 +89,8 @@ fn explanation(
     let found = find(namespace, headers, &mut ask, caller)?;
     message.check(namespace, found, caller)?;
     let wish = wish(headers, found.sticky_header(), &ask, caller).anew(message.force_new);
-    let planner = Planner { gateway, serving: &serving, headers, message, task: ask.task, purpose: Purpose::Explain };
+    let (task, purpose) = (ask.task, Purpose::Explain);
+    let planner = Planner { gateway, serving: &serving, headers, message, caller, task, purpose };
     let legs = planner.legs(namespace, found, || ask.needs())?;
     context::check(&ask, &legs)?;
     let walk = Walk::new(&legs);
@@ -107,7 +108,7 @@ fn explanation(
         namespace: name.clone(),
         requested: ask.model.clone(),
         found: named(found),
-        walk: told(found, message, &ask)?,
+        walk: told(found, message, caller, &ask)?,
         session: wish.known_by.map(str::to_owned),
         split: split(found),
         schema_check: ask.check.is_some(),
@@ -149,8 +150,9 @@ fn named(found: Found<'_>) -> Named {
 }
 
 /// How the name was resolved, where the directory did that.
-fn told(found: Found<'_>, message: &Message, ask: &Ask) -> Result<Vec<String>, Failure> {
-    let Found::Routed(routed) = found else { return Ok(Vec::new()) };
+fn told(found: Found<'_>, message: &Message, caller: &Caller, ask: &Ask) -> Result<Vec<String>, Failure> {
+    // Who may use some models only isn't told of others.
+    let Some(routed) = found.routed().filter(|_| caller.patterns().is_none()) else { return Ok(Vec::new()) };
     let (asked, own) = (routed.asked(message)?, routed.pointer());
     let mut walk = routed.directory.story(&own, ask.needs());
     if asked != own {

@@ -1,19 +1,14 @@
 //! `drover chain lint|try`
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+mod lint;
+
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
-use kube::{Resource, ResourceExt};
-use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{catalog::rows, names::Sight, tools::print_table};
-use crate::{
-    domain::directory::{Chain, ChainFault, End, Failure, Outcome, Stop, walk},
-    gateway::schema::SchemaCheck,
-    routing_table::compile::{Objects, compile},
-};
+use crate::domain::directory::{Chain, End, Failure, Outcome, Stop, walk};
 
 #[derive(Subcommand)]
 pub enum ChainCommand {
@@ -51,72 +46,9 @@ fn failure(text: &str) -> Result<(usize, Failure), String> {
 /// Does what was asked; an error ends the process with 1.
 pub async fn run(command: ChainCommand) -> Result<(), String> {
     match command {
-        ChainCommand::Lint { files } => lint(&files),
+        ChainCommand::Lint { files } => lint::run(&files),
         ChainCommand::Try(walk) => try_out(&walk).await,
     }
-}
-
-fn lint(files: &[PathBuf]) -> Result<(), String> {
-    let mut objects = Objects::default();
-    for file in files {
-        let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        for document in serde_yaml::Deserializer::from_str(&text) {
-            let value = Value::deserialize(document).map_err(|error| format!("{}: {error}", file.display()))?;
-            take(&mut objects, value).map_err(|error| format!("{}: {error}", file.display()))?;
-        }
-    }
-    let faults = faults(&objects);
-    faults.iter().for_each(|fault| println!("{fault}"));
-    match faults.len() {
-        0 => {
-            println!("{} chains are fine", objects.chains.len());
-            Ok(())
-        }
-        count => Err(format!("{count} faults in {} chains", objects.chains.len())),
-    }
-}
-
-fn take(objects: &mut Objects, value: Value) -> Result<(), String> {
-    match value["kind"].as_str() {
-        Some("FallbackChain") => objects.chains.push(read(value)?),
-        Some("RoutingProfile") => objects.profiles.push(read(value)?),
-        Some("Worker") => objects.workers.push(read(value)?),
-        Some("ModelDeployment") => objects.deployments.push(read(value)?),
-        _ => {}
-    }
-    Ok(())
-}
-
-/// An object; all of them are taken to be in one namespace.
-fn read<K: Resource<DynamicType = ()> + DeserializeOwned>(value: Value) -> Result<Arc<K>, String> {
-    let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let kind = K::kind(&());
-    let mut object: K = serde_json::from_value(value).map_err(|error| format!("{kind} {name}: {error}"))?;
-    object.meta_mut().namespace = Some("default".into());
-    Ok(Arc::new(object))
-}
-
-/// What is wrong with chains, a line each. Targets that nobody declares are taken to be there.
-fn faults(objects: &Objects) -> Vec<String> {
-    let table = compile(objects, Timestamp::UNIX_EPOCH);
-    let directory = &table.namespace("default").directory;
-    let mut faults = Vec::new();
-    for object in &objects.chains {
-        let name = object.name_any();
-        let fault = directory.chains.get(&name).and_then(|chain| chain.fault.as_ref());
-        let is_elsewhere =
-            |fault: &&ChainFault| !matches!(fault, ChainFault::TargetMissing(_) | ChainFault::TargetNotPulled(_));
-        faults.extend(fault.filter(is_elsewhere).map(|fault| format!("{name}: {}: {fault}", fault.reason())));
-        for (at, step) in (1..).zip(&object.spec.steps) {
-            let named = step.target.named();
-            if named != 1 {
-                faults.push(format!("{name}: step {at}: target names {named} things, it must be exactly one"));
-            }
-            let fault = step.schema.as_ref().and_then(|schema| SchemaCheck::of(schema.to_string().as_bytes()).err());
-            faults.extend(fault.map(|fault| format!("{name}: step {at}: schema: {fault}")));
-        }
-    }
-    faults
 }
 
 async fn try_out(Try { name, failures, namespace }: &Try) -> Result<(), String> {
