@@ -14,7 +14,11 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::support::{Act, Answer, FakeNode, World, key, with_keys};
+use crate::support::{
+    Act, Answer, FakeNode, World, key,
+    provider::{Far, Reply, models, provider},
+    with_keys,
+};
 
 /// What a test declares.
 #[derive(Default)]
@@ -398,6 +402,29 @@ async fn a_profile_by_latency_follows_what_was_measured_and_does_not_flap() {
     for _ in 0..20 {
         assert_eq!(world.post("/api/chat", &chat("profile/quick")).await.header("x-drover-model"), "big:1");
     }
+}
+
+#[tokio::test]
+async fn a_provider_is_a_step_like_any_other() {
+    let (nodes, mut fleet) = small_and_big().await;
+    let far = Far::start().await;
+    fleet.objects.providers.push(Arc::new(provider("OpenAI", &far.url, models(&["gpt-4o-mini"]))));
+    let fleet = fleet.chain(
+        "mixed",
+        json!({ "steps": [
+        { "target": { "model": "small:1" } },
+        { "target": { "provider": { "name": "far", "model": "gpt-4o-mini" } } },
+    ] }),
+    );
+    let world = World::start(fleet.table()).await;
+    nodes[0].next(Act::Fail(500, "it broke".into()));
+    far.next(Reply::json(
+        200,
+        json!({ "choices": [{ "message": { "role": "assistant", "content": "from afar" }, "finish_reason": "stop" }] }),
+    ));
+    let answer = world.post("/api/chat", &chat("mixed")).await;
+    assert_eq!(step_failures(&answer), (200, "provider/far/gpt-4o-mini".into(), "2".into()), "{}", answer.text);
+    assert_eq!(answer.content(), "from afar");
 }
 
 #[tokio::test]

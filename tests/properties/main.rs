@@ -25,7 +25,7 @@ mod providers;
 mod pull;
 mod pull_queue;
 mod ranges;
-// mod rollout;
+mod rollout;
 mod routing;
 mod routing_table;
 mod run_ids;

@@ -65,7 +65,9 @@ impl FromStr for Parameters {
         };
         let number = &text[..text.len() - 1];
         let (times, each) = number.split_once('x').unwrap_or(("1", number));
-        let is_number = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+        let is_number = |text: &str| {
+            text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_digit() || c == '.')
+        };
         if !is_number(times) || !is_number(each) || text.len() > 16 {
             return Err(fault());
         }
