@@ -6,7 +6,10 @@ use drover::domain::analysis::{Analysis, Batch, Criterion, Limit, Measure, Obser
 use jiff::{SignedDuration, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::table::Table;
+use super::{
+    sessions::{Sessions, rolled_back},
+    table::Table,
+};
 
 const ROLLOUTS: usize = 1000;
 /// Requests to both sides in one interval.
@@ -50,6 +53,7 @@ pub fn run(table: &mut Table) {
     let goal = "equal versions rolled back, no margin: at most 1 %";
     table.goal(goal, shares(&equal), share <= 0.01);
     table.note("equal versions rolled back, margins of 2 points and 1.2 ×", shares(&simulate(EQUAL, usual)));
+    of_sessions(table);
     let cases = [
         ("5 points more errors, no margin", Behaviour { errors: ERRORS + 0.05, ..EQUAL }, strict),
         ("5 points more errors, margin of 2 points", Behaviour { errors: ERRORS + 0.05, ..EQUAL }, usual),
@@ -62,6 +66,20 @@ pub fn run(table: &mut Table) {
         let figure = format!("{}; caught: {}", requests(&found), shares(&found));
         table.note(format!("{name}: requests to the canary until the rollback"), figure);
     }
+}
+
+/// Sessions of very different length, some of which always fail.
+fn of_sessions(table: &mut Table) {
+    let share = |sessions| 100.0 * rolled_back(ROLLOUTS, sessions) as f64 / ROLLOUTS as f64;
+    let equal = Sessions { as_units: true, gateways: 1, worse_by: 0.0 };
+    let by_session = share(equal);
+    let by_request = share(Sessions { as_units: false, ..equal });
+    let goal = "equal versions rolled back, sessions of 1 to 200 requests, no margin: at most 1 %";
+    table.goal(goal, format!("{by_session:.1} % (requests counted: {by_request:.1} %)"), by_session <= 1.0);
+    let spread = share(Sessions { gateways: 2, ..equal });
+    table.note("the same, requests of a session come to two gateways", format!("{spread:.1} %"));
+    let caught = share(Sessions { worse_by: 0.2, ..equal });
+    table.note("sessions whose requests fail 20 points more often: caught", format!("{caught:.1} %"));
 }
 
 fn shares(outcome: &Outcome) -> String {
@@ -98,8 +116,16 @@ fn rollout(chance: &mut StdRng, canary: Behaviour, limits: Limits) -> (Option<u6
         criterion(Measure::LatencyP95, Limit::Ratio(limits.latency)),
     ];
     let interval = Duration::from_secs(30);
-    let settings = Settings { interval, min_requests: 50, criteria, queries: Vec::new(), failure_limit: 2 };
-    let mut analysis = Analysis::new("r", 0);
+    let settings = Settings {
+        interval,
+        min_requests: 50,
+        criteria,
+        queries: Vec::new(),
+        failure_limit: 2,
+        consecutive_successes: 1,
+        parts: 1,
+    };
+    let mut analysis = Analysis::new("r", 0, false);
     let (mut at, mut seen, mut breaches) = (Timestamp::UNIX_EPOCH, 0, 0);
     let (mut tested, mut plain) = (None, None);
     for (weight, batches) in WEIGHTS.into_iter().zip(BATCHES) {

@@ -18,6 +18,7 @@ mod nginx;
 mod records;
 mod routing;
 mod scale;
+mod sessions;
 mod standalone;
 mod table;
 

@@ -207,6 +207,7 @@ const PURE: &[&str] = &[
     "controller/pull/plan",
     "controller/pull/status",
     "controller/pull/transitions",
+    "controller/version/audit",
     "controller/version/plan",
     "controller/version/status",
     "controller/deployment/authors",
@@ -223,6 +224,7 @@ const PURE: &[&str] = &[
     "standalone/schema",
     "health/facts",
     "manifests/documents",
+    "cli/rollout/view",
     "cli/up/words",
     "export",
 ];

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,9 +10,12 @@ use crate::domain::{
     conditions::Condition,
     duration::HumanDuration,
     labels::NodeSelector,
-    rollout::{Phase, State},
+    rollout::{Phase, Shadow, State},
     version,
 };
+
+const DEFAULT_SHADOW_DURATION: Duration = Duration::from_secs(10 * 60);
+const DEFAULT_SHADOW_BUDGET: f64 = 1.0;
 
 /// Which version of a model serves, and how a new one takes over.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,6 +103,17 @@ pub struct Strategy {
     pub immediate: Option<ImmediateStrategy>,
 }
 
+impl Strategy {
+    /// The steps, written or not; `None`: all at once.
+    pub fn steps(&self) -> Option<CanaryStrategy> {
+        match (&self.canary, &self.immediate) {
+            (Some(canary), _) => Some(canary.clone()),
+            (None, Some(_)) => None,
+            (None, None) => Some(CanaryStrategy::default()),
+        }
+    }
+}
+
 /// All requests at once; takes no settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ImmediateStrategy {}
@@ -105,12 +121,26 @@ pub struct ImmediateStrategy {}
 /// A growing share of requests.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.shadow) || !(has(self.shadowDuration) || has(self.shadowBudget))", "shadowDuration and shadowBudget are about copies of requests: set shadow, too"))]
 pub struct CanaryStrategy {
     /// The shares before all requests; each must be larger than the one before.
     #[serde(default = "default_steps")]
     #[schemars(length(min = 1, max = 20))]
     #[x_kube(validation = ("self.map(step, step.weight).isSorted() && self.all(a, self.exists_one(b, b.weight == a.weight))", "weights must increase from step to step"))]
     pub steps: Vec<CanaryStep>,
+    /// Before the first step, the canary gets copies of so many percent of the requests that stable answers. Its answers
+    /// are compared and thrown away. Copies get only places that nobody waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub shadow: Option<u8>,
+    /// How long it gets copies at least; 10m if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow_duration: Option<HumanDuration>,
+    /// How many US dollars the copies to a provider may cost at each gateway, by its price list; 1 if left out. No more
+    /// copies are sent then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1000000.0))]
+    pub shadow_budget: Option<f64>,
     /// True: a step is left only when somebody promotes it.
     #[serde(default)]
     pub require_approval: bool,
@@ -132,7 +162,8 @@ pub struct Analysis {
     #[serde(default = "default_interval")]
     #[x_kube(validation = ("duration(self) >= duration('1s')", "must be at least 1s"))]
     pub interval: HumanDuration,
-    /// A step is not left before this many requests to the canary were measured in it.
+    /// A step is not left before this many requests to the canary were measured in it; with `sticky`, a session counts
+    /// once.
     #[serde(default = "default_min_requests")]
     #[schemars(range(min = 1, max = 1000000))]
     pub min_requests: u32,
@@ -146,11 +177,16 @@ pub struct Analysis {
     #[schemars(length(max = 10))]
     #[x_kube(validation = ("self.all(a, self.exists_one(b, b.name == a.name))", "each query needs a name of its own"))]
     pub prometheus: Vec<PrometheusMetric>,
-    /// So many answers of a Prometheus query in a row that are out of bounds roll back. The other measures decide by
-    /// counts, and need no such limit.
+    /// So many answers of a Prometheus query in a row that are out of bounds roll back. The other measures, those with a
+    /// `max` among them, decide by counts, and need no such limit.
     #[serde(default = "default_failure_limit")]
     #[schemars(range(min = 1, max = 100))]
     pub failure_limit: u32,
+    /// A step is not left before so many comparisons in a row had nothing against the canary: the counts don't lean that
+    /// way, and each Prometheus query gives a number within its bounds.
+    #[serde(default = "default_consecutive_successes")]
+    #[schemars(range(min = 1, max = 100))]
+    pub consecutive_successes: u32,
 }
 
 /// A number that Prometheus knows, and its bounds.
@@ -180,11 +216,12 @@ pub struct PrometheusMetric {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("[has(self.maxIncrease), has(self.maxRatio), has(self.max)].filter(set, set).size() == 1", "set one of maxIncrease, maxRatio and max"))]
-#[x_kube(validation = ("!self.name.endsWith('Rate') || ((!has(self.maxIncrease) || self.maxIncrease <= 1.0) && (!has(self.max) || self.max <= 1.0))", "maxIncrease and max of a rate are shares from 0 to 1: 0.02 is two percent"))]
+#[x_kube(validation = ("!(self.name.endsWith('Rate') || self.name == 'feedbackScore') || ((!has(self.maxIncrease) || self.maxIncrease <= 1.0) && (!has(self.max) || self.max <= 1.0))", "maxIncrease and max of a rate or of feedbackScore are shares from 0 to 1: 0.02 is two percent"))]
 pub struct Metric {
     /// What is measured.
     pub name: Measure,
-    /// By how much it may exceed stable's: of a rate as a share (0.02 are two percentage points), of a time in seconds.
+    /// By how much it may exceed stable's: of a rate, and of scores that are bad, as a share (0.02 are two percentage
+    /// points), of a time in seconds, of a price in US dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 3600.0))]
     pub max_increase: Option<f64>,
@@ -192,7 +229,7 @@ pub struct Metric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1.0, max = 100.0))]
     pub max_ratio: Option<f64>,
-    /// What it may be, however stable does: of a rate a share, of a time seconds.
+    /// What it may be, however stable does: of a rate or of bad scores a share, of a time seconds, of a price US dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 3600.0))]
     pub max: Option<f64>,
@@ -203,7 +240,7 @@ pub struct Metric {
 
 impl Analysis {
     /// The same as decisions take it, for this deployment.
-    pub fn settings(&self, namespace: &str, deployment: &str) -> Settings {
+    fn settings(&self, namespace: &str, deployment: &str) -> Settings {
         let criteria = self.metrics.iter().filter_map(|metric| {
             let limits = [
                 metric.max_increase.map(Limit::Increase),
@@ -226,13 +263,44 @@ impl Analysis {
             criteria: criteria.collect(),
             queries: queries.collect(),
             failure_limit: self.failure_limit,
+            consecutive_successes: self.consecutive_successes,
+            parts: 1,
         }
+    }
+}
+
+impl CanaryStrategy {
+    /// How it is compared, as decisions take it, for this deployment.
+    pub fn settings(&self, namespace: &str, deployment: &str) -> Option<Settings> {
+        let settings = self.analysis.as_ref()?.settings(namespace, deployment);
+        let parts = self.steps.len() + usize::from(self.shadow.is_some());
+        let parts = if self.sticky.is_some() { u32::try_from(parts).unwrap_or(u32::MAX) } else { 1 };
+        Some(Settings { parts, ..settings })
+    }
+
+    /// The copies of requests that it begins with.
+    pub fn copies(&self) -> Option<Shadow> {
+        let duration = self.shadow_duration.map_or(DEFAULT_SHADOW_DURATION, |duration| duration.0);
+        self.shadow.map(|share| Shadow { share, duration })
+    }
+
+    /// How many US dollars the copies to a provider may cost at each gateway.
+    pub fn shadow_budget(&self) -> f64 {
+        self.shadow_budget.unwrap_or(DEFAULT_SHADOW_BUDGET)
     }
 }
 
 impl Default for CanaryStrategy {
     fn default() -> Self {
-        Self { steps: default_steps(), require_approval: false, sticky: None, analysis: None }
+        Self {
+            steps: default_steps(),
+            shadow: None,
+            shadow_duration: None,
+            shadow_budget: None,
+            require_approval: false,
+            sticky: None,
+            analysis: None,
+        }
     }
 }
 
@@ -302,6 +370,10 @@ fn default_min_requests() -> u32 {
 
 fn default_failure_limit() -> u32 {
     2
+}
+
+fn default_consecutive_successes() -> u32 {
+    1
 }
 
 fn default_steps() -> Vec<CanaryStep> {

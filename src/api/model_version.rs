@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{DIGEST_PATTERN, HasConditions, conditions_schema, parameters_schema};
-use crate::domain::{conditions::Condition, model_name, provider, version};
+use crate::domain::{conditions::Condition, model_name, provider, rollout::Entry, version};
 
 /// What the name of a model line looks like: a DNS label, so that it can be part of other names.
 pub const MODEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
@@ -157,6 +157,20 @@ pub struct ModelVersionStatus {
     /// How many ready nodes hold it under its alias.
     #[serde(default)]
     pub ready_nodes: i64,
+    /// What was done to it and by whom, newest first, at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub audit: Vec<AuditedVersion>,
+}
+
+/// One thing that a deployment did to a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditedVersion {
+    /// The ModelDeployment.
+    pub deployment: String,
+    /// What was done.
+    #[serde(flatten)]
+    pub entry: Entry,
 }
 
 impl ProviderSource {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    audit,
     process::{Process, listen, ollama},
     provider_keys::KeyPlace,
 };
@@ -12,7 +13,7 @@ use crate::{
     gateway::client::GatewayClient,
     health::{self, FleetHealth, WatchedFleet},
     mirror::{self, client::MirrorClient},
-    ports::{Mirror, Queries},
+    ports::{AuditLog, Mirror, Queries},
     prometheus::Prometheus,
     providers::Providers,
     settings::Settings,
@@ -23,24 +24,43 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let health = listen("health-listen", settings.health_listen).await?;
     let readiness = Readiness::default();
     let fleet = FleetHealth::default();
-    let mut process = Process::new(&settings, health, vec![readiness.clone()], fleet.router());
+    let audit = audit::open(&settings)?;
+    let shown = audit::router(audit::Shown { log: audit.clone(), is_open: settings.management_open });
+    let more = fleet.router().merge(shown);
+    let mut process = Process::new(&settings, health, vec![readiness.clone()], more);
     let client = cluster::connect().await?;
     let keys = KeyPlace::of_controller(&settings, client.clone());
-    start(&mut process, client, &settings, readiness, &fleet, None, keys).await?;
+    start(&mut process, client, &settings, readiness, &fleet, Places { audit, ..Places::of(keys) }).await?;
     process.run().await
 }
 
-/// Starts a controller, which also tells `fleet` how it is; `readiness` is set once it has read every object. Nodes
-/// on this machine reach the mirror at `mirror_nearby`, if that is another address than it has for others.
+/// What a controller finds where.
+pub struct Places {
+    /// The keys of providers.
+    pub keys: KeyPlace,
+    /// The mirror, for nodes on this machine, if that is another address than it has for others.
+    pub mirror_nearby: Option<String>,
+    /// The audit, if one is kept.
+    pub audit: Option<Arc<dyn AuditLog>>,
+}
+
+impl Places {
+    /// Keys, and nothing else.
+    pub fn of(keys: KeyPlace) -> Self {
+        Self { keys, mirror_nearby: None, audit: None }
+    }
+}
+
+/// Starts a controller, which also tells `fleet` how it is; `readiness` is set once it has read every object.
 pub async fn start(
     process: &mut Process,
     client: Client,
     settings: &Settings,
     readiness: Readiness,
     fleet: &FleetHealth,
-    mirror_nearby: Option<String>,
-    keys: KeyPlace,
+    places: Places,
 ) -> Result<Arc<Context>, String> {
+    let Places { keys, mirror_nearby, audit } = places;
     let ollama = Arc::new(ollama(settings)?);
     let key = mirror::key(settings)?;
     let mirror = settings.mirror_url.as_deref().map(|url| mirror_at(url, key.clone())).transpose()?;
@@ -58,7 +78,7 @@ pub async fn start(
     let queries = prometheus.map(|prometheus| Arc::new(prometheus) as Arc<dyn Queries>);
     let KeyPlace { keys: provider_keys, secrets } = keys;
     let provider_api = Arc::new(Providers::new(provider_keys.clone()).map_err(|error| error.to_string())?);
-    let parts = Parts { client, ollama, gateways, queries, mirror, provider_api, provider_keys, secrets };
+    let parts = Parts { client, ollama, gateways, queries, mirror, provider_api, provider_keys, secrets, audit };
     let Process { supervisor, metrics } = process;
     let context = controller::start(supervisor, parts, options, metrics, readiness)
         .await

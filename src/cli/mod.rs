@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod backup;
 mod catalog;
 mod chain;
@@ -117,6 +118,14 @@ enum Command {
     /// See where a request would go, and why
     #[command(subcommand)]
     Route(route::Route),
+    /// See who did what to which version, when and why
+    #[command(
+        after_help = "Examples:\n  drover audit --model support-bot --since 24h\n  drover audit -n ml -o json\n\n\
+            The controller keeps it for a year, in data-dir or in the database that `records` names. Where that can't be \
+            asked, the last 20 entries of each deployment come from its status. Names of field managers are marked as \
+            unverified: whoever writes to the API chooses its own."
+    )]
+    Audit(audit::Audit),
     /// See what was asked and what answered: records of requests
     #[command(subcommand)]
     Runs(runs::Runs),
@@ -179,8 +188,9 @@ pub fn main() -> ExitCode {
         Command::Workers(command) => done(runtime.block_on(workers::run(command))),
         Command::Providers(command) => done(runtime.block_on(providers::run(command))),
         Command::Push(command) => done(runtime.block_on(push::run(command))),
-        Command::Rollout(command) => done(runtime.block_on(rollout::run(command))),
+        Command::Rollout(command) => runtime.block_on(rollout::run(command)),
         Command::Route(command) => done(runtime.block_on(route::run(command))),
+        Command::Audit(command) => done(runtime.block_on(audit::run(command))),
         Command::Runs(command) => done(runtime.block_on(runs::run(command))),
         Command::Keys(command) => done(runtime.block_on(keys::run(command))),
         Command::Wait(command) => runtime.block_on(wait::run(command)),

@@ -145,7 +145,10 @@ impl Filter {
 }
 
 /// A time, also one that is told by how long ago it was.
-fn moment(flag: &str, text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// What to write.
+pub fn moment(flag: &str, text: &str) -> Result<String, String> {
     let moment = match text.parse::<HumanDuration>() {
         Ok(ago) => Timestamp::now().checked_sub(ago.0).ok(),
         Err(_) => text.parse().ok(),

@@ -83,7 +83,11 @@ struct Progress {
     told: Standings,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A duration as flags have it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<HumanDuration>().map(|duration| duration.0).map_err(|error| error.to_string())
 }
 

@@ -1,6 +1,7 @@
 //! The reconcilers, one folder a kind: `mod` drives, `observe` reads, `plan` decides what to do, `act` does it, and
 //! `status` says what people see. `plan` and `status` are pure.
 
+pub mod audit;
 pub mod deployment;
 mod driver;
 pub mod key;
@@ -25,7 +26,7 @@ use crate::{
         RoutingProfile, Worker,
     },
     cluster::{self, Client, Events, Watched},
-    ports::{Gateways, Mirror, NodeApi, NodeError, ProviderApi, ProviderKeys, Queries},
+    ports::{AuditLog, Gateways, Mirror, NodeApi, NodeError, ProviderApi, ProviderKeys, Queries},
     supervisor::{Jobs, Supervisor},
     telemetry::{Metrics, Readiness},
 };
@@ -95,6 +96,8 @@ pub struct Parts {
     pub provider_keys: Arc<dyn ProviderKeys>,
     /// Where their keys are, if that is watched.
     pub secrets: Option<Watched<Secret>>,
+    /// Where the audit is kept, if it is.
+    pub audit: Option<Arc<dyn AuditLog>>,
 }
 
 /// What every reconciler shares.
@@ -219,7 +222,7 @@ pub async fn start(
     metrics: &Metrics,
     readiness: Readiness,
 ) -> Result<Arc<Context>, kube::Error> {
-    let Parts { client, ollama, gateways, queries, mirror, provider_api, provider_keys, secrets } = parts;
+    let Parts { client, ollama, gateways, queries, mirror, provider_api, provider_keys, secrets, audit } = parts;
     let namespace = options.namespace.clone();
     let grants = mirror.map(|mirror| {
         let addresses =
@@ -260,6 +263,9 @@ pub async fn start(
     supervisor.service("version controller", version::run(context.clone(), stop.clone()));
     supervisor.service("deployment controller", deployment::run(context.clone(), stop.clone()));
     supervisor.service("provider controller", provider::run(context.clone(), secrets, stop.clone()));
+    if let Some(log) = audit {
+        supervisor.service("audit", audit::run(context.deployments.clone(), log, stop.clone()));
+    }
     supervisor.service("key controller", key::run(context.clone(), stop.clone()));
     routing::start(supervisor, &context);
     let shared = context.clone();

@@ -82,9 +82,32 @@ pub struct RunRecord<V> {
     /// What somebody thought of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feedback: Option<Feedback>,
+    /// What its session is known by, if its deployment keeps sessions on their side of a rollout: a number that says
+    /// nothing of the session's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
     /// The trace that it belongs to, if it belongs to any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<Arc<str>>,
+}
+
+/// A session's number. Programs that read JSON don't keep so many digits, so it is written as hexadecimal text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Session(pub u64);
+
+impl From<Session> for String {
+    fn from(Session(session): Session) -> Self {
+        format!("{session:016x}")
+    }
+}
+
+impl TryFrom<String> for Session {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        u64::from_str_radix(&text, 16).map(Self)
+    }
 }
 
 /// What answers.

@@ -15,6 +15,7 @@ use super::{
     api::Api,
     ask::Ask,
     balance::Place,
+    counter::Account,
     ending::Ending,
     failure::Failure,
     lines::{Lines, Renamer},
@@ -22,7 +23,6 @@ use super::{
     run::{Run, header},
     said::Said,
     schema::SchemaCheck,
-    tally::Counter,
     turn::give_way,
     voice::Voice,
 };
@@ -71,7 +71,7 @@ pub struct Ready {
     /// The place on the node.
     pub place: Place,
     /// Where it counts.
-    pub counter: Option<Arc<Counter>>,
+    pub account: Option<Account>,
     /// Where answers that a node broke off count.
     pub broken: metrics::Counter,
 }
@@ -216,7 +216,7 @@ impl Ready {
         self.place.note(None);
         if let Content::Whole(_, ending) = &self.answer.content {
             let keeps_schema = self.answer.is_checked.then_some(self.answer.schema_failure.is_none());
-            self.counter.iter().for_each(|counter| counter.answered(&run.answered(ending, false, keeps_schema)));
+            self.account.iter().for_each(|account| account.answered(&run.answered(ending, false, keeps_schema)));
         }
         self.answer.schema_failure.unwrap_or_else(|| "the answer is empty".into())
     }
@@ -227,18 +227,18 @@ impl Ready {
     /// # Errors
     /// When the record could not be stored, and that matters.
     pub async fn into_response(self, mut run: Run) -> Result<Response, Failure> {
-        let Self { answer, place, counter, broken } = self;
+        let Self { answer, place, account, broken } = self;
         let mut response = Response::new(Body::empty());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
         run.stamp(response.headers_mut());
         *response.body_mut() = match answer.content {
-            Content::Stream(opened) => Body::from_stream(Relay::new(*opened, place, counter, broken, run).pieces()),
+            Content::Stream(opened) => Body::from_stream(Relay::new(*opened, place, account, broken, run).pieces()),
             Content::Whole(whole, ending) => {
                 place.note(None);
                 drop(place);
                 let fault = answer.schema_failure;
                 let keeps_schema = answer.is_checked.then_some(fault.is_none());
-                counter.iter().for_each(|counter| counter.answered(&run.answered(&ending, false, keeps_schema)));
+                account.iter().for_each(|account| account.answered(&run.answered(&ending, false, keeps_schema)));
                 if let Some(value) = fault.as_deref().and_then(header) {
                     response.headers_mut().insert(HeaderName::from_static("x-drover-schema-failure"), value);
                 }

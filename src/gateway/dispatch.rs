@@ -10,6 +10,7 @@ use super::{
     attempt::{Answer, Missed, Ready, attempt},
     balance::{NoPlace, Wish},
     context,
+    counter::Account,
     failure::Failure,
     faults::Faults,
     meters::{ByModel, ModelMeters, Outcome},
@@ -110,8 +111,8 @@ impl<'a> Dispatch<'a> {
                     let kept = answer.schema_failure.is_none();
                     self.count(if kept { Outcome::Answered } else { Outcome::SchemaFailure });
                     let fault = answer.fault().filter(|fault| walk.goes_on(at, *fault));
-                    let (counter, broken) = (leg.counter.clone(), self.gateway.meters().broken());
-                    let ready = Ready { answer, place, counter, broken };
+                    let (account, broken) = (leg.account.clone(), self.gateway.meters().broken());
+                    let ready = Ready { answer, place, account, broken };
                     let Some(fault) = fault else { return Ok(Left::Ready(Box::new(ready))) };
                     let outcome = match fault {
                         directory::Failure::SchemaFailure => run_record::Outcome::SchemaFailure,
@@ -137,7 +138,7 @@ impl<'a> Dispatch<'a> {
                     self.count(Outcome::Failed);
                     self.gateway.meters().failed(&error);
                     self.run.attempted(run_record::Outcome::Failed, Some(error.to_string()));
-                    leg.counter.iter().for_each(|counter| counter.failed());
+                    leg.account.iter().for_each(Account::failed);
                     if matches!(error, NodeError::TimedOut(_)) {
                         failed = directory::Failure::Timeout;
                     }

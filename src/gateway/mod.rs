@@ -12,6 +12,7 @@ pub mod balance;
 pub mod callers;
 pub mod client;
 mod context;
+pub mod counter;
 pub mod dispatch;
 pub mod ending;
 pub mod explain;
@@ -41,6 +42,7 @@ pub mod schema;
 mod server;
 pub mod serving;
 mod session;
+mod shadow;
 pub mod spans;
 mod sse;
 pub mod tally;
@@ -71,6 +73,7 @@ use self::{
     preference::Preferences,
     recorder::Recorder,
     serving::Serving,
+    shadow::Shadows,
     tally::Tally,
 };
 use crate::{
@@ -146,6 +149,7 @@ struct Inner {
     meters: Meters,
     recorder: Arc<Recorder>,
     preferences: Preferences,
+    shadows: Shadows,
     /// Unset where callers may not change which models there are.
     operations: OnceLock<Arc<dyn ModelOperations>>,
 }
@@ -176,6 +180,7 @@ impl Gateway {
             meters: Meters::default(),
             recorder: Arc::new(recorder),
             preferences: Preferences::default(),
+            shadows: Shadows::default(),
             operations: OnceLock::new(),
         }))
     }
@@ -200,6 +205,7 @@ impl Gateway {
     pub fn register(&self, conventions: &mut Registry, own: &mut Registry, freshness: Freshness) {
         self.0.meters.register(conventions, own);
         self.0.recorder.register(own);
+        self.0.shadows.register(own);
         own.register_collector(Box::new(Gauges { balance: self.0.balance.clone(), freshness }));
     }
 
@@ -266,6 +272,10 @@ impl Gateway {
     fn tally(&self) -> &Tally {
         &self.0.tally
     }
+
+    fn shadows(&self) -> &Shadows {
+        &self.0.shadows
+    }
 }
 
 /// Everything that a gateway answers.
@@ -279,5 +289,7 @@ pub fn router(gateway: Gateway) -> Router {
 /// None at present: what is wrong with one connection concerns no other.
 pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: CancellationToken) -> io::Result<()> {
     let (idle_limit, require_key) = (gateway.settings().idle_limit, gateway.settings().require_key);
-    server::serve(listener, router(gateway), idle_limit, require_key, shutdown).await
+    let served = server::serve(listener, router(gateway.clone()), idle_limit, require_key, shutdown.clone());
+    let (served, ()) = tokio::join!(served, gateway.shadows().end_with(shutdown));
+    served
 }

@@ -7,11 +7,12 @@ use axum::http::{HeaderMap, StatusCode};
 use super::{
     Gateway,
     callers::Caller,
+    counter::{Account, Counter},
     failure::Failure,
     resolve::{Found, Routed},
     serving::Serving,
     session::Message,
-    tally::{Counter, Tally},
+    tally::Tally,
     task::Task,
     walk::Route,
 };
@@ -21,7 +22,7 @@ use crate::{
         model_db::Capabilities,
         routing::{fails_outright, is_canary_session, is_canary_turn, session_hash},
     },
-    routing_table::{Canary, Deployment, Namespace, Target},
+    routing_table::{Canary, Deployment, Namespace, Shadow, Target},
 };
 
 /// One target of a plan.
@@ -34,12 +35,19 @@ pub struct Leg<'a> {
     /// The deployment that it was chosen by, if it was.
     pub deployment: Option<&'a str>,
     /// Where its attempts count; plain tags have no version to count for.
-    pub counter: Option<Arc<Counter>>,
+    pub account: Option<Account>,
+    /// Where a copy for the deployment's canary counts, which it gets once this one is answered.
+    pub copy: Option<Account>,
     /// By which way of the directory it was found, if by any.
     pub route: Option<Box<Route<'a>>>,
 }
 
-impl Leg<'_> {
+impl<'a> Leg<'a> {
+    /// A leg to a target that counts for no version.
+    pub fn to(target: &'a Target, reason: String) -> Self {
+        Self { target, reason, deployment: None, account: None, copy: None, route: None }
+    }
+
     /// What tells this worker's model, with its parameters and policy, from all others; nothing where no worker asks.
     pub fn fingerprint(&self) -> Option<String> {
         let route = self.route.as_ref()?;
@@ -90,7 +98,7 @@ impl<'t> Planner<'t> {
         match found {
             Found::Tag(target) => {
                 let reason = format!("model {}: asked for by name", target.tag);
-                Ok(vec![Leg { target, reason, deployment: None, counter: None, route: None }])
+                Ok(vec![Leg::to(target, reason)])
             }
             Found::Deployment(name, deployment) => Ok(self.split(name, deployment)),
             Found::Routed(routed) => self.routed(offers, routed, needs()),
@@ -100,7 +108,8 @@ impl<'t> Planner<'t> {
     fn split<'a>(&self, name: &'a str, deployment: &'a Deployment) -> Vec<Leg<'a>> {
         let Self { gateway, serving, headers, purpose, .. } = *self;
         let (namespace, tally) = (gateway.settings().namespace.as_str(), gateway.tally());
-        Split { namespace, name, deployment, serving, tally, purpose }.legs(headers)
+        let session = session(deployment, headers);
+        Split { namespace, name, deployment, session, serving, tally, purpose }.legs()
     }
 
     fn routed<'a>(
@@ -145,27 +154,30 @@ impl<'t> Planner<'t> {
 }
 
 fn plain(target: Option<&Target>) -> Vec<Leg<'_>> {
-    let leg = |target| Leg { target, reason: String::new(), deployment: None, counter: None, route: None };
-    target.map(leg).into_iter().collect()
+    target.map(|target| Leg::to(target, String::new())).into_iter().collect()
 }
 
 struct Split<'a, 't> {
     namespace: &'t str,
     name: &'a str,
     deployment: &'a Deployment,
+    /// What the request's session is known by during a rollout.
+    session: Option<u64>,
     serving: &'t Serving,
     tally: &'t Tally,
     purpose: Purpose,
 }
 
 impl<'a> Split<'a, '_> {
-    fn legs(&self, headers: &HeaderMap) -> Vec<Leg<'a>> {
+    fn legs(&self) -> Vec<Leg<'a>> {
         let stable = &self.deployment.stable;
         let Some(canary) = &self.deployment.canary else { return vec![self.leg(stable, "stable", "")] };
-        let session = self.session(headers);
-        let by = if session.is_some() { ", by session" } else { "" };
+        if let Some(shadow) = canary.shadow {
+            return vec![Leg { copy: self.copy(canary, shadow), ..self.leg(stable, "stable", "") }];
+        }
+        let by = if self.session.is_some() { ", by session" } else { "" };
         let (version, weight) = (version(&canary.target), canary.weight);
-        if !self.is_canary(canary, session) {
+        if !self.is_canary(canary, canary.weight) {
             return vec![self.leg(stable, "stable", &format!(" has {} %{by}", 100 - weight.min(100)))];
         }
         let trial = self.leg(&canary.target, "canary", &format!(" has {weight} %{by}"));
@@ -174,27 +186,42 @@ impl<'a> Split<'a, '_> {
         }
         if !canary.target.is_usable() {
             if self.purpose == Purpose::Answer {
-                trial.counter.iter().for_each(|counter| counter.failed());
+                trial.account.iter().for_each(Account::failed);
             }
             return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) has no ready node"))];
         }
         vec![trial, self.leg(stable, "stable", &format!(", canary {version} ({weight} %) could not answer"))]
     }
 
-    fn is_canary(&self, canary: &Canary, session: Option<&[u8]>) -> bool {
-        let rollout = &self.deployment.rollout_id;
-        match session {
-            Some(session) => is_canary_session(session_hash(rollout, session), canary.weight),
+    /// Whether the request is one of so many percent that are the canary's.
+    fn is_canary(&self, canary: &Canary, percent: u8) -> bool {
+        match self.session {
+            Some(session) => is_canary_session(session, percent),
             None => {
-                let turns = || self.tally.turns(self.namespace, self.name, rollout);
+                let turns = || self.tally.turns(self.namespace, self.name, &self.deployment.rollout_id);
                 let turns = self.serving.turns(&canary.target, turns);
                 let turn = match self.purpose {
                     Purpose::Answer => turns.fetch_add(1, Ordering::Relaxed),
                     Purpose::Explain => turns.load(Ordering::Relaxed),
                 };
-                is_canary_turn(turn, canary.weight)
+                is_canary_turn(turn, percent)
             }
         }
+    }
+
+    /// Where the canary's copy of the request counts, if it gets one.
+    fn copy(&self, canary: &Canary, shadow: Shadow) -> Option<Account> {
+        let target = &canary.target;
+        if self.purpose == Purpose::Explain || !self.is_canary(canary, shadow.share) || self.is_braked(target) {
+            return None;
+        }
+        let spent = self.tally.spent(self.namespace, self.name);
+        let is_affordable = target.offer.is_none() || spent.load(Ordering::Relaxed) as f64 <= shadow.budget * 1e6;
+        is_affordable.then(|| Account { spent: Some(spent), ..self.account(target) })
+    }
+
+    fn account(&self, target: &Target) -> Account {
+        Account { counter: self.counter(target), session: self.session, spent: None }
     }
 
     fn is_braked(&self, canary: &Target) -> bool {
@@ -206,21 +233,25 @@ impl<'a> Split<'a, '_> {
         self.serving.counter(target, || self.tally.counter(self.namespace, self.name, version(target)))
     }
 
-    fn session<'h>(&self, headers: &'h HeaderMap) -> Option<&'h [u8]> {
-        let value = headers.get(self.deployment.sticky_header.as_deref()?)?;
-        Some(value.as_bytes()).filter(|session| !session.is_empty())
-    }
-
     fn leg(&self, target: &'a Target, side: &str, why: &str) -> Leg<'a> {
         let version = version(target);
         Leg {
             target,
             reason: format!("deployment {}: {side} {version}{why}", self.name),
             deployment: Some(self.name),
-            counter: Some(self.counter(target)),
+            account: Some(self.account(target)),
+            copy: None,
             route: None,
         }
     }
+}
+
+/// What the request's session is known by while a rollout of `deployment` has two sides.
+fn session(deployment: &Deployment, headers: &HeaderMap) -> Option<u64> {
+    deployment.canary.as_ref()?;
+    let value = headers.get(deployment.sticky_header.as_deref()?)?;
+    let value = Some(value.as_bytes()).filter(|session| !session.is_empty())?;
+    Some(session_hash(&deployment.rollout_id, value))
 }
 
 fn version(target: &Target) -> &str {

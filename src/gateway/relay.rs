@@ -1,13 +1,13 @@
 //! An answer on its way from a node to a caller, piece by piece.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use prometheus_client::metrics::counter as metrics;
 use tokio::time::timeout;
 
-use super::{balance::Place, ending::Ending, lines::Lines, run::Run, tally::Counter, voice::Voice};
+use super::{balance::Place, counter::Account, ending::Ending, lines::Lines, run::Run, voice::Voice};
 use crate::{domain::run_record::Outcome, ports::NodeError};
 
 /// The status of an answer whose first piece was sent.
@@ -21,7 +21,7 @@ pub struct Relay {
     first: Option<Bytes>,
     /// Given back when the node has said all.
     place: Option<Place>,
-    counter: Option<Arc<Counter>>,
+    account: Option<Account>,
     broken: metrics::Counter,
     run: Run,
     /// Whether the node said that this was all.
@@ -112,18 +112,12 @@ impl Source {
 }
 
 impl Relay {
-    /// What was opened, for the caller of `run`. It holds its `place` to the end and then counts for `counter`, and for
+    /// What was opened, for the caller of `run`. It holds its `place` to the end and then counts for `account`, and for
     /// `broken` when the node broke it off.
-    pub fn new(
-        opened: Opened,
-        place: Place,
-        counter: Option<Arc<Counter>>,
-        broken: metrics::Counter,
-        run: Run,
-    ) -> Self {
+    pub fn new(opened: Opened, place: Place, account: Option<Account>, broken: metrics::Counter, run: Run) -> Self {
         let Opened { first, source } = opened;
         let (first, place) = (Some(first), Some(place));
-        Self { source, first, place, counter, broken, run, is_whole: false, is_over: false }
+        Self { source, first, place, account, broken, run, is_whole: false, is_over: false }
     }
 
     /// The pieces for the caller. The last one of a whole answer comes when its record is committed.
@@ -141,7 +135,7 @@ impl Relay {
         let Some(ending) = self.source.ending.take() else { return Some(piece) };
         self.is_whole = true;
         self.count(None);
-        self.counter.iter().for_each(|counter| counter.answered(&self.run.answered(&ending, true, None)));
+        self.account.iter().for_each(|account| account.answered(&self.run.answered(&ending, true, None)));
         self.run.ended(ending);
         match self.run.finish(Outcome::Answered, OK, None).await {
             Ok(()) => Some(piece),
@@ -184,7 +178,7 @@ impl Relay {
         self.source.voice.broke(node, error, out);
         self.source.ending = None;
         self.count(Some(error));
-        self.counter.iter().for_each(|counter| counter.failed());
+        self.account.iter().for_each(Account::failed);
         self.run.attempted(Outcome::Broken, Some(error.to_string()));
         self.run.keep_answer(out);
         // The caller is told of the worse already.

@@ -176,7 +176,11 @@ async fn try_answer(gateway: &Gateway, request: Request, read: Read, run: &mut R
     let legs = planner.legs(namespace, found, || ask.needs())?;
     message.check_fingerprint(&legs)?;
     run.holds(message.fingerprint.clone());
-    Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await
+    let ready = Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await?;
+    if let Some((deployment, account)) = legs.first().and_then(|leg| leg.deployment.zip(leg.copy.as_ref())) {
+        gateway.shadows().copy(gateway, &serving, deployment, account, &ask, body.len());
+    }
+    Ok(ready)
 }
 
 /// What the request's name stands for; by that it is known whether its answer is checked.

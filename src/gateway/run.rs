@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    ask::Ask, callers::Visit, ending::Ending, failure::Failure, meters::ModelMeters, plan::Leg, recorder::Recorder,
-    spans::Trace, tally::Answered, task::Task,
+    ask::Ask, callers::Visit, counter::Answered, ending::Ending, failure::Failure, meters::ModelMeters, plan::Leg,
+    recorder::Recorder, spans::Trace, task::Task,
 };
 use crate::{
     domain::{
         provider::Price,
         run_id::RunId,
-        run_record::{Attempt, Capture, Outcome, Resolved, Timings, Tokens},
+        run_record::{Attempt, Capture, Outcome, Resolved, Session, Timings, Tokens},
     },
     ports::RunRecord,
     routing_table::Holder,
@@ -35,6 +35,8 @@ pub struct Run {
     attempt_began: Instant,
     /// What its tokens cost, where that is known.
     price: Option<Price>,
+    /// Whether nobody asks money for them.
+    is_free: bool,
     /// How long the attempt took to the first piece of its answer.
     first_piece: Duration,
     /// What is known so far; nothing once it is finished.
@@ -85,6 +87,7 @@ impl Run {
             capture: None,
             replay_of: None,
             feedback: None,
+            session: None,
             trace_id: trace.id().map(Into::into),
         };
         let (recorder, record) = (recorder.clone(), Some(Box::new(record)));
@@ -95,6 +98,7 @@ impl Run {
             attempt_began: began,
             first_piece: Duration::ZERO,
             price: None,
+            is_free: false,
             record,
             trace,
             task: None,
@@ -150,8 +154,10 @@ impl Run {
     pub fn aim(&mut self, leg: &Leg<'_>) {
         let target = leg.target;
         self.fingerprint = leg.fingerprint();
+        self.is_free = target.offer.is_none();
         self.price = target.offer.as_ref().and_then(|offer| offer.price);
         self.note(|record| {
+            record.session = leg.account.as_ref().and_then(|account| account.session).map(Session);
             record.resolved = Some(Resolved {
                 model: target.tag.as_str().into(),
                 digest: target.digest.as_str().into(),
@@ -217,8 +223,11 @@ impl Run {
         let load = Duration::from_nanos(ending.load_duration.unwrap_or_default());
         let tokens = u32::try_from(ending.eval_count).unwrap_or(u32::MAX);
         let token_time = ending.eval_duration.and_then(|spent| Duration::from_nanos(spent).checked_div(tokens));
+        let priced = self.price.map(|price| price.of(ending.prompt_eval_count, ending.eval_count).amount);
         Answered {
             keeps_schema,
+            cost: priced.or(self.is_free.then_some(0.0)),
+            tokens: ending.prompt_eval_count + ending.eval_count,
             latency: self.attempt_began.elapsed().saturating_sub(load),
             first_token: is_stream.then(|| self.first_piece.saturating_sub(load)),
             token_time,

@@ -9,9 +9,9 @@ use std::{
 use super::{
     balance::{Balance, Pool},
     callers::KnownKeys,
+    counter::Counter,
     lines::Renamer,
     meters::ModelMeters,
-    tally::Counter,
     task::Task,
 };
 use crate::routing_table::{Namespace, RoutingTable, Target};

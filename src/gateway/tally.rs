@@ -2,121 +2,18 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 
+use super::counter::Counter;
 use crate::{
-    domain::{
-        analysis::{self, Observed, Sketch},
-        routing::fails_outright,
-    },
-    ports::DeploymentStats,
-    routing_table::RoutingTable,
+    domain::{routing::fails_outright, run_record::Session},
+    ports::{DeploymentStats, RunRecord},
+    routing_table::{Deployment as Served, RoutingTable, Target},
 };
 
 /// Namespace and name of a deployment.
 type Key = (String, String);
-
-/// One version's attempts.
-#[derive(Debug, Default)]
-pub struct Counter {
-    attempts: AtomicU64,
-    failures: AtomicU64,
-    schema_checks: AtomicU64,
-    schema_failures: AtomicU64,
-    latency: Times,
-    first_token: Times,
-    token_time: Times,
-    /// Attempts that failed since the last one that didn't.
-    failed_in_a_row: AtomicU64,
-}
-
-/// What is counted of an attempt that the node answered.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Answered {
-    /// Whether it keeps to the schema that was asked for; nothing without one.
-    pub keeps_schema: Option<bool>,
-    /// From the request to the node to the end of its answer, without loading the model.
-    pub latency: Duration,
-    /// The same, to the first piece of a stream.
-    pub first_token: Option<Duration>,
-    /// The time for each token.
-    pub token_time: Option<Duration>,
-}
-
-/// Durations, counted by size.
-#[derive(Debug)]
-struct Times(Box<[AtomicU32]>);
-
-impl Default for Times {
-    fn default() -> Self {
-        Self((0..analysis::BUCKETS).map(|_| AtomicU32::new(0)).collect())
-    }
-}
-
-impl Times {
-    fn add(&self, duration: Duration) {
-        if let Some(count) = self.0.get(analysis::bucket(duration)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn read(&self) -> Sketch {
-        Sketch::new(self.0.iter().map(|count| count.load(Ordering::Relaxed).into()))
-    }
-}
-
-impl Counter {
-    /// An attempt that the node answered.
-    pub fn answered(&self, answer: &Answered) {
-        if let Some(keeps_schema) = answer.keeps_schema {
-            self.schema_failures.fetch_add((!keeps_schema).into(), Ordering::Relaxed);
-            self.schema_checks.fetch_add(1, Ordering::Relaxed);
-        }
-        self.latency.add(answer.latency);
-        answer.first_token.iter().for_each(|time| self.first_token.add(*time));
-        answer.token_time.iter().for_each(|time| self.token_time.add(*time));
-        self.failed_in_a_row.store(0, Ordering::Relaxed);
-        self.attempts.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// An attempt that failed through the node's fault.
-    pub fn failed(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        self.failed_in_a_row.fetch_add(1, Ordering::Relaxed);
-        self.attempts.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A version that failed in an earlier rollout gets another chance.
-    fn begin_rollout(&self) {
-        self.failed_in_a_row.store(0, Ordering::Relaxed);
-    }
-
-    /// How many attempts failed since the last one that didn't.
-    pub fn failed_in_a_row(&self) -> u64 {
-        self.failed_in_a_row.load(Ordering::Relaxed)
-    }
-
-    fn read(&self, with_times: bool) -> Observed {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let times = |times: &Times| if with_times { times.read() } else { Sketch::default() };
-        // The parts before the whole: a count that is under way makes no share over 1.
-        let (failures, schema_failures) = (read(&self.failures), read(&self.schema_failures));
-        Observed {
-            failures,
-            schema_failures,
-            schema_checks: read(&self.schema_checks),
-            latency: times(&self.latency),
-            first_token: times(&self.first_token),
-            token_time: times(&self.token_time),
-            attempts: read(&self.attempts),
-        }
-    }
-}
 
 #[derive(Debug, Default)]
 struct Deployment {
@@ -126,6 +23,26 @@ struct Deployment {
     counters: BTreeMap<String, Arc<Counter>>,
     /// The rollout that failures in a row are counted for.
     rollout_id: String,
+    /// The revision, and with it the step, that sessions are counted for.
+    revision: i64,
+    /// What the copies of this rollout's requests cost, in millionths of a dollar.
+    spent: Arc<AtomicU64>,
+}
+
+impl Deployment {
+    /// Begins what a new table says begins.
+    fn follow(&mut self, served: &Served) {
+        if self.rollout_id != served.rollout_id {
+            self.rollout_id.clone_from(&served.rollout_id);
+            self.counters.values().for_each(|counter| counter.begin_rollout());
+            self.spent = Arc::default();
+        }
+        if self.revision != served.revision {
+            self.revision = served.revision;
+            self.counters.values().for_each(|counter| counter.begin_step());
+        }
+        self.turns.retain(|rollout, _| *rollout == served.rollout_id);
+    }
 }
 
 /// The counts, since the gateway started.
@@ -147,15 +64,28 @@ impl Tally {
         counters.entry(version.into()).or_default().clone()
     }
 
+    /// Where it is counted what the copies of requests cost.
+    pub fn spent(&self, namespace: &str, deployment: &str) -> Arc<AtomicU64> {
+        self.lock().entry((namespace.into(), deployment.into())).or_default().spent.clone()
+    }
+
+    /// Counts a score for the version that answered, if its deployment still has that one on either side.
+    pub fn rated(&self, table: &RoutingTable, record: &RunRecord, score: f64) {
+        let Some(resolved) = &record.resolved else { return };
+        let (Some(name), Some(version)) = (resolved.deployment.as_deref(), resolved.version.as_deref()) else { return };
+        let Some(deployment) = table.namespace(&record.namespace).deployments.get(name) else { return };
+        let is_it = |target: &Target| target.version.as_deref() == Some(version);
+        if is_it(&deployment.stable) || deployment.canary.as_ref().is_some_and(|canary| is_it(&canary.target)) {
+            let session = record.session.map(|Session(session)| session);
+            self.counter(&record.namespace, name, version).rated(session, score);
+        }
+    }
+
     /// Forgets deployments and rollouts that the table no longer has.
     pub fn keep(&self, table: &RoutingTable) {
         self.lock().retain(|(namespace, name), counts| {
             let deployment = table.namespaces.get(namespace).and_then(|space| space.deployments.get(name));
-            if let Some(deployment) = deployment.filter(|deployment| deployment.rollout_id != counts.rollout_id) {
-                counts.rollout_id.clone_from(&deployment.rollout_id);
-                counts.counters.values().for_each(|counter| counter.begin_rollout());
-            }
-            counts.turns.retain(|rollout, _| deployment.is_some_and(|deployment| deployment.rollout_id == *rollout));
+            deployment.into_iter().for_each(|deployment| counts.follow(deployment));
             deployment.is_some()
         });
     }

@@ -1,12 +1,14 @@
 //! The seams between decisions and the world: what the rest of the code asks of a node or a gateway.
 
+mod audit;
 mod operations;
 mod providers;
 mod records;
 
+pub use audit::{AuditFilter, AuditLog, AuditRecord};
 pub use operations::{ModelOperations, OperationError, Pulling};
 pub use providers::{ProviderApi, ProviderKey, ProviderKeys, ProviderListing};
-pub use records::{Page, Records, RecordsError, RunRecord};
+pub use records::{Noted, Page, Records, RecordsError, RunRecord};
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 

@@ -33,6 +33,17 @@ pub enum RecordsError {
     Overloaded,
 }
 
+/// What became of feedback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// It is the first for its run.
+    First,
+    /// There was some before: of several who come at once, one is the first.
+    Again,
+    /// There is no such run.
+    Unknown,
+}
+
 /// Keeps run records.
 pub trait Records: Send + Sync {
     /// Whether a record could be committed, as far as is known now; asks nobody.
@@ -50,6 +61,6 @@ pub trait Records: Send + Sync {
     /// The newest `limit` records that fit.
     fn list(&self, filter: RunFilter, limit: usize) -> BoxFuture<'_, Result<Page, RecordsError>>;
 
-    /// Notes what somebody thought of an answer, in the place of what was noted before; false when there is no such run.
-    fn note_feedback(&self, id: RunId, feedback: Feedback) -> BoxFuture<'_, Result<bool, RecordsError>>;
+    /// Notes what somebody thought of an answer, in the place of what was noted before.
+    fn note_feedback(&self, id: RunId, feedback: Feedback) -> BoxFuture<'_, Result<Noted, RecordsError>>;
 }

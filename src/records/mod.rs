@@ -4,6 +4,7 @@
 //! survives the death of the process, and those that come together are one write ([`batch`]); the [`sqlite`] keeper moves what is there into the database soon after, many
 //! records at once. With PostgreSQL ([`postgres`]) whatever waits is committed together.
 
+pub mod audit;
 mod batch;
 mod journal;
 mod line;

@@ -23,7 +23,7 @@ use crate::{
         run_id::RunId,
         run_record::{Feedback, RunFilter},
     },
-    ports::{Page, Records, RecordsError, RunRecord},
+    ports::{Noted, Page, Records, RecordsError, RunRecord},
 };
 
 const MIGRATIONS: [(&str, &str); 1] = [("runs", include_str!("migrations/postgres/1_runs.sql"))];
@@ -66,7 +66,7 @@ impl fmt::Debug for Url {
 }
 
 impl Url {
-    fn options(&self) -> PgConnectOptions {
+    pub(super) fn options(&self) -> PgConnectOptions {
         // It was parsed when it was read.
         let options = PgConnectOptions::from_str(&self.0).unwrap_or_default();
         options.application_name("drover").disable_statement_logging()
@@ -144,10 +144,15 @@ impl Records for PostgresRecords {
         async move { sql::page(self.rows(sql::select(&filter, limit, &rows::FILTERED)).await?, limit) }.boxed()
     }
 
-    fn note_feedback(&self, id: RunId, feedback: Feedback) -> BoxFuture<'_, Result<bool, RecordsError>> {
+    fn note_feedback(&self, id: RunId, feedback: Feedback) -> BoxFuture<'_, Result<Noted, RecordsError>> {
         async move {
-            let statement = sql::set_feedback(id, &feedback)?.query::<Postgres>();
-            within(statement.execute(&self.pool)).await.map(|noted| noted.rows_affected() > 0)
+            for (statement, noted) in sql::set_feedback(id, &feedback)? {
+                let done = within(statement.query::<Postgres>().execute(&self.pool)).await?;
+                if done.rows_affected() > 0 {
+                    return Ok(noted);
+                }
+            }
+            Ok(Noted::Unknown)
         }
         .boxed()
     }
@@ -183,7 +188,8 @@ impl Writer {
             Some(connection) => connection,
             None => {
                 let mut connection = within(self.options.connect()).await?;
-                let version = timeout(PATIENCE, sql::migrate(&mut connection, &MIGRATIONS)).await.map_err(down)??;
+                let migrated = sql::migrate(&mut connection, sql::MIGRATIONS_TABLE, &MIGRATIONS);
+                let version = timeout(PATIENCE, migrated).await.map_err(down)??;
                 let (host, database) = (self.options.get_host(), self.options.get_database().unwrap_or_default());
                 tracing::info!(host, database, version, "run records");
                 self.fault.store(None);

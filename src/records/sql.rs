@@ -14,13 +14,14 @@ use crate::{
         run_id::RunId,
         run_record::{Feedback, RunFilter},
     },
-    ports::{Page, RecordsError, RunRecord},
+    ports::{Noted, Page, RecordsError, RunRecord},
 };
 
 /// How many records one statement forgets: few, as nothing is stored meanwhile.
 pub const FORGOTTEN: u64 = 500;
-/// Not sqlx's own name for it, as others may use the same database.
-const MIGRATIONS_TABLE: &str = "drover_migrations";
+/// Where it is noted which changes the tables of run records have had. Not sqlx's own name for it, as others may use the
+/// same database.
+pub const MIGRATIONS_TABLE: &str = "drover_migrations";
 
 /// A statement with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,11 +80,14 @@ pub fn select(filter: &RunFilter, limit: usize, columns: &Columns) -> Statement 
     Statement { text: text.into(), values }
 }
 
-/// Notes feedback.
-pub fn set_feedback(id: RunId, feedback: &Feedback) -> Result<Statement, RecordsError> {
+/// Notes feedback where there is none; and where there is some, which is the next statement when that one found no row.
+pub fn set_feedback(id: RunId, feedback: &Feedback) -> Result<[(Statement, Noted); 2], RecordsError> {
     let feedback = serde_json::to_string(feedback).map_err(down)?;
-    let text = "UPDATE drover_runs SET feedback = $1 WHERE id = $2";
-    Ok(Statement { text: text.into(), values: vec![Some(feedback), Some(id.to_string())] })
+    let first = "UPDATE drover_runs SET feedback = $1 WHERE id = $2 AND feedback IS NULL";
+    let again = "UPDATE drover_runs SET feedback = $1 WHERE id = $2";
+    Ok([(first, Noted::First), (again, Noted::Again)].map(|(text, noted)| {
+        (Statement { text: text.into(), values: vec![Some(feedback.clone()), Some(id.to_string())] }, noted)
+    }))
 }
 
 /// Forgets the oldest records before an id, at most so many.
@@ -119,16 +123,18 @@ pub fn page(rows: Vec<Found>, limit: usize) -> Result<Page, RecordsError> {
     Ok(Page { items, next })
 }
 
-/// Brings the tables up to date with these changes, each with its name, and says which version they are of.
+/// Brings the tables up to date with these changes, each with its name, and says which version they are of; `table` notes
+/// which of them were made.
 pub async fn migrate<C: Migrate>(
     connection: &mut C,
+    table: &'static str,
     changes: &[(&'static str, &'static str)],
 ) -> Result<usize, RecordsError> {
     let migrations = changes.iter().zip(1..).map(|((name, text), version)| {
         Migration::new(version, (*name).into(), MigrationType::Simple, text.into_sql_str(), false)
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
-    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
+    migrator.dangerous_set_table_name(table);
     migrator.run_direct(None, connection, false).await.map_err(down)?;
     Ok(changes.len())
 }

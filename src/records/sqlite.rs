@@ -34,7 +34,7 @@ use crate::{
         run_id::RunId,
         run_record::{Feedback, RunFilter},
     },
-    ports::{Page, Records, RecordsError, RunRecord},
+    ports::{Noted, Page, Records, RecordsError, RunRecord},
     supervisor::blocking,
 };
 
@@ -140,11 +140,16 @@ impl Records for SqliteRecords {
         async move { sql::page(self.rows(sql::select(&filter, limit, &FILTERED)).await?, limit) }.boxed()
     }
 
-    fn note_feedback(&self, id: RunId, feedback: Feedback) -> BoxFuture<'_, Result<bool, RecordsError>> {
+    fn note_feedback(&self, id: RunId, feedback: Feedback) -> BoxFuture<'_, Result<Noted, RecordsError>> {
         async move {
             self.flush().await?;
-            let noted = sql::set_feedback(id, &feedback)?.query::<Sqlite>().execute(&self.pool).await;
-            noted.map(|noted| noted.rows_affected() > 0).map_err(down)
+            for (statement, noted) in sql::set_feedback(id, &feedback)? {
+                let done = statement.query::<Sqlite>().execute(&self.pool).await.map_err(down)?;
+                if done.rows_affected() > 0 {
+                    return Ok(noted);
+                }
+            }
+            Ok(Noted::Unknown)
         }
         .boxed()
     }
@@ -221,7 +226,7 @@ impl Mover {
                 // Made here, as records may hold what was said, which is nobody else's business.
                 File::options().create(true).append(true).mode(0o600).open(&self.file).map_err(down)?;
                 let mut connection = self.options.connect().await.map_err(down)?;
-                let version = sql::migrate(&mut connection, &MIGRATIONS).await?;
+                let version = sql::migrate(&mut connection, sql::MIGRATIONS_TABLE, &MIGRATIONS).await?;
                 tracing::info!(file = %self.file.display(), version, "run records");
                 connection
             }

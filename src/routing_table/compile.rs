@@ -10,13 +10,13 @@ use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Target, directory, providers,
+    Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Shadow, Target, directory, providers,
     runners::keep_runners_apart,
 };
 use crate::{
     api::{
-        self, ApiKey, FallbackChain, ModelCatalog, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider,
-        RoutingProfile, Worker,
+        self, ApiKey, CanaryStrategy, FallbackChain, ModelCatalog, ModelDeployment, ModelPull, ModelVersion,
+        OllamaNode, Provider, RoutingProfile, Worker,
     },
     domain::{
         digest::{Digest, served},
@@ -250,8 +250,13 @@ fn compile_deployment(
         compiled.unwrap_or_else(|| nowhere(release))
     };
     let stable = target(&state.stable.as_ref()?.release);
-    let canary = state.canary.as_ref().map(|canary| Canary { weight: canary.weight, target: target(&canary.release) });
     let strategy = deployment.spec.strategy.canary.as_ref();
+    let shadow = |share| Shadow { share, budget: strategy.map_or(0.0, CanaryStrategy::shadow_budget) };
+    let canary = state.canary.as_ref().map(|canary| Canary {
+        weight: canary.weight,
+        shadow: canary.shadow.map(shadow),
+        target: target(&canary.release),
+    });
     Some(Deployment {
         revision: state.revision,
         since: now,

@@ -138,8 +138,20 @@ pub struct Deployment {
 pub struct Canary {
     /// Percent of requests.
     pub weight: u8,
+    /// The copies of requests that it gets before it gets requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
     /// The version.
     pub target: Target,
+}
+
+/// Copies of the requests that stable answers, for a canary.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shadow {
+    /// Percent of requests.
+    pub share: u8,
+    /// How many US dollars they may cost at this gateway.
+    pub budget: f64,
 }
 
 /// Something that nodes can run.

@@ -19,6 +19,8 @@ const ALL: &[Scope] = &[Scope::Controller, Scope::Gateway, Scope::Mirror, Scope:
 const PARTS: &[Scope] = &[Scope::Controller, Scope::Gateway, Scope::Mirror];
 const CONTROLLER: &[Scope] = &[Scope::Controller, Scope::Up];
 const GATEWAY: &[Scope] = &[Scope::Gateway, Scope::Up];
+/// Those that keep records of what was done.
+const MANAGED: &[Scope] = &[Scope::Controller, Scope::Gateway, Scope::Up];
 const MIRROR: &[Scope] = &[Scope::Mirror, Scope::Up];
 const UP: &[Scope] = &[Scope::Up];
 
@@ -68,10 +70,10 @@ pub const SETTINGS: &[Setting] = &[
         default: "127.0.0.1:11435",
     },
     Setting {
-        scope: &[Scope::Gateway, Scope::Mirror, Scope::Up],
+        scope: ALL,
         name: "data-dir",
         help: "Folder for what must outlive a restart; empty: drover/ in $XDG_DATA_HOME or ~/.local/share for \
-               `drover up`, nothing is kept by the gateway",
+               `drover up`, nothing is kept by the gateway and the controller",
         default: "",
     },
     Setting {
@@ -210,10 +212,10 @@ pub const SETTINGS: &[Setting] = &[
         default: "allow",
     },
     Setting {
-        scope: GATEWAY,
+        scope: MANAGED,
         name: "records",
-        help: "URL of the PostgreSQL database for run records, which several gateways may share; empty: a file in \
-               data-dir, and without that no records",
+        help: "URL of the PostgreSQL database for run records, which several gateways may share, and for the \
+               controller's audit; empty: a file in data-dir, and without that none is kept",
         default: "",
     },
     Setting {
@@ -242,9 +244,9 @@ pub const SETTINGS: &[Setting] = &[
         default: "false",
     },
     Setting {
-        scope: GATEWAY,
+        scope: MANAGED,
         name: "management-open",
-        help: "Whether run records may be asked for from other machines",
+        help: "Whether run records and the audit may be asked for from other machines",
         default: "false",
     },
     Setting {

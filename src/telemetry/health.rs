@@ -1,6 +1,6 @@
 //! The health port: `/livez`, `/readyz`, `/metrics` and what a command adds.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 use axum::{
     Router,
@@ -73,6 +73,7 @@ impl Health {
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(move || async move { answer(&readiness, &finishing) }))
             .route("/metrics", get(move || async move { ([(CONTENT_TYPE, OPEN_METRICS)], metrics.text()) }));
-        axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(listener, service).with_graceful_shutdown(end.cancelled_owned()).await
     }
 }

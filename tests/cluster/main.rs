@@ -21,6 +21,7 @@ mod pulls;
 mod rollout;
 mod routing;
 mod specs;
+mod steering;
 mod versions;
 mod world;
 

@@ -239,12 +239,12 @@ fn models() -> [(&'static str, &'static str, TinyLlama); 2] {
 }
 
 /// A fleet in which v1.0.0 of `bot` serves and both versions are on both nodes.
-async fn serving_fleet(server: Server, step: &str) -> Fleet {
+pub async fn serving_fleet(server: Server, step: &str) -> Fleet {
     serving(Fleet::start(server, &models()).await, step).await
 }
 
 /// The same on an API server of its own.
-async fn serving_fleet_alone(server: Server, step: &str) -> Fleet {
+pub async fn serving_fleet_alone(server: Server, step: &str) -> Fleet {
     serving(Fleet::alone(server, &models()).await, step).await
 }
 

@@ -177,6 +177,36 @@ const BAD: &[Bad] = &[
         manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {analysis: {prometheus: [{name: a, query: up, max: 1}, {name: a, query: down, max: 1}]}}}}",
         names: "each query needs a name of its own",
     },
+    Bad {
+        what: "copies of nothing",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {shadow: 0}}}",
+        names: "spec.strategy.canary.shadow",
+    },
+    Bad {
+        what: "more copies than requests",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {shadow: 101}}}",
+        names: "spec.strategy.canary.shadow",
+    },
+    Bad {
+        what: "the time of copies that nobody makes",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {shadowDuration: 1m}}}",
+        names: "set shadow, too",
+    },
+    Bad {
+        what: "copies for less than nothing",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {shadow: 10, shadowBudget: -1}}}",
+        names: "spec.strategy.canary.shadowBudget",
+    },
+    Bad {
+        what: "a share of bad scores as a number",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {analysis: {metrics: [{name: feedbackScore, maxIncrease: 3}]}}}}",
+        names: "shares from 0 to 1",
+    },
+    Bad {
+        what: "a row of no comparisons",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {canary: {analysis: {consecutiveSuccesses: 0, metrics: [{name: errorRate, max: 0.1}]}}}}",
+        names: "spec.strategy.canary.analysis.consecutiveSuccesses",
+    },
     Bad { what: "a key without a hash", manifest: "kind: ApiKey\nspec: {}", names: "spec.hash" },
     Bad { what: "a key in place of its hash", manifest: "kind: ApiKey\nspec: {hash: drv_secret}", names: "spec.hash" },
     Bad {

@@ -22,6 +22,7 @@ mod retries;
 mod routing;
 mod runners;
 mod schema;
+mod shadow;
 mod soak;
 mod split;
 mod support;

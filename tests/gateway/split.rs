@@ -104,6 +104,40 @@ async fn a_session_stays_on_its_side_on_every_gateway_and_while_the_canary_grows
 }
 
 #[tokio::test]
+async fn of_a_session_the_first_attempt_in_a_step_counts() {
+    let node = FakeNode::start("n1").await;
+    let sticky = |weight, revision| Deployment {
+        sticky_header: Some("x-session-id".into()),
+        revision,
+        ..rollout(&node, weight)
+    };
+    let world = World::start(table(Some(sticky(100, 1)), &[])).await;
+    let counts = async || {
+        let counts = world.stats().await.deployments[0].versions["v1.1.0"].clone();
+        [counts.attempts, counts.failures, counts.repeats]
+    };
+    node.next(Act::Fail(500, "bad weights".into()));
+    for _ in 0..5 {
+        assert_eq!(ask(&world, Some("anna")).await.status, 200);
+    }
+    assert_eq!(counts().await, [1, 1, 4], "it is one bad session, however much it asks for");
+    for _ in 0..3 {
+        ask(&world, Some("ben")).await;
+        ask(&world, None).await;
+    }
+    assert_eq!(counts().await, [5, 1, 6], "without a session each request is one of its own");
+    world.table.store(table(Some(sticky(100, 2)), &[]).into());
+    ask(&world, Some("anna")).await;
+    assert_eq!(counts().await, [6, 1, 6], "another step");
+    for _ in 0..10 {
+        node.next(Act::Fail(500, "bad weights".into()));
+        node.next(Act::Answer);
+        ask(&world, Some("anna")).await;
+    }
+    assert!(world.stats().await.deployments[0].braked, "the brake looks at every attempt");
+}
+
+#[tokio::test]
 async fn a_canary_without_nodes_gives_its_share_to_stable_and_the_failure_is_its_own() {
     let node = FakeNode::start("n1").await;
     let no_node = Target { holders: Vec::new(), ..version("v1.1.0", &[&node]) };

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use drover::domain::analysis::{
     Analysis, Batch, Count, Criterion, Evidence, Hypothesis, Limit, Measure, Observed, Query, Settings, Sketch, bound,
-    bucket,
+    bucket, price_bucket,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::{collection::vec, prelude::*};
+
+use crate::sessions::{Sessions, rolled_back};
 
 fn count(of: u64) -> impl Strategy<Value = Count> {
     (0..=of).prop_map(move |bad| Count { of, bad })
@@ -118,7 +120,15 @@ proptest! {
 
 fn settings(measure: Measure, limit: Limit) -> Settings {
     let criteria = vec![Criterion { measure, limit, dry_run: false }];
-    Settings { interval: Duration::from_secs(30), min_requests: 50, criteria, queries: Vec::new(), failure_limit: 2 }
+    Settings {
+        interval: Duration::from_secs(30),
+        min_requests: 50,
+        criteria,
+        queries: Vec::new(),
+        failure_limit: 2,
+        consecutive_successes: 1,
+        parts: 1,
+    }
 }
 
 /// Attempts that took these milliseconds.
@@ -132,7 +142,7 @@ fn took(milliseconds: impl IntoIterator<Item = u64>) -> Observed {
 
 /// The measurement that rejects a canary with these times, if one of 40 does.
 fn rejected_after(settings: &Settings, stable: impl Fn() -> Observed, canary: impl Fn() -> Observed) -> Option<usize> {
-    let mut analysis = Analysis::new("bot-1", 0);
+    let mut analysis = Analysis::new("bot-1", 0, false);
     let at = |round: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(30 * round);
     (1..=40).find_map(|round| {
         let batch =
@@ -165,6 +175,94 @@ fn a_limit_of_its_own_needs_no_slower_stable() {
     assert!(rejected_after(&settings, both(800), both(800)).is_some(), "as slow as stable, and too slow");
 }
 
+/// Answers whose tokens cost these dollars for 1,000.
+fn cost(dollars: impl IntoIterator<Item = f64>) -> Observed {
+    let mut counts = vec![0; 737];
+    dollars.into_iter().for_each(|dollars| counts[price_bucket(dollars)] += 1);
+    Observed { attempts: counts.iter().sum(), price: Sketch::new(counts), ..Observed::default() }
+}
+
+#[test]
+fn a_dearer_canary_is_told_from_one_within_its_limit_and_what_costs_nothing_from_what_does() {
+    // Answers that are long or short have another share of the dearer tokens.
+    let mixed = |times: f64| move || cost((0..40).map(move |i| times * (0.0005 + 0.00002 * f64::from(i))));
+    for limit in [Limit::Ratio(1.2), Limit::Increase(0.0003)] {
+        let settings = settings(Measure::CostPer1kTokens, limit);
+        assert_eq!(rejected_after(&settings, mixed(1.0), mixed(1.0)), None, "{limit:?}, as dear");
+        assert_eq!(rejected_after(&settings, mixed(1.0), mixed(1.15)), None, "{limit:?}, within");
+        assert!(rejected_after(&settings, mixed(1.0), mixed(1.6)).is_some_and(|round| round < 15), "{limit:?}");
+    }
+    let ratio = settings(Measure::CostPer1kTokens, Limit::Ratio(1.2));
+    assert!(rejected_after(&ratio, mixed(0.0), mixed(1.0)).is_some(), "from nodes to a provider");
+    assert_eq!(rejected_after(&ratio, mixed(1.0), mixed(0.0)), None, "and back");
+    assert_eq!(rejected_after(&ratio, mixed(0.0), mixed(0.0)), None, "nodes ask no money");
+    let most = settings(Measure::CostPer1kTokens, Limit::Max(0.001));
+    assert_eq!(rejected_after(&most, mixed(0.5), mixed(0.5)), None);
+    assert!(rejected_after(&most, mixed(2.0), mixed(2.0)).is_some(), "as dear as stable, and too dear");
+    assert_eq!(most.criteria[0].to_string(), "costPer1kTokens at most $0.001");
+}
+
+#[test]
+fn scores_are_a_share_of_bad_ones() {
+    let settings = settings(Measure::FeedbackScore, Limit::Increase(0.1));
+    let scores = |rated, disliked| move || Observed { rated, disliked, attempts: 100, ..Observed::default() };
+    assert_eq!(rejected_after(&settings, scores(20, 2), scores(5, 0)), None);
+    assert_eq!(rejected_after(&settings, scores(20, 2), scores(0, 0)), None, "nobody said anything");
+    assert!(rejected_after(&settings, scores(20, 2), scores(5, 3)).is_some());
+    let mut analysis = Analysis::new("bot-1", 0, false);
+    let batch =
+        Batch { rollout_id: "bot-1".into(), stable: scores(20, 2)(), canary: scores(5, 1)(), ..Batch::default() };
+    analysis.add(&settings, &batch);
+    assert_eq!(analysis.metrics[0].message, "20.0 % of 5 scores were found bad, stable's 10.0 % of 20");
+}
+
+#[test]
+fn sessions_of_very_different_length_are_no_false_alarm_where_they_count_once() {
+    let equal = Sessions { as_units: true, gateways: 1, worse_by: 0.0 };
+    let taken_back = |sessions| rolled_back(300, sessions);
+    assert!(taken_back(equal) <= 3, "more than 1 % of rollouts of an equal version");
+    let by_request = taken_back(Sessions { as_units: false, ..equal });
+    assert!(by_request > 15, "by requests only {by_request} of 300: nothing is shown");
+    assert!(taken_back(Sessions { worse_by: 0.3, ..equal }) > 290, "a version that is worse gets through");
+}
+
+#[test]
+fn each_step_has_evidence_and_a_chance_of_error_of_its_own_where_sessions_count() {
+    let alone = settings(Measure::ErrorRate, Limit::Increase(0.0));
+    let parted = Settings { parts: 3, ..alone.clone() };
+    let observed = |attempts, failures| move || Observed { attempts, failures, ..Observed::default() };
+    let rounds = [&alone, &parted].map(|settings| rejected_after(settings, observed(80, 4), observed(20, 4)));
+    assert!(rounds[0] < rounds[1], "a third of the chance takes longer: {rounds:?}");
+    for (settings, stays) in [(alone, true), (parted, false)] {
+        let mut analysis = Analysis::new("bot-1", 0, false);
+        let batch = Batch {
+            rollout_id: "bot-1".into(),
+            stable: observed(80, 1)(),
+            canary: observed(20, 1)(),
+            ..Batch::default()
+        };
+        analysis.add(&settings, &batch);
+        analysis.begin_step(Some(&settings), "bot-1", 1);
+        assert_eq!((analysis.step, analysis.requests, !analysis.metrics.is_empty()), (1, 0, stays));
+    }
+}
+
+#[test]
+fn a_query_without_a_number_or_out_of_bounds_begins_the_row_anew() {
+    let query = Query { name: "gpu".into(), text: "gpu".into(), min: None, max: Some(0.9), dry_run: false };
+    let criteria = Vec::new();
+    let settings = Settings { queries: vec![query], criteria, ..settings(Measure::ErrorRate, Limit::Max(0.1)) };
+    let mut analysis = Analysis::new("bot-1", 0, false);
+    let answers = [Ok(0.5), Ok(0.9), Err("away".to_owned()), Ok(0.1), Ok(0.95), Ok(0.1), Ok(f64::NAN)];
+    let rows = answers.into_iter().enumerate().map(|(round, value)| {
+        let at = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(round as i64);
+        let values = [("gpu".to_owned(), value)].into();
+        analysis.add(&settings, &Batch { rollout_id: "bot-1".into(), at, values, ..Batch::default() });
+        analysis.successes
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), [1, 2, 0, 1, 0, 1, 0]);
+}
+
 #[test]
 fn the_chance_of_error_is_shared_by_the_measures_that_decide() {
     let mut many = settings(Measure::ErrorRate, Limit::Increase(0.0));
@@ -183,7 +281,7 @@ fn a_query_ends_a_canary_after_so_many_answers_out_of_bounds_in_a_row() {
         Query { name: "gpu".into(), text: "t{version}-{stable}".into(), min: Some(0.2), max: None, dry_run: false };
     assert_eq!(query.about("v2", "v1"), "tv2-v1");
     let settings = Settings { queries: vec![query], ..settings(Measure::ErrorRate, Limit::Increase(0.02)) };
-    let mut analysis = Analysis::new("bot-1", 0);
+    let mut analysis = Analysis::new("bot-1", 0, false);
     let answers = [Ok(0.1), Ok(0.3), Ok(0.1), Err("away".to_owned()), Ok(f64::NAN), Ok(0.1)];
     let failures = answers.into_iter().enumerate().map(|(round, value)| {
         let at = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(round as i64);

@@ -1,6 +1,7 @@
 //! What must hold for every input: the domain, the settings and the routing table under random and hostile values.
 
 mod analysis;
+mod authors;
 mod backoff;
 mod caller;
 mod conditions;
@@ -9,6 +10,7 @@ mod export;
 mod foreign;
 #[path = "../fuzz/bodies.rs"]
 mod fuzz;
+mod gitops;
 mod health;
 mod http;
 mod index;
@@ -30,6 +32,8 @@ mod routing;
 mod routing_table;
 mod run_ids;
 mod runners;
+#[path = "../../benches/sessions.rs"]
+mod sessions;
 mod settings;
 mod size;
 mod storage;

@@ -6,8 +6,8 @@ use drover::domain::{
     analysis::{Batch, Criterion, Limit, Measure, Observed, Settings, Verdict},
     pull::elapsed,
     rollout::{
-        Availability, Commands, Decision, HistoryEntry, Input, Outcome, Phase, Release, Served, Spec, State, Step,
-        Versions, plan,
+        AUDIT_LIMIT, Authors, Availability, Commands, Decision, HistoryEntry, Input, Outcome, Phase, Release, Served,
+        Shadow, Spec, State, Step, Versions, plan,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -26,6 +26,7 @@ enum Event {
         version: usize,
     },
     Steps(Vec<Step>),
+    Shadow(Option<Shadow>),
     Pause(bool),
     Approval(bool),
     MinNodes(u32),
@@ -38,7 +39,13 @@ enum Event {
     },
     Promote(Id),
     Undo(Id),
+    UndoTo {
+        id: Id,
+        version: usize,
+    },
+    Abort(Id),
     Retry(Id),
+    Hold(Id),
     Report {
         gateway: usize,
         lag: i64,
@@ -79,25 +86,37 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
+fn shadow() -> impl Strategy<Value = Option<Shadow>> {
+    let shadow = |(share, seconds)| Shadow { share, duration: Duration::from_secs(seconds) };
+    proptest::option::of((1..=100u8, 0..300u64).prop_map(shadow))
+}
+
+fn version_index() -> impl Strategy<Value = usize> {
+    0..VERSIONS.len()
+}
+
 fn id() -> impl Strategy<Value = Id> {
     prop_oneof![4 => Just(Id::Current), 2 => Just(Id::Earlier), 1 => Just(Id::Nonsense), 1 => Just(Id::Withdrawn)]
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let version = 0..VERSIONS.len();
     prop_oneof![
         8 => (1..400i64).prop_map(|seconds| Event::Pass { seconds }),
         1 => (-500..0i64).prop_map(|seconds| Event::Pass { seconds }),
-        5 => version.clone().prop_map(|version| Event::Ask { version }),
+        5 => version_index().prop_map(|version| Event::Ask { version }),
         1 => steps().prop_map(Event::Steps),
+        2 => shadow().prop_map(Event::Shadow),
         1 => any::<bool>().prop_map(Event::Pause),
         1 => any::<bool>().prop_map(Event::Approval),
         1 => (0..4u32).prop_map(Event::MinNodes),
-        4 => (version.clone(), 0..5u32).prop_map(|(version, nodes)| Event::Nodes { version, nodes }),
-        1 => version.prop_map(|version| Event::Forget { version }),
+        4 => (version_index(), 0..5u32).prop_map(|(version, nodes)| Event::Nodes { version, nodes }),
+        1 => version_index().prop_map(|version| Event::Forget { version }),
         3 => id().prop_map(Event::Promote),
         2 => id().prop_map(Event::Undo),
+        2 => (id(), version_index()).prop_map(|(id, version)| Event::UndoTo { id, version }),
+        1 => id().prop_map(Event::Abort),
         2 => id().prop_map(Event::Retry),
+        1 => id().prop_map(Event::Hold),
         4 => (0..GATEWAYS, 0..3i64).prop_map(|(gateway, lag)| Event::Report { gateway, lag }),
         1 => any::<bool>().prop_map(|reachable| Event::Gateways { reachable }),
         1 => any::<bool>().prop_map(Event::Analyse),
@@ -108,13 +127,13 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-struct World {
+pub struct World {
     spec: Spec,
-    state: State,
+    pub state: State,
     /// The state before the last write, for stale reads.
     earlier: State,
     versions: Versions,
-    commands: Commands,
+    pub commands: Commands,
     served: Vec<Served>,
     reachable: bool,
     batch: Option<Batch>,
@@ -123,6 +142,19 @@ struct World {
     counted: (Timestamp, u64),
     now: Timestamp,
     decisions: usize,
+}
+
+fn authors() -> Authors {
+    let name = |name: &str| Some(name.to_owned());
+    Authors {
+        version: name("git"),
+        paused: name("git"),
+        promote: name("promoter"),
+        undo: name("undoer"),
+        abort: name("aborter"),
+        retry: name("retrier"),
+        pause: name("holder"),
+    }
 }
 
 fn release(version: &str) -> Release {
@@ -141,7 +173,15 @@ fn analysis() -> Settings {
     let criterion = |measure, limit| Criterion { measure, limit, dry_run: false };
     let criteria =
         vec![criterion(Measure::ErrorRate, Limit::Increase(0.02)), criterion(Measure::LatencyP95, Limit::Ratio(1.2))];
-    Settings { interval: Duration::from_secs(30), min_requests: 50, criteria, queries: Vec::new(), failure_limit: 2 }
+    Settings {
+        interval: Duration::from_secs(30),
+        min_requests: 50,
+        criteria,
+        queries: Vec::new(),
+        failure_limit: 2,
+        consecutive_successes: 1,
+        parts: 1,
+    }
 }
 
 impl World {
@@ -151,6 +191,7 @@ impl World {
             spec: Spec {
                 version: VERSIONS[0].into(),
                 steps: vec![step(20, 60), step(50, 120)],
+                shadow: None,
                 require_approval: false,
                 analysis: None,
                 paused: false,
@@ -177,6 +218,7 @@ impl World {
             state,
             versions: &self.versions,
             commands: &self.commands,
+            authors: &authors(),
             served: self.reachable.then_some(self.served.as_slice()),
             batch: self.batch.as_ref(),
             braked: self.braked,
@@ -185,7 +227,7 @@ impl World {
     }
 
     /// One decision, written, and everything that must hold of it.
-    fn decide(&mut self) -> Decision {
+    pub fn decide(&mut self) -> Decision {
         let decision = self.decide_on(&self.state);
         self.count();
         self.check(&self.state, &decision);
@@ -231,6 +273,7 @@ impl World {
             Event::Pass { seconds } => self.pass(*seconds),
             Event::Ask { version } => self.spec.version = VERSIONS[*version].into(),
             Event::Steps(steps) => self.spec.steps.clone_from(steps),
+            Event::Shadow(shadow) => self.spec.shadow = *shadow,
             Event::Pause(paused) => self.spec.paused = *paused,
             Event::Approval(wanted) => self.spec.require_approval = *wanted,
             Event::MinNodes(nodes) => self.spec.min_nodes = *nodes,
@@ -242,10 +285,15 @@ impl World {
                 self.versions.insert(VERSIONS[*version].into(), gone);
             }
             Event::Promote(id) => {
-                let step = self.state.canary.as_ref().map_or(0, |canary| canary.step);
+                let step = self.state.canary.as_ref().map_or("0".into(), |canary| canary.step_name());
                 self.commands.promote = self.id(*id).map(|id| format!("{id}/{step}"));
             }
             Event::Undo(id) => self.commands.undo = self.id(*id),
+            Event::UndoTo { id, version } => {
+                self.commands.undo = self.id(*id).map(|id| format!("{id}/{}", VERSIONS[*version]));
+            }
+            Event::Abort(id) => self.commands.abort = self.id(*id),
+            Event::Hold(id) => self.commands.pause = self.id(*id),
             Event::Retry(id) => self.commands.retry = self.id(*id),
             Event::Report { gateway, lag } => {
                 let (revision, now) = ((self.state.revision - lag).max(0), self.now);
@@ -290,6 +338,7 @@ impl World {
         self.commands_do_what_they_say(before, decision);
         self.revision_follows_what_is_served(before, after);
         self.the_rollback_is_timed_truthfully(before, after);
+        self.the_audit_says_what_happened_once(before, decision);
         self.deciding_again_changes_nothing(decision);
         assert!(after.history.len() <= 10);
         assert!(decision.notices.iter().all(|notice| !notice.message.is_empty()));
@@ -307,7 +356,14 @@ impl World {
         let kept = before.canary.as_ref().map(|canary| (&canary.release, canary.weight));
         if let Some(canary) = &after.canary {
             assert_ne!(after.stable_version(), after.canary_version());
-            assert!((1..100).contains(&canary.weight));
+            assert_eq!(canary.weight == 0, canary.shadow.is_some(), "copies or requests: {canary:?}");
+            assert!((0..100).contains(&canary.weight));
+            let had_copies = kept.as_ref().is_none_or(|kept| *kept == (&canary.release, 0));
+            assert!(canary.shadow.is_none() || had_copies, "from requests back to copies: {before:?}");
+            if canary.shadow.is_some() && kept != Some((&canary.release, 0)) {
+                assert_eq!(canary.shadow, self.spec.shadow.map(|shadow| shadow.share));
+                return;
+            }
             let is_kept = kept == Some((&canary.release, canary.weight));
             let step = self.spec.steps.get(canary.step as usize);
             assert!(is_kept || step.is_some_and(|step| step.weight == canary.weight), "{canary:?} of {:?}", self.spec);
@@ -327,18 +383,27 @@ impl World {
             return;
         }
         assert!(!self.spec.paused, "rose while paused");
+        assert!(self.commands.pause.as_ref() != Some(&before.rollout_id), "rose while held");
         assert!(self.nodes(version) >= self.spec.min_nodes.max(1), "rose with too few nodes");
         assert_eq!(&self.spec.version, version, "rose though not asked for");
-        let command = format!("{}/{}", before.rollout_id, canary.step);
+        let command = format!("{}/{}", before.rollout_id, canary.step_name());
         let promoted = self.commands.promote.as_ref() == Some(&command);
         assert!(!promoted || before.handled.promote.as_ref() != Some(&command), "one promotion counted twice");
-        let own_step = self.spec.steps.iter().find(|step| step.weight == canary.weight);
         let held = elapsed(canary.step_started_at, self.now);
-        let due = own_step.is_none_or(|step| held >= step.duration);
+        let due = held >= self.duration_of(before);
+        let unwanted = canary.shadow.is_some() && self.spec.shadow.is_none();
         assert!(promoted || (due && !self.spec.require_approval), "rose after {held:?} without a promotion");
         let wanted = self.spec.analysis.as_ref().map_or(0, |analysis| u64::from(analysis.min_requests));
-        assert!(promoted || self.counted.1 >= wanted, "rose after {} of {wanted} requests", self.counted.1);
+        assert!(promoted || unwanted || self.counted.1 >= wanted, "rose after {} of {wanted} requests", self.counted.1);
         assert!(!self.braked, "rose though a gateway sends no more requests to it");
+    }
+
+    /// How long the canary's step is held at least.
+    fn duration_of(&self, state: &State) -> Duration {
+        let Some(canary) = &state.canary else { return Duration::ZERO };
+        let own_step = self.spec.steps.iter().find(|step| step.weight == canary.weight).map(|step| step.duration);
+        let copies = self.spec.shadow.filter(|_| canary.shadow.is_some()).map(|shadow| shadow.duration);
+        copies.or(own_step).unwrap_or_default()
     }
 
     fn new_sides_are_available(&self, before: &State, after: &State) {
@@ -362,8 +427,11 @@ impl World {
             let was_live = before.history.iter().any(in_history)
                 || before.previous.as_ref().is_some_and(|previous| previous.version == version);
             let at_once = before.stable.is_none() || self.spec.steps.is_empty();
-            assert!(at_once || was_live, "{version} took all requests at once, and was never live before");
-            assert!(!self.spec.paused || before.stable.is_none() || was_live, "switched while paused");
+            let named =
+                went_back && self.commands.undo.as_ref().is_some_and(|undo| undo.ends_with(&format!("/{version}")));
+            let known = was_live || named;
+            assert!(at_once || known, "{version} took all requests at once, and was never live before");
+            assert!(!self.spec.paused || before.stable.is_none() || known, "switched while paused");
         }
     }
 
@@ -399,7 +467,9 @@ impl World {
         let is_open = |command: &Option<String>, handled: &Option<String>| {
             command.as_ref() == Some(&before.rollout_id) && command != handled
         };
-        if is_open(&self.commands.undo, &before.handled.undo) {
+        if let Some((_, version)) = self.commands.undo.as_ref().and_then(|undo| undo.split_once('/')) {
+            self.a_named_undo_goes_there_or_nowhere(before, decision, version);
+        } else if is_open(&self.commands.undo, &before.handled.undo) {
             if before.canary.is_some() {
                 assert!(after.canary.is_none(), "undo left the canary");
                 assert_eq!(after.stable_version(), before.stable_version());
@@ -412,14 +482,64 @@ impl World {
             let undone = decision.notices.iter().any(|notice| notice.message.contains("undone"));
             assert!(!undone, "a stale undo did something");
         }
+        if is_open(&self.commands.abort, &before.handled.abort) && before.canary.is_some() {
+            assert!(after.canary.is_none(), "abort left the canary");
+        }
         if !is_open(&self.commands.retry, &before.handled.retry) {
             assert_eq!(after.handled.retry, before.handled.retry, "a stale retry was carried out");
             assert!(decision.notices.iter().all(|notice| notice.reason != "Retrying"));
         }
     }
 
+    /// An undo to a version that was named, whichever one it is.
+    fn a_named_undo_goes_there_or_nowhere(&self, before: &State, decision: &Decision, version: &str) {
+        let (after, undo) = (&decision.state, self.commands.undo.as_ref());
+        let names =
+            |undo: &String| undo.split_once('/').is_some_and(|(id, _)| !id.is_empty() && id == before.rollout_id);
+        let meant = undo.is_some_and(names);
+        if !meant || undo == before.handled.undo.as_ref() {
+            assert_eq!(after.handled.undo, before.handled.undo, "a stale undo was carried out");
+            return;
+        }
+        if after.handled.undo == before.handled.undo {
+            assert_eq!(self.nodes(version), 0, "an undo to {version} waits for nothing");
+            return;
+        }
+        if decision.notices.iter().any(|notice| notice.reason == "NothingToUndo") {
+            let rejected = before.rejected.as_ref().is_some_and(|rejected| rejected.version == version);
+            let last = before.history.iter().find(|entry| entry.release.version == version);
+            let taken_back = last.is_some_and(|entry| entry.outcome == Outcome::RolledBack);
+            let is_on = before.canary_version() == Some(version)
+                || (before.canary.is_none() && before.stable_version() == Some(version));
+            let registered = self.versions.get(version).and_then(|found| found.release.as_ref());
+            let is_unknown = registered.is_none_or(|registered| *registered != release(version));
+            let never_served = last.is_none() && before.stable_version().is_none_or(|stable| stable < version);
+            assert!(rejected || taken_back || is_on || is_unknown || never_served, "no undo to {version}: {before:?}");
+            return;
+        }
+        assert_eq!(after.stable_version(), Some(version), "an undo went elsewhere");
+        assert!(after.canary.is_none(), "an undo left a canary");
+        assert!(self.nodes(version) > 0 || before.stable_version() == Some(version), "an undo was an outage");
+        let rejected = before.rejected.as_ref().map(|rejected| rejected.version.as_str());
+        assert_ne!(rejected, Some(version), "an undo brought back what was rejected");
+    }
+
+    fn the_audit_says_what_happened_once(&self, before: &State, decision: &Decision) {
+        let after = &decision.state;
+        let last = |state: &State| state.audit.first().map_or(0, |entry| entry.number);
+        let new: Vec<_> = after.audit.iter().filter(|entry| entry.number > last(before)).collect();
+        let said: Vec<_> = decision.notices.iter().rev().map(|notice| (&*notice.message, &*notice.by)).collect();
+        let noted: Vec<_> = new.iter().map(|entry| (&*entry.message, &*entry.by)).collect();
+        assert_eq!(noted, said, "the audit differs from what happened");
+        assert!(after.audit.len() <= AUDIT_LIMIT);
+        assert!(after.audit.windows(2).all(|pair| pair[0].number == pair[1].number + 1), "a gap in the audit");
+        assert!(new.iter().all(|entry| !entry.by.is_empty() && !entry.version.is_empty() && entry.at == self.now));
+        let served = |state: &State| (state.stable.clone(), state.canary_version().map(str::to_owned));
+        assert!(served(before) == served(after) || !new.is_empty(), "what serves changed, and nothing was noted");
+    }
+
     fn revision_follows_what_is_served(&self, before: &State, after: &State) {
-        let canary = |state: &State| state.canary.as_ref().map(|c| (c.release.clone(), c.weight));
+        let canary = |state: &State| state.canary.as_ref().map(|c| (c.release.clone(), c.weight, c.shadow));
         let changed = before.stable != after.stable || canary(before) != canary(after);
         assert_eq!(after.revision, before.revision + i64::from(changed));
     }
@@ -455,6 +575,14 @@ impl World {
             && state.stable_version() != Some(target)
     }
 
+    /// Every gateway has taken up what was decided.
+    pub fn served_by_all(&mut self) {
+        let (revision, now) = (self.state.revision, self.now);
+        for gateway in self.served.iter_mut().filter(|gateway| gateway.revision < revision) {
+            *gateway = Served { revision, since: now };
+        }
+    }
+
     /// Everything is well and time passes: what comes of it in the end.
     fn settle(&mut self) -> Decision {
         self.reachable = true;
@@ -464,10 +592,7 @@ impl World {
         let mut decision = self.decide();
         for _ in 0..20 {
             self.pass(300);
-            let (revision, now) = (self.state.revision, self.now);
-            for gateway in self.served.iter_mut().filter(|gateway| gateway.revision < revision) {
-                *gateway = Served { revision, since: now };
-            }
+            self.served_by_all();
             self.measure([240, 0], [60, 0]);
             decision = self.decide();
         }
@@ -480,7 +605,7 @@ impl World {
         let state = &decision.state;
         let target = self.spec.version.as_str();
         let rejected = state.rejected.as_ref().is_some_and(|rejected| rejected.version == target);
-        let waits = self.spec.paused || (self.spec.require_approval && state.canary.is_some());
+        let waits = self.spec.paused || state.paused || (self.spec.require_approval && state.canary.is_some());
         let served = state.stable_version() == Some(target) && state.canary.is_none();
         assert!(served || rejected || waits, "never arrived at {target}: {last_canary:?} became {state:?}");
         let pending = state.last_rollback.as_ref().is_some_and(|rollback| rollback.effective_at.is_none());
@@ -509,22 +634,105 @@ proptest! {
         }
         world.commands = Commands::default();
         let decision = world.decide_on(&world.state);
-        let Some(canary) = decision.state.canary else { return Ok(()) };
+        let Some(canary) = &decision.state.canary else { return Ok(()) };
         let held_by_time = !world.spec.paused
             && world.nodes(&canary.release.version) >= world.spec.min_nodes.max(1)
             && canary.release.version == world.spec.version
-            && elapsed(canary.step_started_at, world.now)
-                < world.spec.steps.iter().find(|s| s.weight == canary.weight).map_or(Duration::ZERO, |s| s.duration);
+            && elapsed(canary.step_started_at, world.now) < world.duration_of(&decision.state);
         if held_by_time {
             prop_assert!(decision.wake_after.is_some());
         }
-        let longest = world.spec.steps.iter().map(|step| step.duration).max().unwrap_or_default();
+        let durations = world.spec.steps.iter().map(|step| step.duration);
+        let longest = durations.chain(world.spec.shadow.map(|shadow| shadow.duration)).max().unwrap_or_default();
         prop_assert!(decision.wake_after.is_none_or(|wait| wait <= longest));
     }
 }
 
+#[test]
+fn a_held_canary_stays_at_its_step_until_it_is_let_go_and_the_next_one_is_not_held() {
+    let mut world = with_canary("v1.1.0");
+    world.commands.pause = Some(world.state.rollout_id.clone());
+    let held = world.decide();
+    assert_eq!(held.phase, Phase::Paused);
+    assert_eq!((held.notices[0].reason, &*held.notices[0].by), ("Paused", "holder"));
+    world.pass(1000);
+    assert!(world.decide().notices.is_empty());
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+    world.commands.pause = Some(String::new());
+    let on = world.decide();
+    let said: Vec<_> = on.notices.iter().map(|notice| (notice.reason, &*notice.by)).collect();
+    assert_eq!(said, [("StepStarted", "drover"), ("Resumed", "holder")]);
+    world.commands.pause = Some(world.state.rollout_id.clone());
+    world.decide();
+    world.spec.version = "v1.2.0".into();
+    assert_eq!(world.decide().phase, Phase::Progressing);
+}
+
+#[test]
+fn an_abort_calls_the_canary_off_and_leaves_what_went_live_meanwhile() {
+    let mut world = with_canary("v1.1.0");
+    world.commands.abort = Some(world.state.rollout_id.clone());
+    let decision = world.decide();
+    assert_eq!((world.state.stable_version(), world.state.canary_version()), (Some("v1.0.0"), None));
+    assert_eq!(&*decision.notices[0].by, "aborter");
+
+    let mut late = with_canary("v1.1.0");
+    let meant = late.state.rollout_id.clone();
+    serving("v1.1.0", &mut late);
+    late.commands.abort = Some(meant);
+    assert_eq!(late.decide().notices[0].reason, "NothingToAbort");
+    assert_eq!(late.state.stable_version(), Some("v1.1.0"));
+}
+
+#[test]
+fn an_undo_goes_to_the_version_it_names_also_past_a_canary_and_says_both() {
+    let mut world = with_canary("v1.1.0");
+    serving("v1.1.0", &mut world);
+    world.spec.version = "v1.2.0".into();
+    world.decide();
+    let meant = world.state.rollout_id.clone();
+    world.commands.undo = Some(format!("{meant}/v1.0.0"));
+    world.decide();
+    assert_eq!((world.state.stable_version(), World::share(&world.state, "v1.0.0")), (Some("v1.0.0"), 100));
+    let past: Vec<_> = world.state.history.iter().take(3).map(|e| (&*e.release.version, e.outcome, &*e.by)).collect();
+    let expected = [
+        ("v1.0.0", Outcome::Deployed, "undoer"),
+        ("v1.1.0", Outcome::RolledBack, "undoer"),
+        ("v1.2.0", Outcome::RolledBack, "undoer"),
+    ];
+    assert_eq!(past, expected);
+    assert_eq!(world.state.history[0].from.as_deref(), Some("v1.1.0"));
+    assert_eq!(world.state.history[1].to.as_deref(), Some("v1.0.0"));
+    // What was meant for the rollout before, in Git say, is not carried out after it.
+    world.commands.undo = Some(meant);
+    world.decide();
+    assert_eq!(world.state.stable_version(), Some("v1.0.0"));
+}
+
+#[test]
+fn an_undo_says_why_it_does_not_go_to_the_version_it_names() {
+    let mut world = with_canary("v1.1.0");
+    serving("v1.1.0", &mut world);
+    world.spec.version = "v1.2.0".into();
+    world.decide();
+    world.commands.undo = Some(world.state.rollout_id.clone());
+    world.decide();
+    let why = |version: &str, world: &mut World| {
+        world.commands.undo = Some(format!("{}/{version}", world.state.rollout_id));
+        let decision = world.decide();
+        assert_eq!(decision.notices[0].reason, "NothingToUndo");
+        decision.notices[0].message.clone()
+    };
+    assert_eq!(why("v1.2.0", &mut world), "v1.2.0 was taken back: undone by drover rollout undo");
+    assert_eq!(why("v1.1.0", &mut world), "v1.1.0 has all requests already");
+    assert_eq!(why("v1.3.0", &mut world), "v1.3.0 has never served: ask for it by spec.version");
+    assert!(why("v9.0.0", &mut world).starts_with("there is no ModelVersion v9.0.0"));
+    world.versions.get_mut("v1.0.0").and_then(|v| v.release.as_mut()).expect("known").digest = "sha256:other".into();
+    assert!(why("v1.0.0", &mut world).contains("registered anew"));
+}
+
 /// A world where v1.0.0 serves and `version` is a canary at its first step.
-fn with_canary(version: &str) -> World {
+pub fn with_canary(version: &str) -> World {
     let mut world = World::new();
     world.decide();
     assert_eq!(world.state.stable_version(), Some("v1.0.0"));
@@ -569,6 +777,95 @@ fn a_promotion_leaves_one_step_only_also_when_the_steps_are_edited_before_the_ne
     world.commands.promote = Some(format!("{}/0", world.state.rollout_id));
     world.decide();
     assert_eq!(World::share(&world.state, "v1.1.0"), 80, "a new promotion counts");
+}
+
+/// The same with copies of a tenth of the requests for a minute before the first step.
+fn with_copies(version: &str) -> World {
+    let mut world = World::new();
+    world.decide();
+    world.spec.version = version.into();
+    world.spec.shadow = Some(Shadow { share: 10, duration: Duration::from_secs(60) });
+    world.spec.analysis = Some(analysis());
+    world.decide();
+    let canary = world.state.canary.as_ref().expect("a canary");
+    assert_eq!((canary.weight, canary.shadow, World::share(&world.state, "v1.0.0")), (0, Some(10), 100));
+    world
+}
+
+#[test]
+fn copies_come_before_the_first_step_which_begins_after_time_and_evidence() {
+    let mut world = with_copies("v1.1.0");
+    world.pass(100);
+    let said = world.decide();
+    let ready = said.findings.iter().find(|finding| finding.type_ == "Ready").expect("always there");
+    assert_eq!((said.phase, ready.reason.as_str()), (Phase::Progressing, "Shadow"));
+    assert!(ready.message.contains("v1.1.0 gets copies of 10 %"), "{}", ready.message);
+    assert!(ready.message.contains("50 of 50 requests"), "{}", ready.message);
+    world.measure([500, 0], [60, 0]);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+    let seen = world.state.analysis.as_ref().expect("measured");
+    assert!(seen.measurements[0].shadow && !seen.shadow, "{seen:?}");
+    assert_eq!((seen.requests, seen.successes), (0, 0), "the step has requests of its own");
+}
+
+#[test]
+fn copies_that_go_wrong_reject_a_version_that_never_had_a_request() {
+    let mut world = with_copies("v1.1.0");
+    world.measure([500, 0], [40, 20]);
+    world.decide();
+    assert_eq!((world.state.canary_version(), World::share(&world.state, "v1.0.0")), (None, 100));
+    assert!(world.state.rejected.as_ref().is_some_and(|rejected| rejected.reason.contains("errorRate")));
+}
+
+#[test]
+fn copies_are_promoted_undone_changed_and_dropped() {
+    let mut world = with_copies("v1.1.0");
+    world.commands.promote = Some(format!("{}/0", world.state.rollout_id));
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 0, "that is another step's promotion");
+    world.commands.promote = Some(format!("{}/shadow", world.state.rollout_id));
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+
+    let mut world = with_copies("v1.1.0");
+    let revision = world.state.revision;
+    world.spec.shadow = Some(Shadow { share: 40, duration: Duration::from_secs(60) });
+    world.decide();
+    assert_eq!(world.state.canary.as_ref().and_then(|canary| canary.shadow), Some(40));
+    assert_eq!(world.state.revision, revision + 1, "the gateways must know");
+    world.commands.undo = Some(world.state.rollout_id.clone());
+    world.decide();
+    assert!(world.state.canary.is_none() && world.state.rejected.is_some());
+
+    let mut world = with_copies("v1.1.0");
+    world.spec.shadow = None;
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20, "nobody waits for copies that nobody wants");
+}
+
+#[test]
+fn a_step_is_held_while_something_speaks_against_the_canary() {
+    let mut world = with_canary("v1.1.0");
+    world.spec.analysis = Some(Settings { consecutive_successes: 2, ..analysis() });
+    world.pass(100);
+    world.measure([400, 0], [100, 0]);
+    let said = world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+    assert!(said.findings[0].message.contains("1 of 2 comparisons in a row"), "{said:?}");
+    world.pass(30);
+    world.measure([400, 4], [100, 10]);
+    world.decide();
+    let seen = world.state.analysis.as_ref().expect("there");
+    assert_eq!((seen.measurements[0].verdict, seen.successes), (Verdict::Doubtful, 0));
+    for share in [20, 50] {
+        world.pass(30);
+        world.measure([2000, 20], [500, 0]);
+        world.decide();
+        assert_eq!(World::share(&world.state, "v1.1.0"), share);
+    }
 }
 
 #[test]
@@ -711,7 +1008,7 @@ fn an_older_version_that_was_live_takes_over_at_once() {
     let decision = world.decide();
     assert_eq!(world.state.stable_version(), Some("v1.0.0"));
     assert_eq!(world.state.previous, None, "v1.1.0 was taken back");
-    assert!(decision.notices.iter().any(|notice| notice.reason == "RolledBack" && notice.warning));
+    assert!(decision.notices.iter().any(|notice| notice.reason == "RolledBack" && notice.is_warning()));
 }
 
 #[test]

@@ -32,8 +32,10 @@ impl Drover {
         more: &[&str],
     ) -> Self {
         let gateways = gateways.join(",");
+        let data = dir.join("controller-data").display().to_string();
         let mut arguments =
             vec!["controller", "--namespace", namespace, "--gateways", &gateways, "--probe-interval", "1s"];
+        arguments.extend(["--data-dir", &data]);
         arguments.extend(more);
         Self::start("controller", &arguments, kubeconfig, dir).await
     }

@@ -6,7 +6,9 @@ use tokio::net::TcpListener;
 
 use super::{
     super::{
-        controller, gateway,
+        audit,
+        controller::{self, Places},
+        gateway,
         process::{Process, listen},
         provider_keys::KeyPlace,
     },
@@ -70,7 +72,10 @@ impl Parts {
         let at = |listener: &TcpListener| listener.local_addr().map(|address| url("http", address));
         let at = |listener| at(listener).map_err(|error| error.to_string());
         let (health, gateway, mirror) = (at(&doors.health)?, at(&doors.gateway)?, at(&doors.mirror)?);
-        let mut process = Process::new(settings, doors.health, vec![controls.clone(), serves.clone()], fleet.router());
+        let audit = audit::open(&Settings { data_dir: Some(dir.path().into()), ..settings.clone() })?;
+        let shown = audit::router(audit::Shown { log: audit.clone(), is_open: settings.management_open });
+        let more = fleet.router().merge(shown);
+        let mut process = Process::new(settings, doors.health, vec![controls.clone(), serves.clone()], more);
         let (server, client) = serve_api(&mut process.supervisor, dir, settings).await?;
         let ready = Ready {
             api: url("https", server.address),
@@ -101,9 +106,9 @@ impl Parts {
         let found = keys.keys.clone();
         let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone(), found, operations)?;
         feed::start(&mut process.supervisor, client.clone(), &namespace, (nodes, pulls, providers), target);
-        let nearby = Some(ready.mirror.clone());
+        let places = Places { keys, mirror_nearby: Some(ready.mirror.clone()), audit };
         let context =
-            controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, nearby, keys).await?;
+            controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, places).await?;
         Ok((process, Self { ready, client, context, readiness: [controls, serves] }))
     }
 

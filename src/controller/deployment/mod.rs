@@ -1,6 +1,6 @@
 //! `ModelDeployment`: decides which version gets how many requests. The gateways follow the status.
 
-mod authors;
+pub mod authors;
 mod names;
 mod observe;
 mod status;

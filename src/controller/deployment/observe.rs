@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     api::{
-        ANNOTATION_ABORT, ANNOTATION_PAUSE, ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, CanaryStrategy,
-        ModelDeployment, ModelVersion, OllamaNode, Provider, ProviderSource,
+        ANNOTATION_ABORT, ANNOTATION_PAUSE, ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, ModelDeployment,
+        ModelVersion, OllamaNode, Provider, ProviderSource,
     },
     cluster,
     domain::rollout::{Authors, Availability, Commands, Release, Served, Spec, State, Step, Versions},
@@ -32,20 +32,15 @@ pub struct Seen {
 
 /// What the user asks for.
 pub fn spec(object: &ModelDeployment) -> Spec {
-    let strategy = &object.spec.strategy;
-    let canary = match (&strategy.canary, &strategy.immediate) {
-        (Some(canary), _) => Some(canary.clone()),
-        (None, Some(_)) => None,
-        (None, None) => Some(CanaryStrategy::default()),
-    };
-    let (namespace, analysis) =
-        (object.namespace().unwrap_or_default(), canary.as_ref().and_then(|canary| canary.analysis.as_ref()));
+    let canary = object.spec.strategy.steps();
+    let namespace = object.namespace().unwrap_or_default();
     let steps = canary.iter().flat_map(|canary| &canary.steps);
     Spec {
         version: object.spec.version.clone(),
         steps: steps.map(|step| Step { weight: step.weight, duration: step.duration.0 }).collect(),
         require_approval: canary.as_ref().is_some_and(|canary| canary.require_approval),
-        analysis: analysis.map(|analysis| analysis.settings(&namespace, &object.name_any())),
+        shadow: canary.as_ref().and_then(|canary| canary.copies()),
+        analysis: canary.as_ref().and_then(|canary| canary.settings(&namespace, &object.name_any())),
         paused: object.spec.paused,
         min_nodes: object.spec.placement.min_nodes,
         id_prefix: object.uid().unwrap_or_default().chars().take(ID_PREFIX).collect(),

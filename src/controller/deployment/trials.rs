@@ -32,8 +32,16 @@ pub struct Trials(Mutex<HashMap<ObjectRef<ModelDeployment>, Trial>>);
 
 struct Trial {
     rollout_id: String,
+    /// A batch is of one step, and each step has a revision.
+    revision: i64,
     asked: Instant,
     since: Reading,
+}
+
+impl Trial {
+    fn is_of(&self, state: &State) -> bool {
+        self.rollout_id == state.rollout_id && self.revision == state.revision
+    }
 }
 
 /// What was found.
@@ -81,7 +89,7 @@ impl Trials {
         state.canary.as_ref()?;
         let interval = spec.analysis.as_ref().map_or(ASK_ANYWAY, |analysis| analysis.interval);
         let trials = self.lock();
-        let known = trials.get(&ObjectRef::from_obj(object)).filter(|known| known.rollout_id == state.rollout_id);
+        let known = trials.get(&ObjectRef::from_obj(object)).filter(|known| known.is_of(state));
         Some(known.map_or(Duration::ZERO, |known| interval.saturating_sub(known.asked.elapsed())))
     }
 
@@ -104,12 +112,13 @@ impl Trials {
         let mut trials = self.lock();
         let asked = Instant::now();
         match trials.get_mut(&ObjectRef::from_obj(object)) {
-            Some(known) if known.rollout_id == state.rollout_id => {
+            Some(known) if known.is_of(state) => {
                 known.asked = asked;
                 Some(known.since.clone())
             }
             _ => {
-                let trial = Trial { rollout_id: state.rollout_id.clone(), asked, since: now.clone() };
+                let (rollout_id, revision) = (state.rollout_id.clone(), state.revision);
+                let trial = Trial { rollout_id, revision, asked, since: now.clone() };
                 trials.insert(ObjectRef::from_obj(object), trial);
                 None
             }

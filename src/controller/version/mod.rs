@@ -1,6 +1,7 @@
 //! `ModelVersion`: resolves a version to a digest, once, and gives the nodes that hold it Drover's own name for it.
 
 mod act;
+mod audit;
 mod plan;
 pub mod provided;
 mod status;

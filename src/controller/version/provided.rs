@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{plan::older_twin, status::lifecycle};
+use super::{audit::audit, plan::older_twin, status::lifecycle};
 use crate::{
     api::{HasConditions, ModelDeployment, ModelVersion, ModelVersionStatus, Provider, ProviderSource},
     domain::conditions::{self, Finding, READY, RECONCILING, STALLED},
@@ -42,6 +42,7 @@ pub fn status(
         conditions: conditions::merge(version.conditions(), findings, generation, now),
         lifecycle,
         weight,
+        audit: audit(version, deployments),
         ..ModelVersionStatus::default()
     }
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::plan::{Plan, Unresolved};
+use super::{
+    audit::audit,
+    plan::{Plan, Unresolved},
+};
 use crate::{
     api::{HasConditions, Lifecycle, ModelDeployment, ModelVersion, ModelVersionStatus, OllamaNode},
     domain::conditions::{self, Finding, READY, RECONCILING, STALLED},
@@ -37,6 +40,7 @@ pub fn status(
         alias: digest.is_some().then(|| plan.alias.clone()),
         digest,
         ready_nodes: ready_nodes as i64,
+        audit: audit(version, deployments),
     }
 }
 

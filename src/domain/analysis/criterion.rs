@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Count, Hypothesis, Observed, Sketch, sketch};
 
-/// A bucket's place is chosen by a batch with at least this many durations.
+/// A bucket's place is chosen by a batch with at least this many durations or prices.
 const ENOUGH_FOR_A_QUANTILE: u64 = 20;
 
 /// What can be measured.
@@ -26,9 +26,13 @@ pub enum Measure {
     TimeToFirstToken,
     /// Median speed of answers. Worse is slower: `maxRatio` 1.2 allows a speed of stable's divided by 1.2.
     TokensPerSecond,
+    /// 95th percentile of what 1,000 tokens of an answer cost, in US dollars: nothing on nodes, by the price list of providers.
+    CostPer1kTokens,
+    /// Share of the scores that callers gave which are below 0.5.
+    FeedbackScore,
 }
 
-/// How much worse the canary may be than stable. Of times, `Increase` and `Max` are in seconds.
+/// How much worse the canary may be than stable. Of times, `Increase` and `Max` are in seconds; of prices, in US dollars.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
     /// By this difference.
@@ -50,8 +54,14 @@ pub struct Criterion {
     pub dry_run: bool,
 }
 
-/// The durations that a measure is about.
-type Durations = fn(&Observed) -> &Sketch;
+/// What a measure of sizes is about.
+struct Sizes {
+    sketch: fn(&Observed) -> &Sketch,
+    /// By which of stable's an attempt is judged, 0 to 1.
+    quantile: f64,
+    /// How many of the sketch's seconds one of the limit's units is.
+    unit: f64,
+}
 
 /// A batch as one criterion sees it.
 pub(super) struct Seen {
@@ -64,14 +74,28 @@ pub(super) struct Seen {
 }
 
 impl Measure {
-    /// The durations that it is about, and their quantile; `None` for a share.
-    fn quantile(self) -> Option<(Durations, f64)> {
+    /// The sizes that it is about; `None` for a share.
+    fn sizes(self) -> Option<Sizes> {
+        let times = |sketch, quantile| Some(Sizes { sketch, quantile, unit: 1.0 });
         match self {
-            Self::ErrorRate | Self::SchemaFailureRate => None,
-            Self::LatencyP50 => Some((|seen| &seen.latency, 0.5)),
-            Self::LatencyP95 => Some((|seen| &seen.latency, 0.95)),
-            Self::TimeToFirstToken => Some((|seen| &seen.first_token, 0.95)),
-            Self::TokensPerSecond => Some((|seen| &seen.token_time, 0.5)),
+            Self::ErrorRate | Self::SchemaFailureRate | Self::FeedbackScore => None,
+            Self::LatencyP50 => times(|seen| &seen.latency, 0.5),
+            Self::LatencyP95 => times(|seen| &seen.latency, 0.95),
+            Self::TimeToFirstToken => times(|seen| &seen.first_token, 0.95),
+            Self::TokensPerSecond => times(|seen| &seen.token_time, 0.5),
+            // No token costs more than a written one, so hardly any attempt is above this of stable's unless prices are.
+            Self::CostPer1kTokens => {
+                Some(Sizes { sketch: |seen| &seen.price, quantile: 0.95, unit: sketch::SECONDS_PER_DOLLAR })
+            }
+        }
+    }
+
+    /// The share that it is; of sizes, errors.
+    fn count(self, seen: &Observed) -> Count {
+        match self {
+            Self::SchemaFailureRate => seen.schema_errors(),
+            Self::FeedbackScore => seen.dislikes(),
+            _ => seen.errors(),
         }
     }
 
@@ -83,16 +107,18 @@ impl Measure {
             Self::LatencyP95 => "latencyP95",
             Self::TimeToFirstToken => "timeToFirstToken",
             Self::TokensPerSecond => "tokensPerSecond",
+            Self::CostPer1kTokens => "costPer1kTokens",
+            Self::FeedbackScore => "feedbackScore",
         }
     }
 }
 
 impl Criterion {
-    /// Both sides of a batch. For times, the `bucket` is where stable's quantile was *before* this batch; an attempt is
-    /// bad when it took longer, on the canary's side longer than the limit makes of it. `None` until there is one.
+    /// Both sides of a batch. For sizes, the `bucket` is where stable's quantile was *before* this batch; an attempt is
+    /// bad when it is above, on the canary's side above what the limit makes of it. `None` until there is one.
     pub(super) fn look(&self, bucket: Option<u16>, stable: &Observed, canary: &Observed) -> Option<Seen> {
-        let Some((durations, quantile)) = self.measure.quantile() else {
-            let count = if self.measure == Measure::ErrorRate { Observed::errors } else { Observed::schema_errors };
+        let Some(Sizes { sketch: of, quantile, unit }) = self.measure.sizes() else {
+            let count = |seen| self.measure.count(seen);
             let hypothesis = match self.limit {
                 Limit::Increase(margin) => Hypothesis { ratio: 1.0, margin },
                 Limit::Ratio(ratio) => Hypothesis { ratio, margin: 0.0 },
@@ -100,35 +126,40 @@ impl Criterion {
             };
             return Some(Seen { hypothesis, stable: count(stable), canary: count(canary) });
         };
-        let longer = |seen: &Observed, bucket: usize| {
-            let sketch = durations(seen);
+        let above = |seen: &Observed, bucket: usize| {
+            let sketch = of(seen);
             Count { of: sketch.total(), bad: sketch.above(bucket) }
         };
         let known = || bucket.map(usize::from);
         let (hypothesis, usual, limit) = match self.limit {
-            Limit::Max(seconds) => {
-                let limit = reaching(seconds);
+            Limit::Max(most) => {
+                let limit = reaching(most * unit);
                 (Hypothesis { ratio: 0.0, margin: 1.0 - quantile }, known().unwrap_or(limit), limit)
             }
             Limit::Ratio(ratio) => {
                 let usual = known()?;
                 (Hypothesis::NOT_WORSE, usual, reaching(sketch::bound(usual) * ratio))
             }
-            Limit::Increase(seconds) => {
+            Limit::Increase(by) => {
                 let usual = known()?;
-                (Hypothesis::NOT_WORSE, usual, reaching(sketch::bound(usual) + seconds))
+                (Hypothesis::NOT_WORSE, usual, reaching(sketch::bound(usual) + by * unit))
             }
         };
-        Some(Seen { hypothesis, stable: longer(stable, usual), canary: longer(canary, limit) })
+        Some(Seen { hypothesis, stable: above(stable, usual), canary: above(canary, limit) })
     }
 
     /// Where stable's quantile is, for the next batch: half the way to where this one has it.
     pub(super) fn next_bucket(&self, bucket: Option<u16>, stable: &Observed) -> Option<u16> {
-        let (durations, quantile) = self.measure.quantile()?;
-        let seen = durations(stable);
+        let Sizes { sketch: of, quantile, .. } = self.measure.sizes()?;
+        let seen = of(stable);
         let found = seen.quantile(quantile).filter(|_| seen.total() >= ENOUGH_FOR_A_QUANTILE);
         let Some(found) = found.and_then(|found| u16::try_from(found).ok()) else { return bucket };
         Some(bucket.map_or(found, |bucket| bucket.midpoint(found)))
+    }
+
+    /// What is counted.
+    pub(super) fn noun(&self) -> &'static str {
+        if self.measure == Measure::FeedbackScore { "scores" } else { "attempts" }
     }
 
     /// What is wrong with a bad attempt.
@@ -136,6 +167,9 @@ impl Criterion {
         match (self.measure, self.limit) {
             (Measure::ErrorRate, _) => "failed",
             (Measure::SchemaFailureRate, _) => "broke their schema",
+            (Measure::FeedbackScore, _) => "were found bad",
+            (Measure::CostPer1kTokens, Limit::Max(_)) => "cost more than the limit",
+            (Measure::CostPer1kTokens, _) => "cost more than stable's 95th percentile allows",
             (_, Limit::Max(_)) => "took longer than the limit",
             (Measure::LatencyP50 | Measure::TokensPerSecond, _) => "took longer than stable's median allows",
             _ => "took longer than stable's 95th percentile allows",
@@ -144,8 +178,11 @@ impl Criterion {
 
     /// The limit as people read it.
     fn bound(&self) -> String {
-        let of_times = self.measure.quantile().is_some();
-        let value = |value: f64| if of_times { seconds(value) } else { percent(value) };
+        let value = |value: f64| match self.measure.sizes() {
+            Some(_) if self.measure == Measure::CostPer1kTokens => format!("${value}"),
+            Some(_) => seconds(value),
+            None => percent(value),
+        };
         match self.limit {
             Limit::Increase(by) => format!("stable's + {}", value(by)),
             Limit::Ratio(by) => format!("{by} × stable's"),

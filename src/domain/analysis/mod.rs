@@ -10,7 +10,7 @@ pub use criterion::{Criterion, Limit, Measure};
 pub use evidence::{Count, Evidence, Hypothesis};
 pub use observed::{Batch, Observed, Reading};
 pub use query::{Queried, Query, Value};
-pub use sketch::{BUCKETS, Sketch, bound, bucket};
+pub use sketch::{BUCKETS, Sketch, bound, bucket, price_bucket};
 
 use std::time::Duration;
 
@@ -40,6 +40,11 @@ pub struct Settings {
     pub queries: Vec<Query>,
     /// So many answers of a query in a row that are out of bounds end the canary.
     pub failure_limit: u32,
+    /// A step is not left before so many comparisons in a row had nothing against the canary.
+    pub consecutive_successes: u32,
+    /// Into how many parts a rollout falls, each with evidence and a chance of error of its own: as many as it has steps
+    /// where sessions are counted, because a session that counted in one step counts again in the next; else 1.
+    pub parts: u32,
 }
 
 /// What one measurement came to.
@@ -47,6 +52,8 @@ pub struct Settings {
 pub enum Verdict {
     /// Too few requests in this step so far.
     Inconclusive,
+    /// Something speaks against the canary, and not enough to take it back.
+    Doubtful,
     /// Nothing speaks against the canary.
     Passing,
     /// The canary is worse than it may be.
@@ -62,6 +69,9 @@ pub struct Measurement {
     pub at: Timestamp,
     /// Index of the step.
     pub step: u32,
+    /// True: before the first step, when the canary got copies of requests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shadow: bool,
     /// The stable version's attempts since the one before.
     pub stable_attempts: u64,
     /// The canary's.
@@ -80,7 +90,7 @@ pub struct Measured {
     pub message: String,
     /// What was counted and what it is worth.
     pub evidence: Evidence,
-    /// For times: the bucket of stable's quantile.
+    /// For times and prices: the bucket of stable's quantile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bucket: Option<u16>,
 }
@@ -93,8 +103,14 @@ pub struct Analysis {
     pub rollout_id: String,
     /// The step that the requests are counted for.
     pub step: u32,
+    /// True: before that step, while the canary gets copies of requests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shadow: bool,
     /// The canary's attempts in this step.
     pub requests: u64,
+    /// Comparisons in a row, in this step, that had nothing against the canary.
+    #[serde(default)]
+    pub successes: u32,
     /// By criterion.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Measured>,
@@ -108,15 +124,25 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// Nothing is known of this rollout yet, which is at this step.
-    pub fn new(rollout_id: &str, step: u32) -> Self {
-        Self { rollout_id: rollout_id.into(), step, ..Self::default() }
+    /// Nothing is known of this rollout yet, which is at this step, or before it with copies of requests.
+    pub fn new(rollout_id: &str, step: u32, shadow: bool) -> Self {
+        Self { rollout_id: rollout_id.into(), step, shadow, ..Self::default() }
     }
 
-    /// Counts requests anew for the step that begins, of a rollout that may have got another name; what the steps before
-    /// showed stays known.
-    pub fn begin_step(&mut self, rollout_id: &str, step: u32) {
-        (self.rollout_id, self.step, self.requests) = (rollout_id.into(), step, 0);
+    /// Counts requests anew for the step that begins, of a rollout that may have got another name; what was seen before
+    /// stays known, unless each step has evidence of its own.
+    pub fn begin_step(&mut self, settings: Option<&Settings>, rollout_id: &str, step: u32) {
+        if settings.is_some_and(|settings| settings.parts > 1) {
+            self.metrics.clear();
+        }
+        *self = Self {
+            rollout_id: rollout_id.into(),
+            step,
+            shadow: false,
+            requests: 0,
+            successes: 0,
+            ..std::mem::take(self)
+        };
     }
 
     /// Adds a batch, and says what is wrong with the canary if something is. A batch that was added before, or is of
@@ -127,7 +153,7 @@ impl Analysis {
             return None;
         }
         let deciding = settings.criteria.iter().filter(|criterion| !criterion.dry_run).count();
-        let alpha = FALSE_ROLLBACKS / deciding.max(1) as f64;
+        let alpha = FALSE_ROLLBACKS / deciding.max(1) as f64 / f64::from(settings.parts.max(1));
         let mut earlier = std::mem::take(&mut self.metrics);
         let mut failure = None;
         for criterion in &settings.criteria {
@@ -142,13 +168,21 @@ impl Analysis {
         }
         let failure = failure.or(self.hear(settings, batch));
         self.requests += batch.canary.attempts;
+        let in_favour = self.is_in_favour(settings, batch);
+        self.successes = match in_favour {
+            Some(true) => self.successes.saturating_add(1),
+            Some(false) => 0,
+            None => self.successes,
+        };
         let verdict = match failure {
             Some(_) => Verdict::Failed,
             None if self.lacks(settings) > 0 => Verdict::Inconclusive,
+            None if in_favour == Some(false) => Verdict::Doubtful,
             None => Verdict::Passing,
         };
         let (stable_attempts, canary_attempts) = (batch.stable.attempts, batch.canary.attempts);
-        let measurement = Measurement { at: batch.at, step: self.step, stable_attempts, canary_attempts, verdict };
+        let (at, step, shadow) = (batch.at, self.step, self.shadow);
+        let measurement = Measurement { at, step, shadow, stable_attempts, canary_attempts, verdict };
         self.measurements.insert(0, measurement);
         self.measurements.truncate(MEASUREMENTS);
         failure
@@ -166,6 +200,30 @@ impl Analysis {
             |heard: &&Queried| settings.queries.iter().any(|query| query.name == heard.name && !query.dry_run);
         let failed = self.queries.iter().filter(decides).find(|heard| heard.failures >= settings.failure_limit);
         failed.map(|heard| format!("{}: {}, {} times in a row", heard.name, heard.message, heard.failures))
+    }
+
+    /// Whether a batch, which was added, leaves nothing against the canary; `None` when it says too little. The bets
+    /// against a canary that keeps its limits lose: while they are worth more than they began with, it is in doubt. So it is
+    /// while a query gives no number.
+    fn is_in_favour(&self, settings: &Settings, batch: &Batch) -> Option<bool> {
+        let deciding = |criterion: &&Criterion| !criterion.dry_run;
+        let mut criteria = settings.criteria.iter().filter(deciding).peekable();
+        let says_too_little = criteria.peek().is_some() && !batch.is_enough();
+        let names: Vec<String> = criteria.map(ToString::to_string).collect();
+        let is_doubted = |measured: &&Measured| names.contains(&measured.criterion) && measured.evidence.worth() > 1.0;
+        let is_missed =
+            |query: &&Query| !query.dry_run && !batch.values.get(&query.name).is_some_and(|value| query.keeps(value));
+        if self.metrics.iter().any(|measured| is_doubted(&measured))
+            || settings.queries.iter().any(|query| is_missed(&query))
+        {
+            return Some(false);
+        }
+        (!says_too_little).then_some(true)
+    }
+
+    /// Whether the step may be left, as far as measurements go.
+    pub fn is_enough(&self, settings: &Settings) -> bool {
+        self.lacks(settings) == 0 && self.successes >= settings.consecutive_successes
     }
 
     /// How many of the canary's requests are missing before the step may be left.
@@ -194,9 +252,10 @@ impl Measured {
         };
         let what = criterion.bad();
         let shares = format!(
-            "{} of {} attempts {what}, stable's {} of {}",
+            "{} of {} {} {what}, stable's {} of {}",
             percent(of_canary),
             canary.of,
+            criterion.noun(),
             percent(of_stable),
             stable.of
         );

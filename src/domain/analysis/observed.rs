@@ -16,13 +16,23 @@ const ENOUGH_OF_CANARY: u64 = 5;
 #[serde(rename_all = "camelCase", default)]
 pub struct Observed {
     /// Attempts that ended: with an answer, or through the node's fault. What a caller got wrong or broke off is none.
+    /// While sessions stay on their side of a rollout, only the first one of each session in a step is here.
     pub attempts: u64,
+    /// Those that are not, because one of their session's was: they count nowhere else.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub repeats: u64,
     /// Attempts that failed through the node's fault.
     pub failures: u64,
     /// Answers that were checked against the JSON schema of their request.
     pub schema_checks: u64,
     /// Those that didn't keep to it.
     pub schema_failures: u64,
+    /// Answers that somebody gave a score, when the score came.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rated: u64,
+    /// Those of them that were found bad.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub disliked: u64,
     /// From the request to the node to the end of its answer, without the time that it took to load the model.
     #[serde(skip_serializing_if = "Sketch::is_empty")]
     pub latency: Sketch,
@@ -32,6 +42,14 @@ pub struct Observed {
     /// The time for each token of the answer.
     #[serde(skip_serializing_if = "Sketch::is_empty")]
     pub token_time: Sketch,
+    /// What 1,000 tokens of an answer cost, read and written ones together, where that is known.
+    #[serde(skip_serializing_if = "Sketch::is_empty")]
+    pub price: Sketch,
+}
+
+/// Keeps out of the stats what most deployments never have.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Observed {
@@ -45,9 +63,18 @@ impl Observed {
         Count { of: self.schema_checks, bad: self.schema_failures }
     }
 
+    /// Answers that were found bad.
+    pub fn dislikes(&self) -> Count {
+        Count { of: self.rated, bad: self.disliked }
+    }
+
     /// Adds what another gateway saw.
     pub fn merge(&mut self, other: &Self) {
         self.attempts += other.attempts;
+        self.repeats += other.repeats;
+        self.rated += other.rated;
+        self.disliked += other.disliked;
+        self.price.merge(&other.price);
         self.failures += other.failures;
         self.schema_checks += other.schema_checks;
         self.schema_failures += other.schema_failures;
@@ -60,6 +87,10 @@ impl Observed {
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             attempts: self.attempts.saturating_sub(earlier.attempts),
+            repeats: self.repeats.saturating_sub(earlier.repeats),
+            rated: self.rated.saturating_sub(earlier.rated),
+            disliked: self.disliked.saturating_sub(earlier.disliked),
+            price: self.price.since(&earlier.price),
             failures: self.failures.saturating_sub(earlier.failures),
             schema_checks: self.schema_checks.saturating_sub(earlier.schema_checks),
             schema_failures: self.schema_failures.saturating_sub(earlier.schema_failures),

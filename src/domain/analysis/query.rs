@@ -40,6 +40,14 @@ impl Query {
         self.text.replace("{version}", version).replace("{stable}", stable)
     }
 
+    /// Whether an answer is a number within the bounds.
+    pub(super) fn keeps(&self, value: &Value) -> bool {
+        let within = |value: &f64| {
+            !value.is_nan() && self.min.is_none_or(|min| *value >= min) && self.max.is_none_or(|max| *value <= max)
+        };
+        value.as_ref().is_ok_and(within)
+    }
+
     /// Adds an answer to what is known. Without a number nothing is concluded.
     pub(super) fn judge(&self, known: Option<Queried>, value: &Value) -> Queried {
         let mut known = known.unwrap_or_default();

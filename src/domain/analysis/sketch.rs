@@ -1,4 +1,4 @@
-//! Durations, counted by size: mergeable over gateways and over time.
+//! Durations and prices, counted by size: mergeable over gateways and over time.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 const PER_OCTAVE: f64 = 32.0;
 /// The base-2 logarithm of the bound of bucket 0, in microseconds (128 µs).
 const FIRST: f64 = 7.0;
+/// How many seconds stand where a dollar stands.
+pub(super) const SECONDS_PER_DOLLAR: f64 = 1e3;
 /// The number of buckets; the last one also has everything longer than about 18 minutes.
 pub const BUCKETS: usize = 23 * 32 + 1;
 
@@ -19,12 +21,18 @@ pub fn bucket(duration: Duration) -> usize {
     place.clamp(0.0, (BUCKETS - 1) as f64) as usize
 }
 
+/// The bucket of a price in US dollars for 1,000 tokens; a billionth of a dollar stands where a microsecond stands for
+/// durations, so bucket 0 is as good as nothing, and the last one begins at about a dollar.
+pub fn price_bucket(dollars: f64) -> usize {
+    bucket(Duration::try_from_secs_f64(dollars * SECONDS_PER_DOLLAR).unwrap_or(Duration::MAX))
+}
+
 /// The longest duration of a bucket, in seconds.
 pub fn bound(bucket: usize) -> f64 {
     (FIRST + bucket as f64 / PER_OCTAVE).exp2() / 1e6
 }
 
-/// How many durations fell into each bucket. Bounds grow by 2.2 % from one bucket to the next, and are the same
+/// How many durations, or prices, fell into each bucket. Bounds grow by 2.2 % from one bucket to the next, and are the same
 /// everywhere, so sketches are added and subtracted without loss.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]

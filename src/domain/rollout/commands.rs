@@ -17,7 +17,7 @@ use crate::domain::version;
 /// one left over from an earlier rollout does nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Commands {
-    /// `drover.dev/promote`: `ROLLOUT/STEP`.
+    /// `drover.dev/promote`: `ROLLOUT/STEP`; the step before the first one is `shadow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promote: Option<String>,
     /// `drover.dev/undo`: `ROLLOUT`, or `ROLLOUT/VERSION` for the version to go back to.
@@ -54,7 +54,7 @@ impl Draft<'_> {
             Some((rollout, version)) => (rollout, Some(version)),
             None => (command.as_str(), None),
         };
-        if rollout != self.state.rollout_id {
+        if !self.is_meant(Some(rollout)) {
             return Next::Continue;
         }
         let by = name(self.input.authors.undo.as_ref());
@@ -80,6 +80,11 @@ impl Draft<'_> {
         }
         self.state.handled.undo.clone_from(undo);
         Next::Done
+    }
+
+    /// Whether a command names this rollout, if there was one yet.
+    fn is_meant(&self, rollout: Option<&str>) -> bool {
+        rollout.is_some_and(|rollout| !rollout.is_empty() && rollout == self.state.rollout_id)
     }
 
     fn way_back(&self, named: Option<&str>) -> Back {
@@ -131,7 +136,7 @@ impl Draft<'_> {
     /// `drover rollout abort`: the canary goes; what went live meanwhile stays.
     pub(super) fn obey_abort(&mut self) -> Next {
         let abort = &self.input.commands.abort;
-        if *abort == self.state.handled.abort || abort.as_deref() != Some(&self.state.rollout_id) {
+        if *abort == self.state.handled.abort || !self.is_meant(abort.as_deref()) {
             return Next::Continue;
         }
         self.state.handled.abort.clone_from(abort);
@@ -148,7 +153,7 @@ impl Draft<'_> {
     /// `drover rollout retry`: what was rejected may be tried again.
     pub(super) fn obey_retry(&mut self) -> Next {
         let retry = &self.input.commands.retry;
-        if *retry != self.state.handled.retry && retry.as_deref() == Some(&self.state.rollout_id) {
+        if *retry != self.state.handled.retry && self.is_meant(retry.as_deref()) {
             self.state.handled.retry.clone_from(retry);
             if let Some(rejected) = self.state.rejected.take() {
                 let by = name(self.input.authors.retry.as_ref());
@@ -161,7 +166,7 @@ impl Draft<'_> {
 
     /// Whether `drover rollout pause` holds the canary of this rollout.
     pub(super) fn is_held(&self) -> bool {
-        self.state.canary.is_some() && self.input.commands.pause.as_deref() == Some(&self.state.rollout_id)
+        self.state.canary.is_some() && self.is_meant(self.input.commands.pause.as_deref())
     }
 
     /// Says when a canary begins to be held, and when it is let go.

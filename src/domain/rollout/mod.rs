@@ -33,6 +33,15 @@ pub struct Step {
     pub duration: Duration,
 }
 
+/// What comes before the first step: copies of requests, whose answers nobody gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// Percent of requests that are copied, 1..=100.
+    pub share: u8,
+    /// How long at least.
+    pub duration: Duration,
+}
+
 /// What the user asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -40,6 +49,8 @@ pub struct Spec {
     pub version: String,
     /// Steps before 100 percent; none: switch at once.
     pub steps: Vec<Step>,
+    /// What comes before them.
+    pub shadow: Option<Shadow>,
     /// Each step is left only by `drover.dev/promote`.
     pub require_approval: bool,
     /// How the canary is compared with stable; unset: by nobody.

@@ -5,8 +5,8 @@ use std::{cmp::Ordering, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Authors, Canary, Commands, HistoryEntry, NOBODY, Outcome, Phase, Rejected, Release, Rollback, Served, Side, Spec,
-    State, Versions, audit::name, holders, next_rollout_id, verdict,
+    Authors, Canary, Commands, HistoryEntry, NOBODY, Outcome, Phase, Rejected, Release, Rollback, Served, Shadow, Side,
+    Spec, State, Versions, audit::name, holders, next_rollout_id, verdict,
 };
 use crate::domain::{
     analysis::{Analysis, Batch},
@@ -184,7 +184,8 @@ impl Draft<'_> {
         }
         let Some(settings) = &self.input.spec.analysis else { return Next::Continue };
         let known = self.state.analysis.take().filter(|known| known.rollout_id == self.state.rollout_id);
-        let mut analysis = known.unwrap_or_else(|| Analysis::new(&self.state.rollout_id, canary.step));
+        let mut analysis =
+            known.unwrap_or_else(|| Analysis::new(&self.state.rollout_id, canary.step, canary.shadow.is_some()));
         let failure = self.input.batch.and_then(|batch| analysis.add(settings, batch));
         self.state.analysis = Some(analysis);
         let Some(failure) = failure else { return Next::Continue };
@@ -194,18 +195,19 @@ impl Draft<'_> {
 
     /// The canary's step is held, left for the next one, or was the last one.
     fn advance_canary(&mut self) -> Next {
-        let Some(canary) = &self.state.canary else { return Next::Continue };
-        let spec = self.input.spec;
+        let (spec, is_held) = (self.input.spec, self.input.spec.paused || self.is_held());
+        let Some(canary) = &mut self.state.canary else { return Next::Continue };
         let enough_nodes = holders(self.input.versions, &canary.release) >= spec.min_nodes.max(1);
-        if spec.paused || self.is_held() || !enough_nodes {
+        if is_held || !enough_nodes {
             return Next::Done;
         }
-        let promotion = format!("{}/{}", self.state.rollout_id, canary.step);
+        if let (Some(share), Some(shadow)) = (&mut canary.shadow, spec.shadow) {
+            *share = shadow.share;
+        }
+        let promotion = format!("{}/{}", self.state.rollout_id, canary.step_name());
         let promoted = self.input.commands.promote.as_deref() == Some(&promotion);
         let held = elapsed(canary.step_started_at, self.input.now);
-        // By weight, not by index: the steps may have been edited meanwhile.
-        let reached = spec.steps.iter().rfind(|step| step.weight <= canary.weight);
-        let duration = reached.map_or(Duration::ZERO, |step| step.duration);
+        let duration = step_duration(spec, canary);
         if !promoted && held < duration {
             self.wake_after = Some(duration - held);
             return Next::Done;
@@ -221,8 +223,13 @@ impl Draft<'_> {
     }
 
     fn lacks_evidence(&self) -> bool {
-        let lacks = |settings| self.state.analysis.as_ref().is_none_or(|analysis| analysis.lacks(settings) > 0);
-        self.input.spec.analysis.as_ref().is_some_and(lacks)
+        let spec = self.input.spec;
+        if spec.shadow.is_none() && self.state.canary.as_ref().is_some_and(|canary| canary.shadow.is_some()) {
+            // Nobody wants copies any more, so none will come.
+            return false;
+        }
+        let lacks = |settings| self.state.analysis.as_ref().is_none_or(|analysis| !analysis.is_enough(settings));
+        spec.analysis.as_ref().is_some_and(lacks)
     }
 
     /// From the present step to the first one with more weight, or to all requests; because of whoever promoted it.
@@ -236,7 +243,7 @@ impl Draft<'_> {
             self.replace_stable(release, &Cause { why, by }, false);
             return;
         };
-        if index as u32 <= canary.step {
+        if canary.shadow.take().is_none() && index as u32 <= canary.step {
             // The steps were edited. ROLLOUT/STEP must not name two steps, or one promotion would count twice.
             self.state.rollout_id = next_rollout_id(&self.input.spec.id_prefix, &self.state.rollout_id);
         }
@@ -244,7 +251,7 @@ impl Draft<'_> {
         canary.step = index as u32;
         canary.step_started_at = self.input.now;
         if let Some(analysis) = &mut self.state.analysis {
-            analysis.begin_step(&self.state.rollout_id, canary.step);
+            analysis.begin_step(self.input.spec.analysis.as_ref(), &self.state.rollout_id, canary.step);
         }
         let version = canary.release.version.clone();
         let how = if promoter.is_some() { ": promoted" } else { "" };
@@ -285,11 +292,19 @@ impl Draft<'_> {
             return Next::Done;
         };
         let version = release.version.clone();
-        self.state.canary = Some(Canary { release, weight: step.weight, step: 0, step_started_at: self.input.now });
-        self.wake_after = Some(step.duration);
-        self.state.analysis = spec.analysis.as_ref().map(|_| Analysis::new(&self.state.rollout_id, 0));
+        let (weight, duration, message) = match spec.shadow {
+            Some(Shadow { share, duration }) => {
+                (0, duration, format!("{version} gets copies of {share} % of requests"))
+            }
+            None => (step.weight, step.duration, format!("{version} takes {} % of requests", step.weight)),
+        };
+        let shadow = spec.shadow.map(|shadow| shadow.share);
+        self.state.canary = Some(Canary { release, weight, shadow, step: 0, step_started_at: self.input.now });
+        self.wake_after = Some(duration);
+        let analysis = || Analysis::new(&self.state.rollout_id, 0, shadow.is_some());
+        self.state.analysis = spec.analysis.as_ref().map(|_| analysis());
         self.fill_stable();
-        self.notice("RolloutStarted", &version, by, format!("{version} takes {} % of requests", step.weight));
+        self.notice("RolloutStarted", &version, by, message);
         Next::Done
     }
 
@@ -388,8 +403,18 @@ impl Draft<'_> {
 }
 
 /// What gateways look at of the canary: not when its step began.
-fn sides(state: &State) -> Option<(&Release, u8)> {
-    state.canary.as_ref().map(|canary| (&canary.release, canary.weight))
+fn sides(state: &State) -> Option<(&Release, u8, Option<u8>)> {
+    state.canary.as_ref().map(|canary| (&canary.release, canary.weight, canary.shadow))
+}
+
+/// How long the canary's step is held at least.
+fn step_duration(spec: &Spec, canary: &Canary) -> Duration {
+    if canary.shadow.is_some() {
+        return spec.shadow.map_or(Duration::ZERO, |shadow| shadow.duration);
+    }
+    // By weight, not by index: the steps may have been edited meanwhile.
+    let reached = spec.steps.iter().rfind(|step| step.weight <= canary.weight);
+    reached.map_or(Duration::ZERO, |step| step.duration)
 }
 
 /// When the last gateway took the rollback up; `None` while one hasn't, or none is known.

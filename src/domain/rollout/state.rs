@@ -45,13 +45,23 @@ pub struct Canary {
     /// The version.
     #[serde(flatten)]
     pub release: Release,
-    /// Percent of requests.
+    /// Percent of requests; 0 before the first step.
     pub weight: u8,
+    /// Before the first step: percent of requests that it gets copies of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<u8>,
     /// Index into the strategy's steps.
     pub step: u32,
     /// When this step began.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub step_started_at: Timestamp,
+}
+
+impl Canary {
+    /// What a promotion calls the present step: its index, or `shadow` before the first one.
+    pub fn step_name(&self) -> String {
+        if self.shadow.is_some() { "shadow".into() } else { self.step.to_string() }
+    }
 }
 
 /// A version that was taken back and is not tried again by itself.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Input, Side, State, holders};
+use super::{Canary, Input, Side, State, holders};
 use crate::domain::conditions::{Finding, READY, RECONCILING, STALLED};
 
 const SHORT_DIGEST: usize = "sha256:".len() + 12;
@@ -95,6 +95,7 @@ fn explain(input: &Input<'_>, state: &State, phase: Phase) -> (&'static str, Str
             ("Paused", format!("held by drover rollout pause, until drover rollout resume; {}", shares(state)))
         }
         Phase::RollingBack => ("RollingBack", "the gateways take up the rollback".into()),
+        Phase::Progressing if is_shadow(state) => ("Shadow", progress(input, state)),
         Phase::Progressing => ("CanaryStep", progress(input, state)),
         Phase::Degraded if !is_serving(input, state) => ("NoReadyNodes", nowhere(input, state)),
         Phase::Degraded => (
@@ -141,8 +142,17 @@ fn nowhere(input: &Input<'_>, state: &State) -> String {
     }
 }
 
+/// Whether the canary gets copies of requests only.
+fn is_shadow(state: &State) -> bool {
+    state.canary.as_ref().is_some_and(|canary| canary.shadow.is_some())
+}
+
 fn shares(state: &State) -> String {
     match (&state.stable, &state.canary) {
+        (Some(stable), Some(Canary { release, shadow: Some(share), .. })) => format!(
+            "{} has all requests, {} gets copies of {share} %, and its answers are thrown away",
+            stable.release.version, release.version
+        ),
         (Some(stable), Some(canary)) => format!(
             "{} has {} %, {} has {} %",
             stable.release.version, stable.weight, canary.release.version, canary.weight
@@ -158,7 +168,7 @@ fn progress(input: &Input<'_>, state: &State) -> String {
     let hold = if short {
         format!("; the step is held: too few ready nodes hold {}", canary.release.version)
     } else if input.spec.require_approval {
-        format!("; the step is left by drover.dev/promote: {}/{}", state.rollout_id, canary.step)
+        format!("; the step is left by drover.dev/promote: {}/{}", state.rollout_id, canary.step_name())
     } else {
         String::new()
     };
@@ -169,7 +179,13 @@ fn progress(input: &Input<'_>, state: &State) -> String {
 fn evidence(input: &Input<'_>, state: &State) -> String {
     let (Some(settings), Some(analysis)) = (&input.spec.analysis, &state.analysis) else { return String::new() };
     match analysis.lacks(settings) {
-        0 => String::new(),
+        0 if analysis.is_enough(settings) => String::new(),
+        0 => format!(
+            "; {} of {} comparisons in a row that have nothing against {}",
+            analysis.successes,
+            settings.consecutive_successes,
+            state.canary_version().unwrap_or_default()
+        ),
         lacks => format!("; {lacks} of {} requests to the canary are still to be measured", settings.min_requests),
     }
 }

@@ -7,6 +7,7 @@ mod node;
 mod outlook;
 mod pool;
 mod queue;
+mod spare;
 
 use std::{
     collections::HashMap,
@@ -30,6 +31,7 @@ use self::{
 pub use self::{
     outlook::{Outlook, Seen},
     pool::Pool,
+    spare::Spare,
 };
 use crate::{
     domain::routing::{Ending, hash},
@@ -44,6 +46,8 @@ pub struct Balance {
     queue: Mutex<Queue>,
     /// How many are in the queue, or about to be.
     waiting: AtomicUsize,
+    /// How many places are given back when a caller waits for them.
+    spares: AtomicUsize,
     /// How many may wait for one model.
     longest_queue: usize,
     began: Instant,
@@ -90,6 +94,7 @@ pub struct Place {
     node: Arc<NodeState>,
     window: Arc<AtomicU64>,
     is_trial: bool,
+    is_spare: bool,
     /// The node, and how it holds the model.
     pub holder: Arc<Holder>,
 }
@@ -109,6 +114,9 @@ impl Place {
     /// Notes how the request ended: a node to which the connection failed goes behind the others for a while, and so does
     /// one that keeps failing.
     pub fn note(&self, error: Option<&NodeError>) {
+        if self.is_spare {
+            return;
+        }
         let ending = match error {
             None => Ending::Answered,
             Some(NodeError::Status { .. } | NodeError::Throttled { .. }) => Ending::Failed,
@@ -121,6 +129,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.node.leave(self.is_trial);
+        if self.is_spare {
+            self.balance.spares.fetch_sub(1, Ordering::SeqCst);
+        }
         self.balance.hand_out(&self.node);
     }
 }
@@ -129,7 +140,7 @@ impl Balance {
     /// Nothing under way; so many requests may wait for one model.
     pub fn new(longest_queue: usize) -> Self {
         let (nodes, queue, waiting) = (Mutex::default(), Mutex::default(), AtomicUsize::new(0));
-        Self { nodes, queue, waiting, longest_queue, began: Instant::now() }
+        Self { nodes, queue, waiting, spares: AtomicUsize::new(0), longest_queue, began: Instant::now() }
     }
 
     /// These holders of a model, prepared for choices among them.
@@ -168,12 +179,16 @@ impl Balance {
         if excluded.len() == pool.seats().len() {
             return Err(NoPlace::Nobody);
         }
+        let others = excluded.clone();
         match self.line_up(pool, wish, usable, excluded, patience)? {
             Turn::Now(place) => Ok(place),
-            Turn::Later(place) => match timeout(patience, place).await {
-                Ok(Ok(place)) => Ok(place),
-                _ => Err(NoPlace::Full),
-            },
+            Turn::Later(place) => {
+                self.reclaim(pool, &others);
+                match timeout(patience, place).await {
+                    Ok(Ok(place)) => Ok(place),
+                    _ => Err(NoPlace::Full),
+                }
+            }
         }
     }
 
@@ -253,7 +268,7 @@ impl Balance {
     fn hold(self: &Arc<Self>, pool: &Pool, index: usize, is_trial: bool) -> Place {
         let Seat { holder, node, window } = &pool.seats()[index];
         let (node, window, holder) = (node.clone(), window.clone(), holder.clone());
-        Place { balance: self.clone(), node, window, is_trial, holder }
+        Place { balance: self.clone(), node, window, is_trial, is_spare: false, holder }
     }
 
     fn now(&self) -> Duration {

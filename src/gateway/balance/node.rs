@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use crate::domain::routing::{Ending, Health, Standing};
 
 /// One node's requests under way and its health. It belongs to the node, not to a table, so it survives a new table.
@@ -26,6 +28,8 @@ pub struct NodeState {
     health: Mutex<Health>,
     /// By digest, as all names of one model share its runner.
     windows: Mutex<HashMap<String, Window>>,
+    /// Tells those on spare places that a caller waits.
+    wanted: Arc<Notify>,
 }
 
 /// The context window of a model's runner.
@@ -53,6 +57,11 @@ impl NodeState {
         }
         window.was_loaded = loaded;
         window.widest.clone()
+    }
+
+    /// Where those on spare places hear that a caller waits.
+    pub fn wanted(&self) -> &Arc<Notify> {
+        &self.wanted
     }
 
     /// Allows so many requests at once.

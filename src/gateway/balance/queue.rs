@@ -58,6 +58,11 @@ impl Queue {
         self.lines.iter().find(|line| Arc::ptr_eq(&line.pool, pool)).map_or(0, Line::count)
     }
 
+    /// Whether somebody waits who could use a place on this node.
+    pub fn wants(&self, node: &Arc<NodeState>) -> bool {
+        self.lines.iter().any(|line| line.pool.place_of(node).is_some_and(|place| line.next(place).is_some()))
+    }
+
     /// Takes out who comes next at this node, which has room, and its place in the pool's list. The number says how many
     /// left, this one included.
     pub fn serve(&mut self, node: &Arc<NodeState>) -> (Option<(Waiter, Arc<Pool>, usize)>, usize) {

@@ -31,7 +31,7 @@ use crate::{
         run_id::RunId,
         run_record::{Feedback, RunFilter},
     },
-    ports::{RecordsError, RunRecord},
+    ports::{Noted, RecordsError, RunRecord},
 };
 
 /// The longest comment, in characters.
@@ -136,12 +136,13 @@ async fn feedback(
     if feedback.comment.as_ref().is_some_and(|comment| comment.chars().count() > LONGEST_COMMENT) {
         return Err(Failure::bad_request(format!("comment: it is longer than {LONGEST_COMMENT} characters")));
     }
-    let answer = json!({ "id": id, "feedback": feedback });
-    if managed.own_only {
-        managed.find(&id).await?;
+    let (answer, score) = (json!({ "id": id, "feedback": feedback }), feedback.score);
+    let gateway = &managed.gateway;
+    let record = managed.find(&id).await?;
+    match gateway.recorder().records()?.note_feedback(record.id, feedback).await? {
+        Noted::First => gateway.tally().rated(&gateway.table(), &record, score),
+        Noted::Again => {}
+        Noted::Unknown => return Err(unknown(&id)),
     }
-    match managed.gateway.recorder().records()?.note_feedback(read_id(&id)?, feedback).await? {
-        true => Ok(Json(answer).into_response()),
-        false => Err(unknown(&id)),
-    }
+    Ok(Json(answer).into_response())
 }

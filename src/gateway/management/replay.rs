@@ -53,7 +53,7 @@ pub async fn replay(
     run.asked(&again.ask, &again.request);
     run.note(|replay| replay.replay_of = Some(record.id));
     let reason = format!("replay of run {id}");
-    let legs = [Leg { target: &again.target, reason, deployment: None, counter: None, route: None }];
+    let legs = [Leg::to(&again.target, reason)];
     let serving = gateway.serving();
     let ready = Dispatch::new(gateway, &serving, &again.ask, Wish::default(), &mut run).run(&legs).await;
     Ok(under_way.answered(respond(ready, run, again.route.api).await))

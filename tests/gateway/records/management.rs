@@ -12,6 +12,7 @@ use drover::{
     gateway::{self, Gateway, Settings, recorder::Recorder},
     ollama::Ollama,
     records::WhenDown,
+    routing_table::Deployment,
 };
 use serde_json::{Value, json};
 use tower::Service;
@@ -19,7 +20,7 @@ use tower::Service;
 use super::{Store, answered, record, world};
 use crate::{
     parts::{Scratch, drover::program},
-    support::{World, table},
+    support::{Answer, FakeNode, World, canary, deployment, table, version},
 };
 
 const NOW: i64 = 1_795_000_000;
@@ -92,6 +93,43 @@ async fn feedback_is_kept_with_the_record() {
     }
     let nobodys = format!("/drover/v1/runs/{}/feedback", record(NOW).id);
     assert_eq!(world.post(&nobodys, &feedback).await.status, 404);
+}
+
+#[tokio::test]
+async fn the_first_score_of_a_run_counts_for_the_version_that_answered() {
+    let dir = Scratch::new();
+    let store = Store::in_folder(dir.path());
+    let node = FakeNode::start("n1").await;
+    let sticky = Deployment {
+        sticky_header: Some("x-session-id".into()),
+        ..deployment(version("v1.0.0", &[&node]), canary(100, version("v1.1.0", &[&node])))
+    };
+    let world = world(table(Some(sticky), &[]), &store, WhenDown::Refuse, false).await;
+    let body = json!({ "model": "support-bot", "stream": false });
+    let scored = async |session: &str, scores: &[f64]| {
+        let request = world.request("/api/chat", &body).header("x-session-id", session);
+        let answer = Answer::read(request.send().await.unwrap()).await;
+        for score in scores {
+            let path = format!("/drover/v1/runs/{}/feedback", answer.header("x-drover-run-id"));
+            assert_eq!(world.post(&path, &json!({ "score": score })).await.status, 200);
+        }
+    };
+    let counts = async || {
+        let counts = world.stats().await.deployments[0].versions["v1.1.0"].clone();
+        (counts.rated, counts.disliked)
+    };
+    scored("", &[0.0, 1.0, 0.2]).await;
+    assert_eq!(counts().await, (1, 1), "what somebody thinks later of the same answer");
+    scored("", &[0.5]).await;
+    assert_eq!(counts().await, (2, 1));
+    for _ in 0..3 {
+        scored("anna", &[0.1]).await;
+    }
+    assert_eq!(counts().await, (3, 2), "a session is one voice");
+    world.table.store(table(Some(deployment(version("v1.0.0", &[&node]), None)), &[]).into());
+    scored("", &[0.0]).await;
+    let stats = world.stats().await.deployments[0].versions.clone();
+    assert_eq!((stats["v1.0.0"].rated, stats["v1.1.0"].rated), (1, 3));
 }
 
 #[tokio::test]

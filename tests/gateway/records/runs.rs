@@ -12,7 +12,7 @@ use drover::{
         run_record::{Feedback, Outcome, RunFilter, SystemPrompt},
     },
     gateway::recorder::Recorder,
-    ports::{Page, Records, RecordsError, RunRecord},
+    ports::{Noted, Page, Records, RecordsError, RunRecord},
     records::WhenDown,
     routing_table::Node,
 };
@@ -218,7 +218,7 @@ impl Records for Slow {
         async { Ok(Page::default()) }.boxed()
     }
 
-    fn note_feedback(&self, _: RunId, _: Feedback) -> BoxFuture<'_, Result<bool, RecordsError>> {
+    fn note_feedback(&self, _: RunId, _: Feedback) -> BoxFuture<'_, Result<Noted, RecordsError>> {
         async { Ok(false) }.boxed()
     }
 }

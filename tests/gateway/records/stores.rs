@@ -7,6 +7,7 @@ use drover::{
         run_id::RunId,
         run_record::{Capture, Feedback, Outcome, RunFilter},
     },
+    ports::Noted,
     records::{self, Place, Retention, Sync},
 };
 
@@ -66,14 +67,14 @@ async fn finds_what_was_committed(settings: records::Settings) {
     let with_capture = store.records.list(filter, 1_000).await.expect("a list").items;
     assert_eq!(with_capture.into_iter().filter(|record| record.capture.is_some()).collect::<Vec<_>>(), [kept.clone()]);
 
-    for (score, comment) in [(0.0, Some("made up")), (1.0, None)] {
+    for (score, comment, noted) in [(0.0, Some("made up"), Noted::First), (1.0, None, Noted::Again)] {
         let feedback = Feedback { score, comment: comment.map(str::to_owned) };
-        assert_eq!(store.records.note_feedback(kept.id, feedback.clone()).await, Ok(true));
+        assert_eq!(store.records.note_feedback(kept.id, feedback.clone()).await, Ok(noted));
         kept.feedback = Some(feedback);
         assert_eq!(store.records.get(kept.id).await, Ok(Some(kept.clone())));
     }
     let nobodys = store.records.note_feedback(RunId(7), Feedback { score: 1.0, comment: None }).await;
-    assert_eq!(nobodys, Ok(false));
+    assert_eq!(nobodys, Ok(Noted::Unknown));
 
     store.close().await;
     let again = Store::open(settings);

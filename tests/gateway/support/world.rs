@@ -78,7 +78,7 @@ pub fn deployment(stable: Target, canary: Option<Canary>) -> Deployment {
 }
 
 pub fn canary(weight: u8, target: Target) -> Option<Canary> {
-    Some(Canary { weight, target })
+    Some(Canary { weight, shadow: None, target })
 }
 
 /// A table with `support-bot` and plain models in the namespace `default`.
