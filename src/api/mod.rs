@@ -53,6 +53,9 @@ pub const ANNOTATION_POLICY: &str = "drover.dev/policy";
 /// `manifests` (a folder).
 pub const LABEL_APPLIED_BY: &str = "drover.dev/applied-by";
 
+/// Label: the model whose snapshots a ConfigMap holds.
+pub const LABEL_REGISTRY: &str = "drover.dev/registry";
+
 /// Every CustomResourceDefinition, in the order of the design.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![

@@ -4,7 +4,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HasConditions, MODEL_PATTERN, conditions_schema};
+use super::{
+    HasConditions, MODEL_PATTERN, conditions_schema,
+    model_version::{MODEL_FORM, MODEL_RULE},
+};
 use crate::domain::{
     analysis::{Criterion, Limit, Measure, Query, Settings},
     conditions::Condition,
@@ -45,9 +48,11 @@ const DEFAULT_SHADOW_BUDGET: f64 = 1.0;
 pub struct ModelDeploymentSpec {
     /// The model line.
     #[schemars(regex(pattern = MODEL_PATTERN), length(max = 63))]
+    #[x_kube(validation = (MODEL_RULE, MODEL_FORM))]
     pub model: String,
     /// The version that shall serve: that of a ModelVersion of the same model.
     #[schemars(regex(pattern = version::PATTERN), length(max = 64))]
+    #[x_kube(validation = (version::RULE, version::FORM))]
     pub version: String,
     /// Where it runs.
     #[serde(default)]

@@ -45,6 +45,7 @@ pub const PULL_FINALIZER: &str = "drover.dev/pull";
 pub struct ModelPullSpec {
     /// The model as `ollama pull` takes it: `llama3.2:3b`, `namespace/model:tag` or `host/namespace/model:tag`.
     #[schemars(regex(pattern = model_name::PATTERN), length(max = 253))]
+    #[x_kube(validation = (model_name::RULE, model_name::FORM))]
     pub model: String,
     /// The nodes that must hold it; without one, every node of the namespace.
     #[serde(default)]

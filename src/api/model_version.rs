@@ -1,15 +1,28 @@
 use std::collections::BTreeMap;
 
-use kube::{CustomResource, KubeSchema};
+use jiff::Timestamp;
+use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{DIGEST_PATTERN, HasConditions, conditions_schema, parameters_schema};
-use crate::domain::{conditions::Condition, model_name, provider, rollout::Entry, version};
+pub use crate::domain::registry::Lifecycle;
+use crate::domain::{
+    conditions::Condition,
+    model_name, provider,
+    registry::{Parents, Stage, VersionRecord},
+    rollout::Entry,
+    version,
+};
 
 /// What the name of a model line looks like: a DNS label, so that it can be part of other names.
 pub const MODEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// The same as a rule in CEL.
+pub(super) const MODEL_RULE: &str = "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')";
+/// What to write instead of what breaks the rule.
+pub(super) const MODEL_FORM: &str =
+    "a model must look like support-bot: small letters, digits and -, with a letter or digit at both ends";
 
 /// One version of a model: what to run, with which parameters and system prompt.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,9 +58,11 @@ pub const MODEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 pub struct ModelVersionSpec {
     /// The model line that this is a version of.
     #[schemars(regex(pattern = MODEL_PATTERN), length(max = 63))]
+    #[x_kube(validation = (MODEL_RULE, MODEL_FORM))]
     pub model: String,
     /// `vMAJOR.MINOR.PATCH`, optionally with `-suffix`.
     #[schemars(regex(pattern = version::PATTERN), length(max = 64))]
+    #[x_kube(validation = (version::RULE, version::FORM))]
     pub version: String,
     /// Where the answers come from: nodes or a provider.
     pub source: VersionSource,
@@ -61,6 +76,7 @@ pub struct ModelVersionSpec {
     /// The version that this one was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = version::PATTERN), length(max = 64))]
+    #[x_kube(validation = (version::RULE, version::FORM))]
     pub parent: Option<String>,
     /// Words to find it by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -95,10 +111,11 @@ pub struct ProviderSource {
 }
 
 /// A model that nodes hold.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OllamaSource {
     /// The tag under which nodes hold it.
     #[schemars(regex(pattern = model_name::PATTERN), length(max = 253))]
+    #[x_kube(validation = (model_name::RULE, model_name::FORM))]
     pub tag: String,
     /// The digest it must have. Without one, the digest found first is kept for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,20 +132,6 @@ pub struct SystemPrompt {
     /// The prompt.
     #[schemars(length(max = 65536))]
     pub text: String,
-}
-
-/// A version's place in its deployment's life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Lifecycle {
-    /// No deployment serves it.
-    #[default]
-    NotDeployed,
-    /// A deployment tries it; `weight` says with how many requests.
-    Canary,
-    /// A deployment serves it.
-    Deployed,
-    /// A deployment served it earlier.
-    Archived,
 }
 
 /// What is known of a version.
@@ -148,6 +151,10 @@ pub struct ModelVersionStatus {
     /// Percent of its deployment's requests.
     #[serde(default)]
     pub weight: u8,
+    /// When it last began to serve all requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub deployed_at: Option<Timestamp>,
     /// The digest it stands for; never changes once set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
@@ -187,6 +194,36 @@ impl ModelVersion {
         let tag = ollama.as_ref().map(|ollama| ollama.tag.clone());
         tag.or_else(|| provider.as_ref().map(ProviderSource::tag)).unwrap_or_default()
     }
+
+    /// Where it was in its life when its status was written.
+    pub fn stage(&self) -> Stage {
+        let of = |status: &ModelVersionStatus| Stage {
+            lifecycle: status.lifecycle,
+            weight: status.weight,
+            deployed_at: status.deployed_at,
+        };
+        self.status.as_ref().map(of).unwrap_or_default()
+    }
+
+    /// The same as files have it, at this stage of its life.
+    ///
+    /// # Errors
+    /// When the spec can't be written as JSON.
+    pub fn record(&self, stage: Stage) -> Result<VersionRecord, serde_json::Error> {
+        Ok(VersionRecord {
+            name: self.name_any(),
+            lifecycle: stage,
+            digest: self.status.as_ref().and_then(|status| status.digest.clone()),
+            deployed_at: stage.deployed_at,
+            spec: serde_json::to_value(&self.spec)?,
+        })
+    }
+}
+
+/// The parents that the versions of one model name.
+pub fn parents<'a>(model: &str, versions: impl IntoIterator<Item = &'a ModelVersion>) -> Parents<'a> {
+    let same = versions.into_iter().filter(|version| version.spec.model == model);
+    same.map(|version| (&*version.spec.version, version.spec.parent.as_deref())).collect()
 }
 
 impl HasConditions for ModelVersion {

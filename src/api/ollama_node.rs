@@ -11,6 +11,7 @@ use crate::domain::{
     labels::NodeSelector,
     model_name::ModelName,
     node::NodeModel,
+    size::ByteSize,
     url,
 };
 
@@ -61,6 +62,10 @@ pub struct OllamaNodeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16777216))]
     pub max_context_length: Option<u32>,
+    /// The memory that models have here, a GPU's mostly, such as `24GiB`. With it, two versions that don't fit together
+    /// are kept on nodes of their own. Unset: not known, and any two are taken to fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
     /// The mirror that this node pulls through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<NodeMirror>,
@@ -118,6 +123,7 @@ pub struct OllamaNodeStatus {
 
 /// A model version on a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct NodeVersion {
     /// The alias, as `ModelVersion.status.alias` has it.
     pub alias: String,
@@ -126,6 +132,9 @@ pub struct NodeVersion {
     /// Whether it is in memory.
     #[serde(default)]
     pub loaded: bool,
+    /// The bytes that it takes in memory, as last seen there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<i64>,
 }
 
 impl HasConditions for OllamaNode {
@@ -173,6 +182,14 @@ impl OllamaNode {
     /// The version it holds under `alias`, if its digest is the one expected.
     pub fn holds(&self, alias: &str, digest: &str) -> Option<&NodeVersion> {
         self.status.as_ref()?.versions.iter().find(|held| held.alias == alias && held.digest == digest)
+    }
+
+    /// The bytes that the version under `alias` takes in memory: as last seen, else at least what it has on disk.
+    pub fn takes(&self, alias: &str, digest: &str) -> Option<u64> {
+        let seen = self.holds(alias, digest)?.memory_bytes;
+        let models = self.status.iter().flat_map(|status| &status.models);
+        let on_disk = || models.filter(|model| model.digest == digest).map(|model| model.size_bytes).next();
+        seen.or_else(on_disk).and_then(|bytes| u64::try_from(bytes).ok())
     }
 
     /// The version it holds under `alias`, if it may be given requests for it: it is usable, picked by the placement's

@@ -148,7 +148,9 @@ async fn set_default(capability: &str, model: &str, catalog: &str, namespace: Op
     let api = cluster::api::<ModelCatalog>(&sight.client, Some(&sight.namespace));
     let found = api.get_opt(catalog).await.map_err(|error| error.to_string())?;
     let written = match found {
-        Some(_) => cluster::merge_spec(&api, catalog, &json!({ "defaults": { capability: model } })).await.map(drop),
+        Some(_) => {
+            cluster::merge(&api, catalog, &json!({ "spec": { "defaults": { capability: model } } })).await.map(drop)
+        }
         None => {
             let defaults = BTreeMap::from([(capability.to_owned(), model.to_owned())]);
             let spec = ModelCatalogSpec { defaults, ..ModelCatalogSpec::default() };

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     client,
+    manifests::{self, Format},
     tools::{Output, print_json, print_table},
 };
 use crate::{
@@ -19,7 +20,6 @@ use crate::{
         digest::Digest,
         duration::HumanDuration,
     },
-    export::{self, Manifest},
 };
 
 /// Random bytes of a key: nobody guesses them, so that its hash needs no salt.
@@ -89,14 +89,6 @@ pub struct Create {
     output: Format,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum Format {
-    /// For Git and kubectl
-    Yaml,
-    /// For programs
-    Json,
-}
-
 /// Does what was asked; an error ends the process with 1.
 pub async fn run(command: Keys) -> Result<(), String> {
     match command {
@@ -110,7 +102,7 @@ async fn create(command: &Create) -> Result<(), String> {
     let (secret, hash) = generate();
     let object = ApiKey::new(&command.name, command.spec(hash, Timestamp::now())?);
     if command.dry_run {
-        print_manifest(&object, command)?;
+        manifests::print(vec![manifests::plain(&object, command.namespace.as_deref())?], command.output)?;
         eprintln!("The key of {}, which is nowhere else:\n{secret}", command.name);
         return Ok(());
     }
@@ -132,19 +124,6 @@ fn generate() -> (String, Digest) {
     let secret = format!("{KEY_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; KEY_BYTES]>()));
     let hash = Digest::from_sha256(&Sha256::digest(&secret));
     (secret, hash)
-}
-
-fn print_manifest(object: &ApiKey, command: &Create) -> Result<(), String> {
-    let mut object = serde_json::to_value(object).map_err(|error| error.to_string())?;
-    if let Some(namespace) = &command.namespace {
-        object["metadata"]["namespace"] = namespace.as_str().into();
-    }
-    let manifest = Manifest { object, comment: None, notes: Vec::new() };
-    match command.output {
-        Format::Yaml => print!("{}", export::yaml(&manifest)?),
-        Format::Json => print_json(&manifest.object)?,
-    }
-    Ok(())
 }
 
 impl Create {

@@ -7,9 +7,11 @@ mod chain;
 mod client;
 mod controller;
 mod crds;
+mod deploy;
 mod export;
 mod gateway;
 mod keys;
+mod manifests;
 mod mirror;
 mod names;
 mod options;
@@ -17,11 +19,14 @@ mod process;
 mod provider_keys;
 mod providers;
 mod push;
+mod registered;
+mod registry;
 mod rollout;
 mod route;
 mod runs;
 mod tools;
 mod up;
+mod versions;
 mod wait;
 mod workers;
 
@@ -112,6 +117,20 @@ enum Command {
             drover push Modelfile team/support-bot:7 --adapter lora.gguf --mirror http://mirror.example:11437\n\n\
             A Modelfile means what it means to `ollama create`. What the mirror has already is not sent again.")]
     Push(push::Push),
+    /// Have a version serve: registers it and makes the deployment where they are missing
+    #[command(after_help = "Examples:\n  drover deploy support-bot v1.0.0 --tag llama3.2:3b\n  \
+            drover deploy support-bot v1.1.0 --tag llama3.2:3b --system-file prompt.txt --steps 10:1h,50:24h\n  \
+            drover deploy support-bot v1.2.0 --immediate\n  \
+            drover deploy support-bot v1.1.0 --tag llama3.2:3b --dry-run > support-bot.yaml      # for Git\n\n\
+            A version that is registered here gets the one that serves as its parent. --immediate and --steps replace the\n\
+            strategy that the deployment has.")]
+    Deploy(deploy::Deploy),
+    /// Look after versions: what each one is made of, and where it is in its life
+    #[command(subcommand)]
+    Versions(versions::Versions),
+    /// Take the registry of versions elsewhere, or back
+    #[command(subcommand)]
+    Registry(registry::Registry),
     /// See and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::Rollout),
@@ -188,6 +207,9 @@ pub fn main() -> ExitCode {
         Command::Workers(command) => done(runtime.block_on(workers::run(command))),
         Command::Providers(command) => done(runtime.block_on(providers::run(command))),
         Command::Push(command) => done(runtime.block_on(push::run(command))),
+        Command::Deploy(command) => done(runtime.block_on(deploy::run(command))),
+        Command::Versions(command) => done(runtime.block_on(versions::run(command))),
+        Command::Registry(command) => done(runtime.block_on(registry::run(command))),
         Command::Rollout(command) => runtime.block_on(rollout::run(command)),
         Command::Route(command) => done(runtime.block_on(route::run(command))),
         Command::Audit(command) => done(runtime.block_on(audit::run(command))),

@@ -35,7 +35,7 @@ pub struct List {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Output {
+pub enum Output {
     /// For people
     Table,
     /// For programs

@@ -138,7 +138,9 @@ async fn set_model(worker: &str, model: &str, policy: Option<When>, place: &Plac
 
 async fn annotate(sight: &Sight, worker: &str, model: Option<&str>, policy: Option<&str>) -> Result<(), String> {
     let api = cluster::api::<Worker>(&sight.client, Some(&sight.namespace));
-    let written = cluster::annotate_all(&api, worker, &[(ANNOTATION_MODEL, model), (ANNOTATION_POLICY, policy)]).await;
+    // null takes an annotation away.
+    let annotations = json!({ ANNOTATION_MODEL: model, ANNOTATION_POLICY: policy });
+    let written = cluster::merge(&api, worker, &json!({ "metadata": { "annotations": annotations } })).await;
     written.map(drop).map_err(|error| format!("{worker}: {error}"))
 }
 

@@ -9,6 +9,7 @@ mod keys;
 mod list;
 mod operations;
 mod secrets;
+mod snapshots;
 mod watch;
 mod write;
 
@@ -21,8 +22,9 @@ pub use kube::Client;
 pub use list::{KindOf, get, list};
 pub use operations::Operations;
 pub use secrets::registry_login;
+pub use snapshots::{keep_snapshot, snapshots};
 pub use watch::{Change, Changed, Watched};
-pub use write::{Precondition, annotate, annotate_all, apply_status, create, merge_spec, set_finalizer};
+pub use write::{CLI, Precondition, annotate, apply_status, create, merge, set_finalizer};
 
 use std::{fmt::Debug, path::Path};
 

@@ -1,7 +1,5 @@
 //! The writes Drover makes: status, finalizers, and on behalf of the CLI annotations and new objects.
 
-use std::collections::BTreeMap;
-
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
@@ -11,8 +9,10 @@ use serde_json::{Value, json};
 
 use super::Kind;
 
-const FIELD_MANAGER: &str = "drover-controller";
-const CLI: &str = "drover-cli";
+/// Who the controller is to the API.
+pub(super) const FIELD_MANAGER: &str = "drover-controller";
+/// Who the command line is to the API.
+pub const CLI: &str = "drover-cli";
 
 /// Whether a status may be written over a newer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,31 +82,14 @@ pub async fn create<K: Kind + Serialize>(api: &Api<K>, object: &K) -> Result<(),
 /// # Errors
 /// Whatever the API says.
 pub async fn annotate<K: Kind>(api: &Api<K>, name: &str, key: &str, value: &str) -> Result<K, kube::Error> {
-    annotate_all(api, name, &[(key, Some(value))]).await
+    merge(api, name, &json!({ "metadata": { "annotations": { key: value } } })).await
 }
 
-/// Sets annotations, or takes those away that have no value.
+/// Changes the fields that are named, and no others.
 ///
 /// # Errors
 /// Whatever the API says.
-pub async fn annotate_all<K: Kind>(
-    api: &Api<K>,
-    name: &str,
-    annotations: &[(&str, Option<&str>)],
-) -> Result<K, kube::Error> {
-    let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
-    merge(api, name, &json!({ "metadata": { "annotations": annotations } })).await
-}
-
-/// Changes fields of a spec.
-///
-/// # Errors
-/// Whatever the API says.
-pub async fn merge_spec<K: Kind>(api: &Api<K>, name: &str, spec: &Value) -> Result<K, kube::Error> {
-    merge(api, name, &json!({ "spec": spec })).await
-}
-
-async fn merge<K: Kind>(api: &Api<K>, name: &str, body: &Value) -> Result<K, kube::Error> {
+pub async fn merge<K: Kind>(api: &Api<K>, name: &str, fields: &Value) -> Result<K, kube::Error> {
     let params = PatchParams { field_manager: Some(CLI.into()), ..PatchParams::default() };
-    api.patch(name, &params, &Patch::Merge(body)).await
+    api.patch(name, &params, &Patch::Merge(fields)).await
 }

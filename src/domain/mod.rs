@@ -29,6 +29,7 @@ pub mod provider;
 pub mod pull;
 pub mod ranges;
 pub mod reference;
+pub mod registry;
 pub mod rollout;
 pub mod routing;
 pub mod run_id;

@@ -12,6 +12,10 @@ const DEFAULT_TAG: &str = "latest";
 /// What the API server accepts as a model name: [`ModelName::from_str`] accepts all of it, and of what Ollama takes
 /// besides only host names leave something out.
 pub const PATTERN: &str = r"^(([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/)?[A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9._-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?$";
+/// The same as a rule in CEL.
+pub const RULE: &str = r"self.matches('^(([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/)?[A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9._-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?$')";
+/// What to write instead of what breaks the rule.
+pub const FORM: &str = "a model must look like llama3.2:3b, namespace/model:tag or host/namespace/model:tag";
 
 /// A fully qualified model name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

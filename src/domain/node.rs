@@ -1,5 +1,7 @@
 //! What is known of one Ollama server, and why it may not be usable.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,8 @@ pub struct Probe {
     pub models: Vec<NodeModel>,
     /// Names of the models in memory.
     pub loaded: Vec<String>,
+    /// The bytes that each of them takes there.
+    pub memory: BTreeMap<String, i64>,
 }
 
 /// Why a node could not be looked at.

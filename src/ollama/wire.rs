@@ -48,6 +48,8 @@ pub struct Loaded {
 #[derive(Deserialize)]
 struct LoadedModel {
     name: String,
+    #[serde(default)]
+    size: i64,
 }
 
 #[derive(Deserialize)]
@@ -62,9 +64,10 @@ pub struct Shown {
 pub fn probe(version: Version, tags: Tags, loaded: Loaded) -> Probe {
     let mut models: Vec<NodeModel> = tags.models.into_iter().map(NodeModel::from).collect();
     models.sort_by(|a, b| a.name.cmp(&b.name));
+    let memory = loaded.models.iter().map(|model| (model.name.clone(), model.size)).collect();
     let mut loaded: Vec<String> = loaded.models.into_iter().map(|model| model.name).collect();
     loaded.sort();
-    Probe { version: version.version, models, loaded }
+    Probe { version: version.version, models, loaded, memory }
 }
 
 impl From<Tag> for NodeModel {

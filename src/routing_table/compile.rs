@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Shadow, Target, directory, providers,
-    runners::keep_runners_apart,
+    room::keep_apart, runners::keep_runners_apart,
 };
 use crate::{
     api::{
@@ -249,14 +249,18 @@ fn compile_deployment(
         });
         compiled.unwrap_or_else(|| nowhere(release))
     };
-    let stable = target(&state.stable.as_ref()?.release);
+    let mut stable = target(&state.stable.as_ref()?.release);
     let strategy = deployment.spec.strategy.canary.as_ref();
     let shadow = |share| Shadow { share, budget: strategy.map_or(0.0, CanaryStrategy::shadow_budget) };
-    let canary = state.canary.as_ref().map(|canary| Canary {
+    let mut canary = state.canary.as_ref().map(|canary| Canary {
         weight: canary.weight,
         shadow: canary.shadow.map(shadow),
         target: target(&canary.release),
     });
+    if let Some(Canary { weight, target, .. }) = &mut canary {
+        let name = deployment.name_any();
+        keep_apart(&name, [&mut stable, target], *weight, nodes.iter().map(|seen| seen.object));
+    }
     Some(Deployment {
         revision: state.revision,
         since: now,

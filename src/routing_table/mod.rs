@@ -8,6 +8,7 @@ pub mod directory;
 pub mod feed;
 mod freshness;
 mod providers;
+pub mod room;
 mod runners;
 mod store;
 

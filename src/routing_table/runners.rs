@@ -3,6 +3,9 @@
 use super::{Namespace, Target};
 use crate::domain::routing::{Claim, Placement, apart, runner};
 
+const WHY: &str =
+    "it runs a version with the same weights and other options: both would make it load the model at every turn";
+
 /// Leaves each version the nodes that are its own, and says for which there are not enough.
 pub fn keep_runners_apart(namespace: &mut Namespace) -> Vec<String> {
     let mut sides: Vec<(String, u32, &mut Target)> = Vec::new();
@@ -18,7 +21,7 @@ pub fn keep_runners_apart(namespace: &mut Namespace) -> Vec<String> {
     let warnings = claims.iter().zip(&placements).filter(|(_, placement)| placement.is_cramped);
     let warnings = warnings.map(|(claim, placement)| warning(claim, placement)).collect();
     for ((_, _, target), placement) in sides.iter_mut().zip(&placements) {
-        keep(target, placement);
+        keep(target, placement, WHY);
     }
     warnings
 }
@@ -35,12 +38,11 @@ fn claim(deployment: &str, share: u32, target: &Target) -> Claim {
     }
 }
 
-fn keep(target: &mut Target, placement: &Placement) {
+/// Leaves a version the nodes of its placement; `why` is told of the others.
+pub(super) fn keep(target: &mut Target, placement: &Placement, why: &str) {
     let (kept, others): (Vec<_>, Vec<_>) =
         target.holders.drain(..).partition(|holder| placement.nodes.contains(&holder.node.name));
     target.holders = kept;
-    let why =
-        "it runs a version with the same weights and other options: both would make it load the model at every turn";
     target.passed_over.extend(others.into_iter().map(|holder| (holder.node.name.clone(), why.to_owned())));
 }
 

@@ -390,6 +390,13 @@ fn no_right_is_wider_than_its_use() {
             (false, &["list", "secrets", "-n", &models]),
             (false, &["watch", "secrets", "-n", &models]),
             (false, &["get", "secrets", "-n", &other]),
+            // Snapshots of the registry.
+            (true, &["get", "configmaps", "-n", &models]),
+            (true, &["create", "configmaps", "-n", &models]),
+            (true, &["update", "configmaps", "-n", &models]),
+            (false, &["list", "configmaps", "-n", &models]),
+            (false, &["delete", "configmaps", "-n", &models]),
+            (false, &["get", "configmaps", "-n", &other]),
             // For the finalizer.
             (true, &["patch", "modelpulls.drover.dev", "-n", &models]),
             (false, &["update", "modelpulls.drover.dev", "-n", &models]),

@@ -18,6 +18,7 @@ mod operations;
 mod process;
 mod providers;
 mod pulls;
+mod registry;
 mod rollout;
 mod routing;
 mod specs;

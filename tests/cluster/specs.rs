@@ -108,6 +108,41 @@ const BAD: &[Bad] = &[
         names: "spec.model",
     },
     Bad {
+        what: "a version without v, with words that help",
+        manifest: "kind: ModelVersion\nspec: {model: bot, version: '1.0.0', source: {ollama: {tag: 'a:1'}}}",
+        names: "a version must look like v1.2.3 or v1.2.3-suffix",
+    },
+    Bad {
+        what: "a leading zero",
+        manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.02.0}",
+        names: "a version must look like v1.2.3 or v1.2.3-suffix",
+    },
+    Bad {
+        what: "a parent that is no version",
+        manifest: "kind: ModelVersion\nspec: {model: bot, version: v1.0.0, parent: latest, source: {ollama: {tag: 'a:1'}}}",
+        names: "a version must look like v1.2.3 or v1.2.3-suffix",
+    },
+    Bad {
+        what: "a model with capitals, with words that help",
+        manifest: "kind: ModelVersion\nspec: {model: Bot, version: v1.0.0, source: {ollama: {tag: 'a:1'}}}",
+        names: "a model must look like support-bot",
+    },
+    Bad {
+        what: "a model that ends with a dash",
+        manifest: "kind: ModelDeployment\nspec: {model: bot-, version: v1.0.0}",
+        names: "a model must look like support-bot",
+    },
+    Bad {
+        what: "a tag with a blank",
+        manifest: "kind: ModelVersion\nspec: {model: bot, version: v1.0.0, source: {ollama: {tag: 'a b'}}}",
+        names: "a model must look like llama3.2:3b",
+    },
+    Bad {
+        what: "a pull of a URL, with words that help",
+        manifest: "kind: ModelPull\nspec: {model: 'http://x/y:1'}",
+        names: "a model must look like llama3.2:3b",
+    },
+    Bad {
         what: "a malformed digest of a version",
         manifest: "kind: ModelVersion\nspec: {model: bot, version: v1.0.0, source: {ollama: {tag: 'a:1', digest: 'md5:1'}}}",
         names: "spec.source.ollama.digest",

@@ -140,15 +140,14 @@ async fn told_once(fleet: &mut Fleet) {
     let numbers: HashSet<u64> = before.iter().filter_map(|entry| entry["number"].as_u64()).collect();
     assert_eq!(numbers.len(), before.len(), "an entry is there twice");
 
-    let events = async || fleet.kubectl(&["get", "events", "-o", "name"]).await.lines().count();
-    let published = events().await;
+    let published = fleet.events("ModelDeployment", "bot").await;
     fleet.controller.kill9();
     let fallback = fleet.drover(&["audit", "-n", &fleet.name, "--controller", &fleet.controller.health_url()]).await;
     assert!(fallback.expect_err("nobody is there").contains("no controller answers"));
     fleet.controller.restart().await;
     fleet.wait_for_controller().await;
     assert_eq!(fleet.audit().await, before, "a restart repeats or loses entries");
-    assert_eq!(events().await, published, "a restart repeats events");
+    assert_eq!(fleet.events("ModelDeployment", "bot").await, published, "a restart repeats events");
     let own = fleet.get("mver", "bot-v1.1.0").await["status"]["audit"].clone();
     let own = own.as_array().expect("an audit");
     assert!(own.len() >= 8 && own.len() <= 20 && own.iter().all(|entry| entry["deployment"] == "bot"), "{own:?}");

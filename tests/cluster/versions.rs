@@ -36,7 +36,11 @@ async fn a_version_keeps_its_digest_and_leaves_no_trace(server: Server) {
     let moved = fleet.http.post(format!("{}/api/copy", fleet.nodes[0].url())).json(&copy).send().await;
     assert!(moved.expect("the node answers").status().is_success());
     fleet.until("mpull", "one", "sees that nodes differ", |s| condition(s, "DigestsDiffer", "True")).await;
-    let version = fleet.get("mver", "bot-v1.0.0").await;
+    let drifted = |s: &serde_json::Value| condition(s, "Drifted", "True");
+    let version = fleet.until("mver", "bot-v1.0.0", "says that the tag moved", drifted).await;
+    let said = version["status"]["conditions"].to_string();
+    assert!(said.contains("on node-1 (") && !said.contains("node-2"), "names the node: {said}");
+    assert!(condition(&version["status"], "Ready", "True"), "it is served all the same");
     assert_eq!(version["status"]["digest"], digest.as_str());
     assert_eq!(version["status"]["readyNodes"], 2);
     fleet.until_version("v1.0.0").await;

@@ -61,6 +61,7 @@ fn the_controller_works_on_it_and_leaves_it_alone_when_idle() {
             provider_api: Arc::new(Providers::new(Arc::new(NoSecrets)).expect("a client")),
             provider_keys: Arc::new(NoSecrets),
             secrets: None,
+            audit: None,
         };
         controller::start(&mut supervisor, parts, options, &Metrics::default(), readiness).await.expect("it starts");
 

@@ -51,7 +51,7 @@ async fn before_the_first_byte_another_node_is_tried() {
         for path in ["/api/chat", "/api/generate", "/v1/chat/completions"] {
             for failure in &failures {
                 rounds += 1;
-                let (bad, good) = (format!("bad{rounds}"), format!("good{rounds}"));
+                let (bad, good) = (format!("spoilt{rounds}"), format!("good{rounds}"));
                 let (first, second) = (FakeNode::start(&bad).await, FakeNode::start(&good).await);
                 world.table.store(first_preferred(&first, &second).into());
                 first.next(failure.clone());

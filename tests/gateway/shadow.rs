@@ -81,7 +81,7 @@ async fn a_share_of_requests_is_copied_and_nobody_sees_the_answers() {
     }
     let streamed = json!({ "model": "support-bot", "messages": [{ "role": "user", "content": "hi" }], "stream": true });
     let embedded = json!({ "model": "support-bot", "input": "hi" });
-    for (path, body) in [("/v1/chat/completions", &streamed), ("/v1/embeddings", &embedded)] {
+    for (path, body) in [("/v1/chat/completions", &streamed), ("/api/embed", &embedded)] {
         for _ in 0..2 {
             assert_eq!(world.post(path, body).await.status, 200);
         }
@@ -220,6 +220,7 @@ async fn copies_to_a_provider_cost_no_more_than_they_may() {
     for asked in 1..=4 {
         far.next(Reply::json(200, whole.clone()));
         assert_eq!(ask(&world, None).await.status, 200);
+        eprintln!("{}", world.get("/drover/v1/stats?deployment=default/support-bot").await.text);
         counted(&world, asked.min(2), 0).await;
     }
     assert_eq!(far.got().len(), 2);

@@ -229,10 +229,10 @@ fn sessions_of_very_different_length_are_no_false_alarm_where_they_count_once() 
 #[test]
 fn each_step_has_evidence_and_a_chance_of_error_of_its_own_where_sessions_count() {
     let alone = settings(Measure::ErrorRate, Limit::Increase(0.0));
-    let parted = Settings { parts: 3, ..alone.clone() };
+    let parted = Settings { parts: 100, ..alone.clone() };
     let observed = |attempts, failures| move || Observed { attempts, failures, ..Observed::default() };
     let rounds = [&alone, &parted].map(|settings| rejected_after(settings, observed(80, 4), observed(20, 4)));
-    assert!(rounds[0] < rounds[1], "a third of the chance takes longer: {rounds:?}");
+    assert!(rounds[0] < rounds[1], "a hundredth of the chance takes longer: {rounds:?}");
     for (settings, stays) in [(alone, true), (parted, false)] {
         let mut analysis = Analysis::new("bot-1", 0, false);
         let batch = Batch {

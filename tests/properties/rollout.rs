@@ -88,7 +88,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn shadow() -> impl Strategy<Value = Option<Shadow>> {
     let shadow = |(share, seconds)| Shadow { share, duration: Duration::from_secs(seconds) };
-    proptest::option::of((1..=100u8, 0..300u64).prop_map(shadow))
+    proptest::option::of((1..=100u8, 1..300u64).prop_map(shadow))
 }
 
 fn version_index() -> impl Strategy<Value = usize> {

@@ -39,12 +39,14 @@ pub struct TinyLlama {
     words: Vec<String>,
     size: u64,
     endless: bool,
+    embeds: bool,
 }
 
 impl TinyLlama {
     /// About half a megabyte, which answers "I am model number SEED."
     pub fn new(seed: u64) -> Self {
-        Self { seed, words: Vec::new(), size: 500_000, endless: false }.says(&format!("I am model number {seed}."))
+        Self { seed, words: Vec::new(), size: 500_000, endless: false, embeds: false }
+            .says(&format!("I am model number {seed}."))
     }
 
     /// Answers with this sentence of at most 62 different words.
@@ -59,6 +61,12 @@ impl TinyLlama {
     /// Begins the sentence again after its last word, for as long as the request allows.
     pub fn endlessly(mut self) -> Self {
         self.endless = true;
+        self
+    }
+
+    /// Makes vectors only: Ollama says so of models that pool.
+    pub fn embedding(mut self) -> Self {
+        self.embeds = true;
         self
     }
 
@@ -124,7 +132,8 @@ impl TinyLlama {
             FIRST_BYTE..FIRST_WORD => 6,
             _ => 1,
         });
-        vec![
+        let pooling = self.embeds.then_some(("llama.pooling_type", Value::Number(1)));
+        let all = [
             ("general.architecture", Value::Text("llama".into())),
             ("general.name", Value::Text(format!("tiny-{}", self.seed))),
             ("general.file_type", Value::Number(0)), // all weights are F32
@@ -145,7 +154,8 @@ impl TinyLlama {
             ("tokenizer.ggml.eos_token_id", Value::Number(END as u32)),
             ("tokenizer.ggml.add_space_prefix", Value::Flag(false)),
             ("tokenizer.chat_template", Value::Text(CHATML.into())),
-        ]
+        ];
+        all.into_iter().chain(pooling).collect()
     }
 
     /// Bytes stand for themselves in prompts; the words of the sentence are tokens of their own.

@@ -146,7 +146,9 @@ affinity:
 
 {{/* Environment variables of a component from its other values: what is secret is no argument. Takes (list . component). */}}
 {{- define "drover.ownEnv" -}}
-{{- $records := (index (index . 0).Values (index . 1)).records -}}
+{{- /* The controller keeps its audit where the gateways keep their run records. */}}
+{{- $keeper := ternary "gateway" (index . 1) (eq (index . 1) "controller") -}}
+{{- $records := (index (index . 0).Values $keeper).records -}}
 {{- if and $records $records.secret }}
 - name: DROVER_RECORDS
   valueFrom:

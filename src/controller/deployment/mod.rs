@@ -1,8 +1,11 @@
 //! `ModelDeployment`: decides which version gets how many requests. The gateways follow the status.
 
 pub mod authors;
+mod embeds;
 mod names;
 mod observe;
+mod room;
+mod snapshots;
 mod status;
 mod trials;
 mod warm;
@@ -23,7 +26,10 @@ use super::{
 use crate::{
     api::{ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode, Provider},
     cluster::{self, Precondition},
-    domain::rollout::{self, Authors},
+    domain::{
+        registry::moves,
+        rollout::{self, Authors},
+    },
 };
 
 /// How often the gateways are asked whether a rollback has arrived, at first and later on.
@@ -90,9 +96,11 @@ impl Reconciler for Deployments {
                 self.write(&object, &status).await?;
                 return Ok(None);
             }
-            let spec = observe::spec(&object);
+            let mut spec = observe::spec(&object);
+            let note = embeds::skip_steps(&self.context, &object, &earlier.rollout, &mut spec);
             let look = self.trials.look(&self.context, &object, &spec, &earlier.rollout).await;
-            let seen = observe::observe(&self.context, &object, &earlier.rollout).await;
+            let mut seen = observe::observe(&self.context, &object, &earlier.rollout).await;
+            let room = room::check(&self.context, &object, &earlier.rollout, &spec, &mut seen.versions);
             let now = Timestamp::now();
             let mut input = rollout::Input {
                 spec: &spec,
@@ -112,7 +120,11 @@ impl Reconciler for Deployments {
                 input.authors = &known;
                 decision = rollout::plan(&input);
             }
-            let status = status::status(&object, &decision, names::clash(&self.context, &object), now);
+            decision.findings.extend(note.into_iter().chain(room).chain(names::clash(&self.context, &object)));
+            let status = status::status(&object, &decision, now);
+            if moves(&earlier.rollout, &status.rollout) {
+                snapshots::keep(&self.context, &object, &earlier.rollout, now).await;
+            }
             if self.write(&object, &status).await? {
                 self.announce(&object, &decision.notices).await;
             }

@@ -6,16 +6,23 @@ use kube::ResourceExt;
 use tracing::debug;
 
 use super::{
-    super::{Context, version::provided},
+    super::{
+        Context,
+        version::{around::Around, provided},
+    },
     authors,
 };
 use crate::{
     api::{
-        ANNOTATION_ABORT, ANNOTATION_PAUSE, ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, ModelDeployment,
-        ModelVersion, OllamaNode, Provider, ProviderSource,
+        ANNOTATION_ABORT, ANNOTATION_PAUSE, ANNOTATION_PROMOTE, ANNOTATION_RETRY, ANNOTATION_UNDO, HasConditions,
+        ModelDeployment, ModelVersion, OllamaNode, Provider, ProviderSource,
     },
     cluster,
-    domain::rollout::{Authors, Availability, Commands, Release, Served, Spec, State, Step, Versions},
+    domain::{
+        conditions::READY,
+        model_name::ModelName,
+        rollout::{Authors, Availability, Commands, Release, Served, Spec, State, Step, Versions},
+    },
     ports::GatewayStats,
 };
 
@@ -78,14 +85,17 @@ pub async fn who(context: &Context, object: &ModelDeployment) -> Option<Authors>
 pub async fn observe(context: &Context, object: &ModelDeployment, state: &State) -> Seen {
     let namespace = object.namespace().unwrap_or_default();
     let nodes = context.nodes.list(&namespace);
-    let versions = context.versions.list(&namespace);
-    let same_model = versions.iter().filter(|version| version.spec.model == object.spec.model);
-    let providers = context.providers.list(&namespace);
+    let all = context.versions.list(&namespace);
+    let same_model = all.iter().filter(|version| version.spec.model == object.spec.model);
+    let (providers, deployments) = (context.providers.list(&namespace), context.deployments.list(&namespace));
     let mut versions = Versions::new();
     for version in same_model {
         let found = match &version.spec.source.provider {
-            Some(source) => of_provider(version, source, object, &providers),
-            None => availability(version, object, &nodes),
+            Some(source) => {
+                let around = Around { version, versions: &all, deployments: &deployments };
+                of_provider(&around, source, object, &providers)
+            }
+            None => availability(context, version, object, &nodes),
         };
         // Of two objects for one version, one is refused and never gets a digest.
         if found.release.is_some() || !versions.contains_key(&version.spec.version) {
@@ -105,28 +115,53 @@ pub fn rival(context: &Context, object: &ModelDeployment) -> Option<String> {
     rival.map(|rival| rival.name_any())
 }
 
-fn availability(version: &ModelVersion, object: &ModelDeployment, nodes: &[Arc<OllamaNode>]) -> Availability {
+fn availability(
+    context: &Context,
+    version: &ModelVersion,
+    object: &ModelDeployment,
+    all_nodes: &[Arc<OllamaNode>],
+) -> Availability {
     let status = version.status.as_ref();
     let (Some(digest), Some(alias)) =
         (status.and_then(|status| status.digest.clone()), status.and_then(|status| status.alias.as_ref()))
     else {
-        let message = format!("{} has no digest yet: see ModelVersion {}", version.spec.version, version.name_any());
+        let name = version.name_any();
+        let why = version.conditions().iter().find(|condition| condition.type_ == READY);
+        let why = why.map_or_else(|| format!("see ModelVersion {name}"), |ready| ready.message.clone());
+        let message = format!("{} has no digest yet (ModelVersion {name}): {why}", version.spec.version);
         return Availability { release: None, nodes: 0, message };
     };
     let selector = &object.spec.placement.node_selector;
-    let holders = nodes.iter().filter(|node| node.serves(selector, alias, &digest).is_some());
+    let holders = all_nodes.iter().filter(|node| node.serves(selector, alias, &digest).is_some());
     let nodes = holders.count() as u32;
     let release = Release { version: version.spec.version.clone(), tag: version.tag(), digest };
-    Availability { release: Some(release), nodes, message: String::new() }
+    // Where nodes that hold it are away, more pulls are no help.
+    let held = all_nodes.iter().filter(|node| node.holds(alias, &release.digest).is_some()).count() as u32;
+    let wanted = object.spec.placement.min_nodes;
+    let advice = if held < wanted { unpulled(context, object, &release) } else { None };
+    let message = advice.map(|advice| format!("{nodes} of {wanted} nodes hold {}: {advice}", release.version));
+    Availability { release: Some(release), nodes, message: message.unwrap_or_default() }
+}
+
+/// What to do where nothing declared brings a version's model to nodes.
+fn unpulled(context: &Context, object: &ModelDeployment, release: &Release) -> Option<String> {
+    let pulls = context.pulls.list(&object.namespace().unwrap_or_default());
+    let is_pulled = pulls.iter().any(|pull| ModelName::same(&pull.spec.model, &release.tag));
+    (!is_pulled).then(|| format!("no ModelPull brings {} to nodes, so create one", release.tag))
 }
 
 /// A provider stands for as many nodes as are asked for, while it can be used.
 fn of_provider(
-    version: &ModelVersion,
+    around: &Around<'_>,
     source: &ProviderSource,
     object: &ModelDeployment,
     providers: &[Arc<Provider>],
 ) -> Availability {
+    let version = around.version;
+    if let Some(fault) = provided::held_back(around) {
+        let message = format!("{}: {}", version.spec.version, fault.advice(&version.spec.model));
+        return Availability { release: None, nodes: 0, message };
+    }
     let usable = provided::usable(source, providers);
     let nodes = if usable.is_ok() { object.spec.placement.min_nodes.max(1) } else { 0 };
     let release = Release { version: version.spec.version.clone(), tag: source.tag(), digest: String::new() };

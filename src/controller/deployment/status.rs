@@ -14,16 +14,10 @@ use crate::{
 };
 
 /// The status that follows from a decision.
-pub fn status(
-    object: &ModelDeployment,
-    decision: &Decision,
-    clash: Option<Finding>,
-    now: Timestamp,
-) -> ModelDeploymentStatus {
-    let findings = decision.findings.iter().cloned().chain(clash).collect();
+pub fn status(object: &ModelDeployment, decision: &Decision, now: Timestamp) -> ModelDeploymentStatus {
     ModelDeploymentStatus {
         observed_generation: object.metadata.generation,
-        conditions: conditions::merge(object.conditions(), findings, object.metadata.generation, now),
+        conditions: conditions::merge(object.conditions(), decision.findings.clone(), object.metadata.generation, now),
         phase: decision.phase,
         rollout: decision.state.clone(),
     }

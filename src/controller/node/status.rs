@@ -11,7 +11,7 @@ use crate::{
         alias,
         conditions::{self, ConditionStatus, Finding, READY},
         model_name::ModelName,
-        node::{Probe, ProbeFault},
+        node::{NodeModel, Probe, ProbeFault},
     },
 };
 
@@ -28,7 +28,7 @@ pub struct Put {
 pub fn status(node: &OllamaNode, seen: Seen, id: &str, put: &Put, now: Timestamp) -> OllamaNodeStatus {
     let earlier = node.status.clone().unwrap_or_default();
     let (finding, mut status) = match seen {
-        Some(Ok(probe)) => (ready(node, &probe), observed(probe, id)),
+        Some(Ok(probe)) => (ready(node, &probe), observed(probe, id, &earlier)),
         Some(Err(fault)) => (away(node, fault), OllamaNodeStatus { stale: true, ..earlier.clone() }),
         None if earlier.conditions.is_empty() => {
             let message = "the first look has not been answered yet";
@@ -67,7 +67,7 @@ fn away(node: &OllamaNode, fault: ProbeFault) -> Finding {
     Finding::new(READY, false, fault.reason(), format!("{}: {}", node.spec.url, fault.advice()))
 }
 
-fn observed(probe: Probe, id: &str) -> OllamaNodeStatus {
+fn observed(probe: Probe, id: &str, earlier: &OllamaNodeStatus) -> OllamaNodeStatus {
     let (aliases, models): (Vec<_>, Vec<_>) = probe.models.into_iter().partition(|model| alias::is_hidden(&model.name));
     let loaded = |name: &str| probe.loaded.iter().any(|loaded| loaded == name);
     let versions = aliases.into_iter().filter(|model| alias::is_own(id, &model.name));
@@ -77,11 +77,22 @@ fn observed(probe: Probe, id: &str) -> OllamaNodeStatus {
         model_count: models.len() as i64,
         models,
         versions: versions
-            .map(|model| NodeVersion { loaded: loaded(&model.name), alias: model.name, digest: model.digest })
+            .map(|model| NodeVersion {
+                loaded: loaded(&model.name),
+                memory_bytes: probe.memory.get(&model.name).copied().or_else(|| seen_before(earlier, &model)),
+                alias: model.name,
+                digest: model.digest,
+            })
             .collect(),
         loaded: probe.loaded.iter().filter_map(|name| shown(name, id)).collect(),
         ..OllamaNodeStatus::default()
     }
+}
+
+/// The bytes that a model took when it was in memory.
+fn seen_before(earlier: &OllamaNodeStatus, model: &NodeModel) -> Option<i64> {
+    let same = |held: &&NodeVersion| held.alias == model.name && held.digest == model.digest;
+    earlier.versions.iter().find(same).and_then(|held| held.memory_bytes)
 }
 
 /// A loaded model as people know it: a version as `MODEL:VERSION`, and nothing of other installations.

@@ -36,12 +36,35 @@ pub async fn copy(context: &Context, plan: &Plan, nodes: &[Arc<OllamaNode>]) -> 
     failed.map_or(Ok(busy), Err)
 }
 
+/// Removes the alias from nodes that keep it for nothing; true when a node was busy and must be tried again. One that
+/// fails is tried at the next look.
+pub async fn collect(context: &Context, alias: &str, nodes: &[Arc<OllamaNode>]) -> bool {
+    let mut busy = false;
+    for node in nodes.iter().filter(|node| node.usable().is_ok() && has(node, alias)) {
+        let Some(_turn) = context.pulling.try_lock(&node.spec.url) else {
+            busy = true;
+            continue;
+        };
+        match context.ollama.delete(&node.spec.url, alias).await {
+            Ok(()) => {
+                info!(node = %node.name_any(), alias, "removed the alias of a version that its rollbackWindow doesn't keep");
+                context.pokes.node(ObjectRef::from_obj(&**node));
+            }
+            Err(error) => warn!(node = %node.name_any(), alias, %error, "an alias stays on this node"),
+        }
+    }
+    busy
+}
+
+/// Whether a node holds something under the alias.
+pub fn has(node: &OllamaNode, alias: &str) -> bool {
+    node.status.iter().flat_map(|status| &status.versions).any(|held| held.alias == alias)
+}
+
 /// Removes the aliases that the status recorded, as far as nodes can be reached: bytes that another name uses stay.
 pub async fn remove_aliases(context: &Context, version: &ModelVersion, nodes: &[Arc<OllamaNode>]) {
     let Some(alias) = version.status.as_ref().and_then(|status| status.alias.as_ref()) else { return };
-    let holders = nodes
-        .iter()
-        .filter(|node| node.status.iter().flat_map(|status| &status.versions).any(|held| held.alias == *alias));
+    let holders = nodes.iter().filter(|node| has(node, alias));
     let removals = holders.map(|node| async move {
         let removal = async {
             let _turn = context.pulling.lock(&node.spec.url).await;

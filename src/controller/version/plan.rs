@@ -2,11 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use kube::ResourceExt;
-
+use super::around::Around;
 use crate::{
     api::{ModelVersion, OllamaNode},
-    domain::alias::alias,
+    domain::{alias::alias, registry::LineageFault},
 };
 
 /// What follows from what is known.
@@ -17,6 +16,10 @@ pub struct Plan {
     pub alias: String,
     /// Index of the node and the name there to copy from.
     pub copies: Vec<(usize, String)>,
+    /// Whether nodes keep the alias.
+    pub is_kept: bool,
+    /// What is wrong with the version's parent.
+    pub lineage: Option<LineageFault>,
 }
 
 /// Why a version's digest isn't known.
@@ -31,39 +34,35 @@ pub enum Unresolved {
         /// Its name.
         by: String,
     },
+    /// It can't have the parent that it names.
+    Lineage(LineageFault),
 }
 
-/// Resolves the digest: on record, else pinned by the spec, else the one that all ready nodes agree on.
-pub fn plan(version: &ModelVersion, all: &[Arc<ModelVersion>], nodes: &[Arc<OllamaNode>], id: &str) -> Plan {
+/// Resolves the digest: on record, else pinned by the spec, else the one that all ready nodes agree on. What was resolved
+/// once stays so whatever becomes of its parent.
+pub fn plan(around: &Around<'_>, nodes: &[Arc<OllamaNode>], id: &str) -> Plan {
+    let version = around.version;
     let alias = alias(id, &version.spec.model, &version.spec.version);
-    let digest = match older_twin(version, all) {
-        Some(by) => Err(Unresolved::Taken { by }),
-        None => digest(version, nodes),
+    let on_record = version.status.as_ref().and_then(|status| status.digest.clone());
+    let lineage = around.lineage_fault();
+    let digest = match (around.older_twin(), on_record, &lineage) {
+        (Some(by), ..) => Err(Unresolved::Taken { by }),
+        (None, Some(digest), _) => Ok(digest),
+        (None, None, Some(fault)) => Err(Unresolved::Lineage(fault.clone())),
+        (None, None, None) => digest(version, nodes),
     };
+    let is_kept = around.is_kept();
     let copies = match &digest {
-        Ok(digest) => copies(nodes, &alias, digest),
-        Err(_) => Vec::new(),
+        Ok(digest) if is_kept => copies(nodes, &alias, digest),
+        _ => Vec::new(),
     };
-    Plan { digest, alias, copies }
-}
-
-/// Whether two objects would have one alias: Ollama's names, hence aliases, don't tell upper from lower case.
-pub fn are_twins(a: &ModelVersion, b: &ModelVersion) -> bool {
-    a.spec.model == b.spec.model && a.spec.version.eq_ignore_ascii_case(&b.spec.version)
-}
-
-/// An older object of the same model and version.
-pub fn older_twin(version: &ModelVersion, all: &[Arc<ModelVersion>]) -> Option<String> {
-    let age = |version: &ModelVersion| (version.creation_timestamp(), version.name_any());
-    let twin = all.iter().find(|other| are_twins(other, version) && age(other) < age(version));
-    twin.map(|twin| twin.name_any())
+    Plan { digest, alias, copies, is_kept, lineage }
 }
 
 fn digest(version: &ModelVersion, nodes: &[Arc<OllamaNode>]) -> Result<String, Unresolved> {
     let Some(source) = &version.spec.source.ollama else { return Err(Unresolved::NowhereYet) };
-    let on_record = version.status.as_ref().and_then(|status| status.digest.clone());
-    if let Some(digest) = on_record.or_else(|| source.digest.clone()) {
-        return Ok(digest);
+    if let Some(digest) = &source.digest {
+        return Ok(digest.clone());
     }
     let ready = nodes.iter().filter(|node| node.usable().is_ok());
     let held: BTreeSet<&str> =

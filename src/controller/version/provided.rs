@@ -6,45 +6,61 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{audit::audit, plan::older_twin, status::lifecycle};
+use super::{
+    around::Around,
+    audit::audit,
+    status::{bad_parent, lost_parent},
+};
 use crate::{
-    api::{HasConditions, ModelDeployment, ModelVersion, ModelVersionStatus, Provider, ProviderSource},
-    domain::conditions::{self, Finding, READY, RECONCILING, STALLED},
+    api::{HasConditions, Lifecycle, ModelVersionStatus, Provider, ProviderSource},
+    domain::{
+        conditions::{self, Finding, READY, RECONCILING, STALLED},
+        registry::{LineageFault, Stage},
+    },
 };
 
 /// The status of a version with this source.
 pub fn status(
-    version: &ModelVersion,
+    around: &Around<'_>,
     source: &ProviderSource,
-    all: &[Arc<ModelVersion>],
     providers: &[Arc<Provider>],
-    deployments: &[Arc<ModelDeployment>],
     now: Timestamp,
 ) -> ModelVersionStatus {
-    let findings = match (older_twin(version, all), usable(source, providers)) {
-        (Some(by), _) => {
+    let version = around.version;
+    let mut findings = match (around.older_twin(), held_back(around), usable(source, providers)) {
+        (Some(by), ..) => {
             let message = format!("ModelVersion {by} is this version already: delete one of the two");
             let finding = |type_, holds: bool| Finding::new(type_, holds, "VersionTaken", message.clone());
             vec![finding(READY, false), finding(STALLED, true)]
         }
-        (None, Ok(())) => {
+        (None, Some(fault), _) => bad_parent(version, &fault),
+        (None, None, Ok(())) => {
             vec![Finding::new(READY, true, "Resolved", format!("{} can be asked for", source.tag()))]
         }
-        (None, Err(why)) => {
+        (None, None, Err(why)) => {
             let finding = |type_, holds: bool| Finding::new(type_, holds, "ProviderNotUsable", why.clone());
             vec![finding(READY, false), finding(RECONCILING, true)]
         }
     };
-    let (lifecycle, weight) = lifecycle(version, deployments);
+    let Stage { lifecycle, weight, deployed_at } = around.stage();
+    if lifecycle != Lifecycle::NotDeployed {
+        findings.extend(around.lineage_fault().map(|fault| lost_parent(version, &fault)));
+    }
     let generation = version.metadata.generation;
     ModelVersionStatus {
         observed_generation: generation,
         conditions: conditions::merge(version.conditions(), findings, generation, now),
         lifecycle,
         weight,
-        audit: audit(version, deployments),
+        deployed_at,
+        audit: audit(version, around.deployments),
         ..ModelVersionStatus::default()
     }
+}
+
+/// What is wrong with the parent of a version that was never served: it isn't served before that is right.
+pub fn held_back(around: &Around<'_>) -> Option<LineageFault> {
+    around.lineage_fault().filter(|_| around.stage().lifecycle == Lifecycle::NotDeployed)
 }
 
 /// Whether a provider can be asked for a version with this source.

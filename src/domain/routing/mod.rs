@@ -3,11 +3,13 @@
 mod affinity;
 mod choice;
 mod health;
+mod room;
 mod runners;
 mod split;
 
 pub use affinity::{SHORTLIST, Seat, hash, settle, shortlist};
 pub use choice::{Candidate, FEW, Groups, choose};
 pub use health::{Ending, Health, Standing};
+pub use room::{Site, claims, no_room};
 pub use runners::{Claim, Placement, apart, runner};
 pub use split::{fails_outright, is_canary_session, is_canary_turn, session_hash};

@@ -219,7 +219,7 @@ impl Records for Slow {
     }
 
     fn note_feedback(&self, _: RunId, _: Feedback) -> BoxFuture<'_, Result<Noted, RecordsError>> {
-        async { Ok(false) }.boxed()
+        async { Ok(Noted::Unknown) }.boxed()
     }
 }
 
