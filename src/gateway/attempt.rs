@@ -40,6 +40,8 @@ use crate::{
 const LONGEST_ANSWER: usize = 256 << 20;
 /// What Ollama says of a prompt that is longer than the context window.
 const TOO_LONG: &str = "exceeds the context length";
+/// The code of the failure that follows.
+pub const CONTEXT_OVERFLOW: &str = "context_length_exceeded";
 /// How Ollama begins what it says with status 500 though the request is at fault: no node would do better.
 const MISTAKES: [&str; 4] = ["invalid format: ", "invalid JSON schema in format", "option \"", "template: "];
 /// The longest error that is read, in bytes.
@@ -259,7 +261,7 @@ async fn refusal(status: u16, upstream: &mut Upstream, voice: &Voice) -> Missed 
     let message = voice.renamer().error(&body);
     if message.contains(TOO_LONG) {
         let message = format!("{message}: shorten the prompt, ask for a larger num_ctx, or let it be cut");
-        return Missed::TooLong(Failure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message));
+        return Missed::TooLong(Failure::new(StatusCode::BAD_REQUEST, CONTEXT_OVERFLOW, message));
     }
     if status == 500 && MISTAKES.iter().any(|start| message.starts_with(start)) {
         return Missed::ByCaller(Failure::bad_request(message));

@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout};
 use super::{
     Gateway,
     ask::Ask,
-    attempt::{Answer, Missed, Ready, attempt},
-    balance::{NoPlace, Wish},
+    attempt::{Answer, CONTEXT_OVERFLOW, Missed, Ready, attempt},
+    balance::{NoPlace, Place, Pool, Wish},
     context,
     counter::Account,
     failure::Failure,
@@ -77,19 +77,10 @@ impl<'a> Dispatch<'a> {
     /// the next leg answer.
     async fn leg(&mut self, leg: &Leg<'_>, at: usize, ask: &Ask, walk: &mut Walk<'_>) -> Result<Left, Failure> {
         let (mut asked, mut failed) = (0, directory::Failure::Unavailable);
-        let balance = self.gateway.balance();
-        let pool = self.serving.pool(leg.target, balance);
+        let pool = self.serving.pool(leg.target, self.gateway.balance());
         let renamer = self.serving.renamer(leg.target);
         while asked < Walk::nodes(leg) && walk.may_try() {
-            let usable = |holder: &Holder| self.is_usable(ask, leg.target, holder);
-            let (since, within) = (Instant::now(), walk.within(leg));
-            let patience = within.map_or(self.patience, |within| within.min(self.patience));
-            let place = balance.place(&pool, self.wish, usable, patience).await;
-            let waited = since.elapsed();
-            self.run.waited(waited);
-            self.gateway.meters().waited(waited);
-            self.patience = self.patience.saturating_sub(waited);
-            let place = match place {
+            let place = match self.place(leg, ask, &pool, walk.within(leg)).await {
                 Ok(place) => place,
                 Err(NoPlace::Nobody) => return Ok(Left::For(failed)),
                 Err(why) => {
@@ -103,54 +94,84 @@ impl<'a> Dispatch<'a> {
             let answer = attempt(self.gateway, ask, leg.target, renamer.clone(), &place, self.run);
             let (answer, is_late) = in_time(answer, walk.within(leg)).await;
             match answer {
-                Ok(answer) => {
-                    self.run.answers();
-                    if answer.schema_failure.is_some() {
-                        self.run.attempted(run_record::Outcome::SchemaFailure, answer.schema_failure.clone());
-                    }
-                    let kept = answer.schema_failure.is_none();
-                    self.count(if kept { Outcome::Answered } else { Outcome::SchemaFailure });
-                    let fault = answer.fault().filter(|fault| walk.goes_on(at, *fault));
-                    let (account, broken) = (leg.account.clone(), self.gateway.meters().broken());
-                    let ready = Ready { answer, place, account, broken };
-                    let Some(fault) = fault else { return Ok(Left::Ready(Box::new(ready))) };
-                    let outcome = match fault {
-                        directory::Failure::SchemaFailure => run_record::Outcome::SchemaFailure,
-                        _ => run_record::Outcome::Failed,
-                    };
-                    let why = ready.leave(self.run);
-                    self.run.attempted(outcome, Some(why));
-                    return Ok(Left::For(fault));
-                }
-                Err(Missed::TooLong(failure)) if walk.goes_on(at, directory::Failure::ContextOverflow) => {
-                    self.count(Outcome::Refused);
-                    self.run.attempted(run_record::Outcome::Refused, Some(failure.message));
-                    place.note(None);
-                    return Ok(Left::For(directory::Failure::ContextOverflow));
-                }
+                Ok(answer) => return Ok(self.answered(leg, answer, place, |fault| walk.goes_on(at, fault))),
                 Err(Missed::ByCaller(failure) | Missed::TooLong(failure)) => {
+                    let overflows = failure.code == CONTEXT_OVERFLOW;
                     self.count(Outcome::Refused);
                     self.run.attempted(run_record::Outcome::Refused, Some(failure.message.clone()));
                     place.note(None);
+                    if overflows && walk.goes_on(at, directory::Failure::ContextOverflow) {
+                        self.faults.add_left(&place.holder.node, failure.message);
+                        return Ok(Left::For(directory::Failure::ContextOverflow));
+                    }
                     return Err(failure);
                 }
                 Err(Missed::ByNode(error)) => {
-                    self.count(Outcome::Failed);
-                    self.gateway.meters().failed(&error);
-                    self.run.attempted(run_record::Outcome::Failed, Some(error.to_string()));
-                    leg.account.iter().for_each(Account::failed);
                     if matches!(error, NodeError::TimedOut(_)) {
                         failed = directory::Failure::Timeout;
                     }
-                    // That a step has less time than the node needs is not the node's fault.
-                    if !is_late {
-                        place.note(Some(&error));
-                    }
-                    self.faults.add(&place.holder.node, leg.target, error);
+                    self.failed(leg, &place, error, is_late);
                 }
             }
         }
         Ok(Left::For(failed))
+    }
+
+    /// A place on one of the leg's nodes.
+    async fn place(
+        &mut self,
+        leg: &Leg<'_>,
+        ask: &Ask,
+        pool: &Arc<Pool>,
+        within: Option<Duration>,
+    ) -> Result<Place, NoPlace> {
+        let usable = |holder: &Holder| self.is_usable(ask, leg.target, holder);
+        let since = Instant::now();
+        let patience = within.map_or(self.patience, |within| within.min(self.patience));
+        let place = self.gateway.balance().place(pool, self.wish, usable, patience).await;
+        let waited = since.elapsed();
+        self.run.waited(waited);
+        self.gateway.meters().waited(waited);
+        self.patience = self.patience.saturating_sub(waited);
+        place
+    }
+
+    /// What becomes of an answer: it is sent, unless something is wrong with it that has another leg answer.
+    fn answered(
+        &mut self,
+        leg: &Leg<'_>,
+        answer: Answer,
+        place: Place,
+        goes_on: impl Fn(directory::Failure) -> bool,
+    ) -> Left {
+        self.run.answers();
+        let kept = answer.schema_failure.is_none();
+        if !kept {
+            self.run.attempted(run_record::Outcome::SchemaFailure, answer.schema_failure.clone());
+        }
+        self.count(if kept { Outcome::Answered } else { Outcome::SchemaFailure });
+        let fault = answer.fault().filter(|fault| goes_on(*fault));
+        let (account, broken) = (leg.account.clone(), self.gateway.meters().broken());
+        let (node, ready) = (place.holder.node.clone(), Ready { answer, place, account, broken });
+        let Some(fault) = fault else { return Left::Ready(Box::new(ready)) };
+        let why = ready.leave(self.run);
+        self.faults.add_left(&node, why.clone());
+        if kept {
+            self.run.attempted(run_record::Outcome::Failed, Some(why));
+        }
+        Left::For(fault)
+    }
+
+    /// Notes that a node failed; `is_late`: only by being slower than a step allows, which is not the node's fault.
+    fn failed(&mut self, leg: &Leg<'_>, place: &Place, error: NodeError, is_late: bool) {
+        self.count(Outcome::Failed);
+        self.gateway.meters().failed(&error);
+        self.run.attempted(run_record::Outcome::Failed, Some(error.to_string()));
+        leg.account.iter().for_each(Account::failed);
+        if !is_late {
+            place.note(Some(&error));
+        }
+        self.faults.add(&place.holder.node, leg.target, error);
     }
 
     /// Where the request counts while the leg is tried.

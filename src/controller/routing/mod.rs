@@ -40,12 +40,12 @@ use crate::{
 
 /// So many entries a list in a status has.
 const LISTED: usize = 50;
-/// So long a burst of changes is waited for.
-const SETTLE: Duration = Duration::from_millis(50);
+/// So long a burst of changes is waited for: in a fleet under way, all names are worked out five times a second at most.
+const SETTLE: Duration = Duration::from_millis(200);
 
-/// What all names came to last; `None` until everything was read.
+/// What all names come to.
 #[derive(Default)]
-pub struct Names {
+struct Names {
     /// By namespace.
     table: RoutingTable,
     /// What of each catalogue has no effect.
@@ -67,7 +67,7 @@ impl Names {
     }
 }
 
-/// The latest one.
+/// What they came to last; `None` until everything was read.
 type Latest = watch::Receiver<Option<Arc<Names>>>;
 
 /// A kind whose objects come to something by the directory.
