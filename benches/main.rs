@@ -17,6 +17,7 @@ mod mirror;
 mod nginx;
 mod records;
 mod rollback;
+mod routing;
 mod scale;
 mod sessions;
 mod standalone;
@@ -56,6 +57,9 @@ fn main() {
     }
     if wants("rollback") {
         runtime.block_on(rollback::run(&mut table));
+    }
+    if wants("routing") {
+        routing::run(&mut table);
     }
     if wants("analysis") {
         analysis::run(&mut table);

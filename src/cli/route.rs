@@ -87,6 +87,10 @@ fn print(explanation: &Explanation) {
     rows.extend(explanation.session.iter().map(|by| ["Session".to_owned(), format!("known by {by}")]));
     print_table(&rows.into_iter().map(Vec::from).collect::<Vec<_>>());
     println!();
+    explanation.walk.iter().for_each(|line| println!("{line}"));
+    if !explanation.walk.is_empty() {
+        println!();
+    }
     print_table(&parameters(explanation));
     for step in &explanation.steps {
         println!("\n{}; {} waiting", step.reason, step.waiting);

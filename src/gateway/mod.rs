@@ -30,6 +30,7 @@ pub mod openai;
 mod operations;
 pub mod parameters;
 pub mod plan;
+mod preference;
 mod prompt;
 pub mod recorder;
 pub mod relay;
@@ -40,6 +41,7 @@ pub mod said;
 pub mod schema;
 mod server;
 pub mod serving;
+mod session;
 mod shadow;
 pub mod spans;
 mod sse;
@@ -47,6 +49,7 @@ pub mod tally;
 pub mod task;
 mod turn;
 pub mod voice;
+mod walk;
 mod wish;
 
 use std::{
@@ -67,6 +70,7 @@ use self::{
     balance::Balance,
     callers::KnownKeys,
     meters::{Gauges, Meters},
+    preference::Preferences,
     recorder::Recorder,
     serving::Serving,
     shadow::Shadows,
@@ -144,6 +148,7 @@ struct Inner {
     tally: Tally,
     meters: Meters,
     recorder: Arc<Recorder>,
+    preferences: Preferences,
     shadows: Shadows,
     /// Unset where callers may not change which models there are.
     operations: OnceLock<Arc<dyn ModelOperations>>,
@@ -174,6 +179,7 @@ impl Gateway {
             tally: Tally::default(),
             meters: Meters::default(),
             recorder: Arc::new(recorder),
+            preferences: Preferences::default(),
             shadows: Shadows::default(),
             operations: OnceLock::new(),
         }))
@@ -257,6 +263,10 @@ impl Gateway {
 
     fn tracer(&self) -> Option<&SdkTracer> {
         self.0.settings.tracer.as_ref()
+    }
+
+    fn preferences(&self) -> &Preferences {
+        &self.0.preferences
     }
 
     fn tally(&self) -> &Tally {

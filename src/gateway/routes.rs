@@ -32,9 +32,10 @@ use super::{
     fleet, listing, management, meters,
     openai::{chat, completions, embeddings, responses},
     operations,
-    plan::{self, Purpose},
+    plan::{Planner, Purpose},
     resolve::{Found, resolve},
     run::Run,
+    session::Message,
     spans::Trace,
     task::Task,
     wish::wish,
@@ -173,14 +174,22 @@ async fn try_answer(gateway: &Gateway, request: Request, read: Read, run: &mut R
     let caller = Caller::of(gateway, &parts)?;
     run.called_by(caller.begin()?);
     let body = read_body(body, &parts.headers, gateway.settings()).await?;
-    let mut ask = read(parse(&body)?).map_err(Failure::bad_request)?;
+    let mut fields = parse(&body)?;
+    let message = Message::take(&mut fields, &parts.headers)?;
+    let mut ask = read(fields).map_err(Failure::bad_request)?;
     run.asked(&ask, &body);
     gateway.recorder().check()?;
     let serving = gateway.serving();
     let name = &gateway.settings().namespace;
-    let found = find(serving.table().namespace(name), &parts.headers, &mut ask, &caller)?;
-    let wish = wish(&parts.headers, found.sticky_header(), &ask, &caller);
-    let legs = plan::plan(name, found, &parts.headers, &serving, gateway.tally(), Purpose::Answer);
+    let namespace = serving.table().namespace(name);
+    let found = find(namespace, &parts.headers, &mut ask, &caller)?;
+    message.check(namespace, found, &caller)?;
+    let wish = wish(&parts.headers, found.sticky_header(), &ask, &caller).anew(message.force_new);
+    let (headers, message, caller, task) = (&parts.headers, &message, &caller, ask.task);
+    let planner = Planner { gateway, serving: &serving, headers, message, caller, task, purpose: Purpose::Answer };
+    let legs = planner.legs(namespace, found, || ask.needs())?;
+    message.check_fingerprint(&legs)?;
+    run.holds(message.fingerprint.clone());
     let ready = Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await?;
     if let Some((deployment, account)) = legs.first().and_then(|leg| leg.deployment.zip(leg.copy.as_ref())) {
         gateway.shadows().copy(gateway, &serving, deployment, account, &ask, body.len());

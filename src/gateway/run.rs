@@ -24,10 +24,12 @@ use crate::{
 /// The longest request and the longest answer that are kept, in bytes.
 const LONGEST_CAPTURE: usize = 1 << 20;
 /// As many headers as an answer usually has, so that there is room for them from the start.
-const HEADERS: usize = 12;
+const HEADERS: usize = 14;
 
 // Constants, so that no request has to check them.
 const RUN_ID: HeaderName = HeaderName::from_static("x-drover-run-id");
+const FINGERPRINT: HeaderName = HeaderName::from_static("x-drover-fingerprint");
+const FINGERPRINT_CHANGED: HeaderName = HeaderName::from_static("x-drover-fingerprint-changed");
 const MODEL: HeaderName = HeaderName::from_static("x-drover-model");
 const DIGEST: HeaderName = HeaderName::from_static("x-drover-digest");
 const VERSION: HeaderName = HeaderName::from_static("x-drover-version");
@@ -61,6 +63,9 @@ pub struct Run {
     visit: Visit,
     /// How many pieces of its answer there were.
     pieces: u64,
+    /// What tells the model of the worker that asks from all others, and what the caller takes it for.
+    fingerprint: Option<String>,
+    held: Option<String>,
 }
 
 impl Run {
@@ -113,7 +118,14 @@ impl Run {
             meters: None,
             visit: Visit::default(),
             pieces: 0,
+            fingerprint: None,
+            held: None,
         }
+    }
+
+    /// Notes the fingerprint that the caller's session began with.
+    pub fn holds(&mut self, fingerprint: Option<String>) {
+        self.held = fingerprint;
     }
 
     /// Changes what is known.
@@ -154,6 +166,7 @@ impl Run {
     /// Notes what shall answer, and why.
     pub fn aim(&mut self, leg: &Leg<'_>) {
         let target = leg.target;
+        self.fingerprint = leg.fingerprint();
         self.is_free = target.offer.is_none();
         self.price = target.offer.as_ref().and_then(|offer| offer.price);
         self.note(|record| {
@@ -286,6 +299,11 @@ impl Run {
             }
         };
         put(RUN_ID, str::from_utf8(&self.id.digits()).unwrap_or_default());
+        if let Some(fingerprint) = &self.fingerprint {
+            put(FINGERPRINT, fingerprint);
+            let is_changed = self.held.as_ref().is_some_and(|held| held != fingerprint);
+            put(FINGERPRINT_CHANGED, if is_changed { "true" } else { "" });
+        }
         let Some(record) = &self.record else { return };
         if let Some(resolved) = &record.resolved {
             put(MODEL, &resolved.model);

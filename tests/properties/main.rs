@@ -5,6 +5,7 @@ mod authors;
 mod backoff;
 mod caller;
 mod conditions;
+mod directory;
 mod export;
 mod foreign;
 #[path = "../fuzz/bodies.rs"]
@@ -17,6 +18,7 @@ mod labels;
 mod lease;
 mod manifest;
 mod manifests;
+mod model_db;
 mod named_nodes;
 mod names;
 mod operations;

@@ -64,6 +64,13 @@ pub struct Wish<'a> {
     pub caller: Option<&'a [u8]>,
 }
 
+impl Wish<'_> {
+    /// The same without the session, if so: no node is preferred for having had it before.
+    pub fn anew(self, is_new: bool) -> Self {
+        if is_new { Self { known_by: None, session: None, ..self } } else { self }
+    }
+}
+
 /// Why a request has no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoPlace {

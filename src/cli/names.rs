@@ -1,0 +1,59 @@
+//! What names stand for, as commands see it: worked out from the objects like everywhere else.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::api::ListParams;
+
+use super::client;
+use crate::{
+    cluster::{self, Client, Kind},
+    routing_table::{
+        Namespace,
+        compile::{Objects, compile},
+    },
+};
+
+/// A namespace as commands look at it.
+pub struct Sight {
+    /// For writes.
+    pub client: Client,
+    /// Its name.
+    pub namespace: String,
+    /// What is declared there.
+    pub objects: Objects,
+}
+
+impl Sight {
+    /// Of this namespace, or of the kubeconfig's.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn of(namespace: Option<&str>) -> Result<Self, String> {
+        let client = client::connect().await?;
+        let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
+        let objects = Objects {
+            nodes: list(&client, &namespace).await?,
+            versions: list(&client, &namespace).await?,
+            deployments: list(&client, &namespace).await?,
+            pulls: list(&client, &namespace).await?,
+            providers: list(&client, &namespace).await?,
+            keys: Vec::new(),
+            catalogs: list(&client, &namespace).await?,
+            profiles: list(&client, &namespace).await?,
+            chains: list(&client, &namespace).await?,
+            workers: list(&client, &namespace).await?,
+        };
+        Ok(Self { client, namespace, objects })
+    }
+
+    /// What requests would see of it.
+    pub fn compiled(&self) -> Namespace {
+        compile(&self.objects, Timestamp::UNIX_EPOCH).namespaces.remove(&self.namespace).unwrap_or_default()
+    }
+}
+
+async fn list<K: Kind>(client: &Client, namespace: &str) -> Result<Vec<Arc<K>>, String> {
+    let listed = cluster::api::<K>(client, Some(namespace)).list(&ListParams::default()).await;
+    Ok(listed.map_err(|error| error.to_string())?.items.into_iter().map(Arc::new).collect())
+}
