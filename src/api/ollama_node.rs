@@ -188,8 +188,8 @@ impl OllamaNode {
     /// `None`: it isn't there.
     pub fn takes(&self, alias: &str, digest: &str) -> Option<u64> {
         let seen = self.holds(alias, digest)?.memory_bytes;
-        let models = self.status.iter().flat_map(|status| &status.models);
-        let on_disk = || models.filter(|model| model.digest == digest).map(|model| model.size_bytes).next();
+        let mut models = self.status.iter().flat_map(|status| &status.models);
+        let on_disk = || models.find(|model| model.digest == digest).map(|model| model.size_bytes);
         Some(seen.or_else(on_disk).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0))
     }
 
