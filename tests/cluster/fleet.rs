@@ -133,10 +133,9 @@ impl Fleet {
         self.gateways[index] = Drover::gateway_with(&name, kubeconfig, namespace, port, dir, more).await;
     }
 
-    /// A command of `drover rollout` on `bot`.
-    pub async fn rollout(&self, command: &str) {
-        let said = self.drover(&["rollout", command, "bot", "-n", &self.name]).await;
-        said.unwrap_or_else(|error| panic!("drover rollout {command}: {error}"));
+    /// Runs `drover rollout` with these arguments, about `bot`.
+    pub async fn rollout(&self, arguments: &[&str]) -> Result<String, String> {
+        self.drover(&[&["rollout"], arguments, &["bot", "-n", &self.name]].concat()).await
     }
 
     /// The folder that its gateways have their data in.

@@ -34,7 +34,7 @@ async fn a_gateway_that_is_cut_off_from_the_api_stops_serving_the_canary(server:
 
     line.go_dead();
     shares("the lease of the second ends", [20, 0]).await;
-    fleet.rollout("undo").await;
+    fleet.rollout(&["undo"]).await.expect("undo");
     let decided = |s: &serde_json::Value| s["phase"] == "RollingBack" && s["lastRollback"]["effectiveAt"].is_null();
     fleet.until("mdep", "bot", "decided, and not known to the second", decided).await;
     shares("nobody serves it", [0, 0]).await;
@@ -43,10 +43,10 @@ async fn a_gateway_that_is_cut_off_from_the_api_stops_serving_the_canary(server:
     fleet.until("mdep", "bot", "the second knows it, too", arrived).await;
 
     // The connections of its watches die without a word, and new ones work: the API answers, and has nothing to tell.
-    fleet.rollout("retry").await;
+    fleet.rollout(&["retry"]).await.expect("retry");
     shares("both serve the canary again", [20, 20]).await;
     line.kill_present_connections();
-    fleet.rollout("undo").await;
+    fleet.rollout(&["undo"]).await.expect("undo");
     shares("nobody serves it", [0, 0]).await;
     fleet.until("mdep", "bot", "a new watch has brought it", arrived).await;
     no_request_failed(trickles).await;

@@ -21,10 +21,6 @@ on_both_apis! {
 }
 
 impl Fleet {
-    async fn rollout(&self, arguments: &[&str]) -> Result<String, String> {
-        self.drover(&[&["rollout"], arguments, &["bot", "-n", &self.name]].concat()).await
-    }
-
     /// What the controller has on record, the oldest first.
     async fn audit(&self) -> Vec<Value> {
         let url = self.controller.health_url();

@@ -1007,12 +1007,12 @@ fn a_canary_that_loses_its_nodes_together_with_stable_is_not_to_blame() {
 fn a_third_version_in_the_middle_begins_at_the_first_step_with_nothing_measured() {
     let mut world = with_canary("v1.1.0");
     world.spec.analysis = Some(analysis());
-    world.measure([80, 0], [20, 0]);
+    world.commands.promote = Some(format!("{}/0", world.state.rollout_id));
     world.decide();
-    world.pass(1000);
     world.measure([80, 0], [20, 0]);
     world.decide();
     assert_eq!(World::share(&world.state, "v1.1.0"), 50);
+    assert_eq!(world.state.analysis.as_ref().map(|analysis| analysis.requests), Some(20));
     let rollout = world.state.rollout_id.clone();
     world.spec.version = "v1.2.0".into();
     world.decide();
