@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{
-    names::Sight,
+    names::{Output, Place, Sight},
     tools::{print_json, print_table},
 };
 use crate::{
@@ -42,24 +42,6 @@ pub enum Catalog {
         #[command(flatten)]
         place: Place,
     },
-}
-
-#[derive(Args)]
-pub struct Place {
-    /// The namespace; without one, the kubeconfig's
-    #[arg(short, long)]
-    namespace: Option<String>,
-    /// How to print it
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Output {
-    /// For people
-    Table,
-    /// For programs
-    Json,
 }
 
 fn word(text: &str) -> Result<String, String> {

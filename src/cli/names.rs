@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use kube::api::ListParams;
 
@@ -13,6 +14,26 @@ use crate::{
         compile::{Objects, compile},
     },
 };
+
+/// Where to look, and how to print it.
+#[derive(Args)]
+pub struct Place {
+    /// The namespace; without one, the kubeconfig's
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
 
 /// A namespace as commands look at it.
 pub struct Sight {

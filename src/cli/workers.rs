@@ -1,12 +1,12 @@
 //! `drover workers list|set-model|reset` and `drover models --tags`
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{
     catalog::rows,
-    names::Sight,
+    names::{Output, Place, Sight},
     tools::{print_json, print_table},
 };
 use crate::{
@@ -42,24 +42,6 @@ pub enum Workers {
         #[command(flatten)]
         place: Place,
     },
-}
-
-#[derive(Args)]
-pub struct Place {
-    /// The namespace; without one, the kubeconfig's
-    #[arg(short, long)]
-    namespace: Option<String>,
-    /// How to print it
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Output {
-    /// For people
-    Table,
-    /// For programs
-    Json,
 }
 
 /// When a worker's model may change.

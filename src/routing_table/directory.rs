@@ -21,12 +21,12 @@ use crate::{
     },
 };
 
+/// Catalogues, and what of each has no effect.
+pub type Conflicts = Vec<(Arc<ModelCatalog>, Vec<String>)>;
+
 /// The catalogue of a namespace: what its objects say, the oldest ones first, over what is built in. With it what has no
 /// effect, by object.
-pub fn catalogue(
-    objects: &[Arc<ModelCatalog>],
-    namespace: &str,
-) -> (Catalogue<Value>, Vec<(Arc<ModelCatalog>, Vec<String>)>) {
+pub fn catalogue(objects: &[Arc<ModelCatalog>], namespace: &str) -> (Catalogue<Value>, Conflicts) {
     let own = objects.iter().filter(|object| object.namespace().as_deref() == Some(namespace));
     let mut own: Vec<_> = own.filter(|object| object.metadata.deletion_timestamp.is_none()).cloned().collect();
     own.sort_by_key(|object| object.seniority());

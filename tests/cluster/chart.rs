@@ -386,7 +386,7 @@ fn controller_and_gateway_trust_the_authority_of_the_nodes() {
                 json!({ "name": "authority", "items": [{ "key": "root.pem", "path": "ca.crt" }] }),
             ),
         ] {
-            let rendered = api.helm(&["template", "drover", CHART, "--set", set]).await.stdout;
+            let rendered = api.helm(&["template", "drover", &CHART, "--set", set]).await.stdout;
             let documents = serde_yaml::Deserializer::from_str(&rendered)
                 .map(|document| Value::deserialize(document).expect("YAML"));
             let pods: Vec<Value> = documents

@@ -84,21 +84,21 @@ async fn names_are_resolved_shown_and_served(server: Server) {
     let fleet = fleet(server).await;
     let (small, big) = (fleet.model("drover/small:v1"), fleet.model("drover/big:v1"));
 
-    let best = fleet.until("RoutingProfile", "best", "chosen", |status| status["chosen"] == big.as_str()).await;
+    let best = fleet.until("rprof", "best", "chosen", |status| status["chosen"] == big.as_str()).await;
     let (reason, message) = said(&best["status"], "Ready");
     assert_eq!((reason, message.contains("override nowhere:1: there is no such model")), ("Chosen", true), "{message}");
     fleet
-        .until("FallbackChain", "extract", "valid", |status| {
+        .until("fchain", "extract", "valid", |status| {
             condition(status, "Valid", "True") && status["availableSteps"] == 2
         })
         .await;
-    let circle = fleet.until("FallbackChain", "circle", "refused", |status| condition(status, "Valid", "False")).await;
+    let circle = fleet.until("fchain", "circle", "refused", |status| condition(status, "Valid", "False")).await;
     let (reason, message) = said(&circle["status"], "Valid");
     assert_eq!((reason, message.contains("circle -> circle")), ("Cycle", true), "{message}");
-    let docs = fleet.until("Worker", "docs", "resolved", |status| status["resolvedModel"] == small.as_str()).await;
-    let sharp = fleet.until("Worker", "sharp", "unresolvable", |status| condition(status, "Ready", "False")).await;
+    let docs = fleet.until("wrk", "docs", "resolved", |status| status["resolvedModel"] == small.as_str()).await;
+    let sharp = fleet.until("wrk", "sharp", "unresolvable", |status| condition(status, "Ready", "False")).await;
     assert!(said(&sharp["status"], "Ready").1.contains("it lacks vision"), "{sharp}");
-    fleet.until("ModelCatalog", "ours", "in effect", |status| condition(status, "Ready", "True")).await;
+    fleet.until("mcat", "ours", "in effect", |status| condition(status, "Ready", "True")).await;
     answers_escalate(&fleet, &big).await;
     workers_are_set_and_reset(&fleet, docs["status"]["fingerprint"].as_str().unwrap_or_default(), &small, &big).await;
     names_clash(&fleet).await;
@@ -154,19 +154,19 @@ async fn workers_are_set_and_reset(fleet: &Fleet, fingerprint: &str, small: &str
     drover(fleet, &["workers", "set-model", "docs", big, "--policy", "Static"]).await.expect("it is set");
     let is_set =
         |status: &Value| status["resolvedModel"] == big && status["override"] == big && status["policy"] == "Static";
-    let set = fleet.until("Worker", "docs", "set", is_set).await;
+    let set = fleet.until("wrk", "docs", "set", is_set).await;
     assert_ne!(set["status"]["fingerprint"], fingerprint);
     let listed = drover(fleet, &["workers", "list"]).await.expect("a list");
     assert!(listed.contains("docs") && listed.contains(big) && listed.contains("it lacks vision"), "{listed}");
     drover(fleet, &["workers", "reset", "docs"]).await.expect("it is reset");
     fleet
-        .until("Worker", "docs", "reset", |status| {
+        .until("wrk", "docs", "reset", |status| {
             status["resolvedModel"] == small && status["fingerprint"] == fingerprint
         })
         .await;
 
     drover(fleet, &["catalog", "set-default", "fast", big, "--catalog", "ours"]).await.expect("a default");
-    fleet.until("Worker", "docs", "followed", |status| status["resolvedModel"] == big).await;
+    fleet.until("wrk", "docs", "followed", |status| status["resolvedModel"] == big).await;
     let known = drover(fleet, &["catalog", "lookup", "qwen2.5-coder:7b"]).await.expect("it is known");
     assert!(known.contains("qwen-coder") && known.contains("32768 tokens"), "{known}");
     let models = drover(fleet, &["models", "--tags"]).await.expect("models");
@@ -177,5 +177,5 @@ async fn names_clash(fleet: &Fleet) {
     let worker =
         "apiVersion: drover.dev/v1alpha1\nkind: Worker\nmetadata: {name: extract}\nspec: {model: 'auto:fast'}\n";
     fleet.apply(worker).await;
-    fleet.until("Worker", "extract", "a clash", |status| condition(status, "NameClash", "True")).await;
+    fleet.until("wrk", "extract", "a clash", |status| condition(status, "NameClash", "True")).await;
 }

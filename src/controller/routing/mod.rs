@@ -33,7 +33,7 @@ use crate::{
     routing_table::{
         RoutingTable,
         compile::{Objects, compile},
-        directory::catalogue,
+        directory::{Conflicts, catalogue},
     },
     supervisor::Supervisor,
 };
@@ -49,7 +49,7 @@ struct Names {
     /// By namespace.
     table: RoutingTable,
     /// What of each catalogue has no effect.
-    conflicts: Vec<(Arc<ModelCatalog>, Vec<String>)>,
+    conflicts: Conflicts,
 }
 
 impl Names {

@@ -10,11 +10,14 @@ use super::{
     family, guessed, last_part,
 };
 
+/// An entry, and the options that its models are called with where nobody says another value.
+pub type WithOptions<V> = (Entry, BTreeMap<String, V>);
+
 /// One source of entries. `V` is the value of an option.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layer<V> {
     /// Entries, each with the options that its models are called with where nobody says another value.
-    pub entries: Vec<(Entry, BTreeMap<String, V>)>,
+    pub entries: Vec<WithOptions<V>>,
     /// The default model of each capability, and of `fast`.
     pub defaults: BTreeMap<String, String>,
 }
@@ -33,7 +36,7 @@ pub struct Conflict {
 /// All entries together.
 #[derive(Clone, Debug)]
 pub struct Catalogue<V> {
-    entries: Vec<(Entry, BTreeMap<String, V>)>,
+    entries: Vec<WithOptions<V>>,
     patterns: GlobSet,
     defaults: BTreeMap<String, String>,
 }
@@ -81,7 +84,7 @@ impl<V: Clone + PartialEq + From<f64>> Catalogue<V> {
     }
 
     /// The entries that layers brought.
-    pub fn entries(&self) -> &[(Entry, BTreeMap<String, V>)] {
+    pub fn entries(&self) -> &[WithOptions<V>] {
         &self.entries
     }
 
@@ -135,10 +138,10 @@ impl<V: Clone + PartialEq + From<f64>> Catalogue<V> {
 
 /// A catalogue in the making.
 struct Making<'l, V> {
-    entries: Vec<(Entry, BTreeMap<String, V>)>,
+    entries: Vec<WithOptions<V>>,
     globs: GlobSetBuilder,
     /// Who said it first, and what.
-    holders: BTreeMap<String, (usize, &'l (Entry, BTreeMap<String, V>))>,
+    holders: BTreeMap<String, (usize, &'l WithOptions<V>)>,
     defaults: BTreeMap<&'l str, (usize, &'l str)>,
     conflicts: Vec<Conflict>,
 }
@@ -156,7 +159,7 @@ impl<V> Default for Making<'_, V> {
 }
 
 impl<'l, V: Clone + PartialEq> Making<'l, V> {
-    fn add_entry(&mut self, layer: usize, entry: &'l (Entry, BTreeMap<String, V>)) {
+    fn add_entry(&mut self, layer: usize, entry: &'l WithOptions<V>) {
         let pattern = &entry.0.pattern;
         match (self.holders.get(&full_pattern(pattern)).copied(), glob(pattern)) {
             (_, Err(error)) => self.conflict(layer, format!("pattern {pattern:?}: {error}"), None),

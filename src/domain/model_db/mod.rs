@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     capability::{Capabilities, Capability},
-    catalogue::{Catalogue, Conflict, Layer},
+    catalogue::{Catalogue, Conflict, Layer, WithOptions},
     defaults::{Defaults, FAST, check_word},
     family::{family, guessed, last_part},
     size::{Parameters, SizeClass, bits},
