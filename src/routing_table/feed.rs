@@ -137,7 +137,7 @@ impl Feed {
                     }
                 }
                 Some(looked) = sights.next() => {
-                    let lags = looked.is_some_and(|(asked, sight)| self.lease.expect(asked, sight));
+                    let lags = looked.is_some_and(|(asked, sight)| self.lease.look_for(asked, sight));
                     if complete && self.renew() {
                         if !self.held {
                             self.publish();

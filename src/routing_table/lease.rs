@@ -54,7 +54,7 @@ impl Lease {
 
     /// The API, asked at `asked`, had this. Returns whether the store still lacks what the API had one beat ago: its
     /// watch lags, or is dead.
-    pub fn expect(&mut self, asked: Instant, sight: Sight) -> bool {
+    pub fn look_for(&mut self, asked: Instant, sight: Sight) -> bool {
         self.awaited.replace((asked, sight)).is_some()
     }
 

@@ -32,12 +32,12 @@ fn a_gateway_that_hears_nothing_for_sixty_seconds_serves_no_canary() {
     let (mut lease, start, seconds) = (usual(), Instant::now(), Duration::from_secs);
     assert!(!lease.holds(start), "nothing is proven yet");
     assert_eq!(lease.beat(), seconds(10));
-    lease.expect(start, sight(7, &[("bot", 5)]));
+    lease.look_for(start, sight(7, &[("bot", 5)]));
     assert!(!lease.renew(&Versions::new()) && !lease.holds(start), "the watch has not brought it yet");
     assert!(lease.renew(&versions(&[("bot", 5)])));
     assert!(lease.holds(start) && lease.holds(start + Duration::from_millis(59_999)));
     assert!(!lease.holds(start + seconds(60)));
-    assert!(!lease.expect(start + seconds(10), sight(8, &[("bot", 5)])));
+    assert!(!lease.look_for(start + seconds(10), sight(8, &[("bot", 5)])));
     lease.renew(&versions(&[("bot", 5)]));
     assert!(lease.holds(start + seconds(69)) && !lease.holds(start + seconds(70)), "counted from the question");
 }
@@ -46,10 +46,10 @@ fn a_gateway_that_hears_nothing_for_sixty_seconds_serves_no_canary() {
 fn a_watch_that_is_dead_while_the_api_answers_renews_nothing() {
     let (mut lease, start) = (usual(), Instant::now());
     let old = versions(&[("bot", 5)]);
-    lease.expect(start, sight(5, &[("bot", 5)]));
+    lease.look_for(start, sight(5, &[("bot", 5)]));
     assert!(lease.renew(&old));
     for beat in 1..=6 {
-        let lags = lease.expect(start + lease.beat() * beat, sight(9, &[("bot", 9)]));
+        let lags = lease.look_for(start + lease.beat() * beat, sight(9, &[("bot", 9)]));
         assert_eq!(lags, beat > 1, "one beat is for events under way");
         assert!(!lease.renew(&old));
     }

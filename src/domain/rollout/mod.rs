@@ -5,6 +5,7 @@
 
 mod audit;
 mod commands;
+mod placement;
 mod plan;
 mod state;
 mod verdict;

@@ -15,9 +15,6 @@ use crate::domain::{
     version,
 };
 
-/// How long a canary may be without a node: longer than a node takes to start again.
-const WITHOUT_NODE: Duration = Duration::from_secs(30);
-
 /// Everything a decision rests on.
 pub struct Input<'a> {
     /// What the user asks for.
@@ -116,7 +113,7 @@ pub(super) struct Draft<'a> {
     pub(super) input: &'a Input<'a>,
     pub(super) state: State,
     notices: Vec<Notice>,
-    wake_after: Option<Duration>,
+    pub(super) wake_after: Option<Duration>,
 }
 
 impl Draft<'_> {
@@ -182,25 +179,6 @@ impl Draft<'_> {
             let message = format!("{outdated} gives way to {}, which spec.version asks for now", self.target());
             self.notice("Superseded", &outdated, name(self.input.authors.version.as_ref()), message);
         }
-        Next::Continue
-    }
-
-    /// A canary that no node holds any more goes, unless one is back soon. Where no node holds stable either, the version
-    /// is not to blame.
-    fn mind_placement(&mut self) -> Next {
-        let (Some(stable), Some(canary)) = (&self.state.stable, &mut self.state.canary) else { return Next::Continue };
-        let versions = self.input.versions;
-        if holders(versions, &canary.release) > 0 || holders(versions, &stable.release) == 0 {
-            canary.lost_since = None;
-            return Next::Continue;
-        }
-        let since = *canary.lost_since.get_or_insert(self.input.now);
-        let left = WITHOUT_NODE.saturating_sub(elapsed(since, self.input.now));
-        if left.is_zero() {
-            self.take_back_canary(&Cause { why: "no ready node holds it any more", by: NOBODY });
-            return Next::Done;
-        }
-        self.wake_after = Some(left);
         Next::Continue
     }
 
