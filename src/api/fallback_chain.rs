@@ -58,9 +58,10 @@ pub struct ChainStep {
     /// What is asked: exactly one of its fields is set.
     pub target: ChainTarget,
     /// The failures that lead to the next step; any other one ends the chain. None: all of them.
+    // Not `on`: YAML as kubectl reads it takes that for `true`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 6))]
-    pub on: Vec<Failure>,
+    pub leave_on: Vec<Failure>,
     /// How long one attempt may take until its answer begins; with a schema, until it is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<HumanDuration>,
@@ -183,7 +184,7 @@ impl FallbackChainSpec {
     pub fn declared(&self) -> ChainSpec<Value> {
         let steps = self.steps.iter().map(|step| StepSpec {
             target: step.target.reference(),
-            on: step.on.clone(),
+            on: step.leave_on.clone(),
             timeout: step.timeout.map(|timeout| timeout.0),
             retries: step.retries,
             parameters: step.parameters.clone(),

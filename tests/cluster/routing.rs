@@ -31,7 +31,7 @@ kind: FallbackChain
 metadata: {name: extract}
 spec:
   steps:
-    - {target: {model: "SMALL"}, parameters: {num_predict: 3}, force: true}
+    - {target: {model: "SMALL"}, leaveOn: [SchemaFailure], parameters: {num_predict: 3}, force: true}
     - {target: {profile: best}}
 ---
 apiVersion: drover.dev/v1alpha1

@@ -277,8 +277,8 @@ const BAD: &[Bad] = &[
     },
     Bad {
         what: "a failure that is none",
-        manifest: "kind: FallbackChain\nspec: {steps: [{target: {model: a}, on: [Boredom]}]}",
-        names: "spec.steps[0].on[0]",
+        manifest: "kind: FallbackChain\nspec: {steps: [{target: {model: a}, leaveOn: [Boredom]}]}",
+        names: "spec.steps[0].leaveOn[0]",
     },
     Bad {
         what: "a number of parameters without a unit",

@@ -170,7 +170,7 @@ async fn failures_that_a_step_does_not_name_end_the_chain() {
     let fleet = fleet.chain(
         "strict",
         json!({ "steps": [
-        { "target": { "model": "small:1" }, "on": ["SchemaFailure"] },
+        { "target": { "model": "small:1" }, "leaveOn": ["SchemaFailure"] },
         { "target": { "model": "big:1" } },
     ] }),
     );
@@ -218,7 +218,7 @@ async fn attempts_deadline_timeout_and_retries_of_a_chain_are_kept() {
 async fn a_step_that_takes_too_long_is_left_for_the_next_one() {
     let (nodes, fleet) = small_and_big().await;
     let fleet = fleet.chain("slow", json!({ "steps": [
-        { "target": { "model": "small:1" }, "timeout": "50ms", "on": ["Timeout"] }, { "target": { "model": "big:1" } }] }));
+        { "target": { "model": "small:1" }, "timeout": "50ms", "leaveOn": ["Timeout"] }, { "target": { "model": "big:1" } }] }));
     let world = World::start(fleet.table()).await;
     nodes[0].next(Act::Hold);
     let answer = world.post("/api/chat", &chat("slow")).await;
@@ -434,7 +434,7 @@ async fn explaining_prints_the_walk_and_asks_nobody() {
         .profile("task", json!({ "maxParameters": "2B", "overrides": ["gone:1"] }))
         .worker("docs", json!({ "model": "chain/extract" }))
         .chain("extract", json!({ "deadline": "30s", "steps": [
-            { "target": { "profile": "task" }, "on": ["SchemaFailure"], "parameters": { "top_k": 7 } }, { "target": { "model": "big:1" } }] }));
+            { "target": { "profile": "task" }, "leaveOn": ["SchemaFailure"], "parameters": { "top_k": 7 } }, { "target": { "model": "big:1" } }] }));
     let world = World::start(fleet.table()).await;
     let told = world.post("/drover/v1/explain", &chat("worker/docs")).await.json();
     let walk: Vec<&str> = told["walk"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();

@@ -1,5 +1,7 @@
 //! What people see of a catalogue: pure.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -9,6 +11,7 @@ use crate::{
     cluster::Watched,
     controller::Context,
     domain::conditions::{self, Finding, READY},
+    routing_table::compile::Objects,
 };
 
 impl Named for ModelCatalog {
@@ -16,6 +19,10 @@ impl Named for ModelCatalog {
 
     fn watched(context: &Context) -> &Watched<Self> {
         &context.catalogs
+    }
+
+    fn among(objects: &Objects) -> &[Arc<Self>] {
+        &objects.catalogs
     }
 
     fn seen(&self) -> Option<&ModelCatalogStatus> {

@@ -1,5 +1,7 @@
 //! What people see of a chain: pure.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::Value;
@@ -14,6 +16,7 @@ use crate::{
         directory::{Chain, Directory, Step},
         reference::Kind,
     },
+    routing_table::compile::Objects,
 };
 
 const VALID: &str = "Valid";
@@ -23,6 +26,10 @@ impl Named for FallbackChain {
 
     fn watched(context: &Context) -> &Watched<Self> {
         &context.chains
+    }
+
+    fn among(objects: &Objects) -> &[Arc<Self>] {
+        &objects.chains
     }
 
     fn seen(&self) -> Option<&FallbackChainStatus> {

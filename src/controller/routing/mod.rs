@@ -50,16 +50,31 @@ struct Names {
     table: RoutingTable,
     /// What of each catalogue has no effect.
     conflicts: Conflicts,
+    /// The objects that they were worked out from.
+    objects: Objects,
 }
 
 impl Names {
-    fn of(objects: &Objects) -> Self {
+    fn of(objects: Objects) -> Self {
         let mut spaces: Vec<String> = objects.catalogs.iter().filter_map(|object| object.namespace()).collect();
         spaces.dedup();
         let conflicts = spaces.iter().flat_map(|space| catalogue(&objects.catalogs, space).1).collect();
         let is_used = !(objects.profiles.is_empty() && objects.chains.is_empty() && objects.workers.is_empty());
-        let table = if is_used { compile(objects, Timestamp::UNIX_EPOCH) } else { RoutingTable::default() };
-        Self { table, conflicts }
+        let table = if is_used { compile(&objects, Timestamp::UNIX_EPOCH) } else { RoutingTable::default() };
+        Self { table, conflicts, objects }
+    }
+
+    /// Whether they were worked out from an object as it is now, with its spec and its commands.
+    fn know<K: Named>(&self, object: &K) -> bool {
+        fn key<K: Kind>(object: &K) -> (&Option<String>, &Option<String>) {
+            (&object.meta().namespace, &object.meta().name)
+        }
+        let all = K::among(&self.objects);
+        let found = all.binary_search_by(|other| key(&**other).cmp(&key(object))).ok().map(|at| all[at].meta());
+        found.is_some_and(|known| {
+            let meta = object.meta();
+            known.uid == meta.uid && known.generation == meta.generation && known.annotations == meta.annotations
+        })
     }
 
     fn directory(&self, namespace: &str) -> &Directory<Value> {
@@ -77,6 +92,9 @@ trait Named: Kind + HasConditions {
 
     /// The objects.
     fn watched(context: &Context) -> &Watched<Self>;
+
+    /// Those among others, by namespace and name.
+    fn among(objects: &Objects) -> &[Arc<Self>];
 
     /// What is seen now.
     fn seen(&self) -> Option<&Self::Status>;
@@ -118,7 +136,7 @@ async fn keep(
         change.ok_or("the watches ended")?;
         sleep(SETTLE).await;
         while let Some(Some(())) = changes.next().now_or_never() {}
-        sender.send_replace(Some(Arc::new(Names::of(&context.routing_objects()))));
+        sender.send_replace(Some(Arc::new(Names::of(context.routing_objects()))));
     }
     Ok(())
 }
@@ -184,6 +202,10 @@ impl<K: Named> Reconciler for OfKind<K> {
         async move {
             let names = self.latest.borrow().clone();
             let (Some(names), None) = (names, &object.meta().deletion_timestamp) else { return Ok(None) };
+            if !names.know(&*object) {
+                // They are worked out anew by now, and wake it again.
+                return Ok(None);
+            }
             let status = object.status(&names, Timestamp::now());
             if object.seen() != Some(&status) {
                 let api = cluster::api::<K>(&self.context.client, object.namespace().as_deref());

@@ -1,5 +1,7 @@
 //! What people see of a profile: pure.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -14,6 +16,7 @@ use crate::{
         model_db::Capabilities,
         reference::Kind,
     },
+    routing_table::compile::Objects,
 };
 
 impl Named for RoutingProfile {
@@ -21,6 +24,10 @@ impl Named for RoutingProfile {
 
     fn watched(context: &Context) -> &Watched<Self> {
         &context.profiles
+    }
+
+    fn among(objects: &Objects) -> &[Arc<Self>] {
+        &objects.profiles
     }
 
     fn seen(&self) -> Option<&RoutingProfileStatus> {

@@ -1,5 +1,7 @@
 //! What people see of a worker: pure.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -12,6 +14,7 @@ use crate::{
         conditions::{self, Finding, READY},
         reference::Kind,
     },
+    routing_table::compile::Objects,
 };
 
 impl Named for Worker {
@@ -19,6 +22,10 @@ impl Named for Worker {
 
     fn watched(context: &Context) -> &Watched<Self> {
         &context.workers
+    }
+
+    fn among(objects: &Objects) -> &[Arc<Self>] {
+        &objects.workers
     }
 
     fn seen(&self) -> Option<&WorkerStatus> {
