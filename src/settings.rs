@@ -19,8 +19,8 @@ pub use table::{REPEATABLE, SETTINGS, Scope, Setting};
 
 use crate::{
     domain::{
-        caller::RequireKey, duration::HumanDuration, model_name::ModelName, named_nodes::NamedNodes,
-        params::Truncation, size::ByteSize, upstream::Upstreams,
+        caller::RequireKey, duration::HumanDuration, model_db::Defaults, model_name::ModelName,
+        named_nodes::NamedNodes, params::Truncation, size::ByteSize, upstream::Upstreams,
     },
     records,
     standalone::Durability,
@@ -101,6 +101,8 @@ pub struct Settings {
     pub mirror_offer: Vec<ModelName>,
     /// Whether keys in the environment make providers usable.
     pub provider_environment: bool,
+    /// The default models of capabilities.
+    pub model_default: Defaults,
     /// Folder with the keys of providers.
     pub provider_keys_dir: Option<PathBuf>,
     /// How long a request may wait for a node.
@@ -247,6 +249,7 @@ impl Settings {
             mirror_push_keys_file: reader.path("mirror-push-keys-file"),
             mirror_offer: reader.names("mirror-offer"),
             provider_environment: reader.read("provider-environment", FLAG, true),
+            model_default: reader.read("model-default", DEFAULTS, Defaults::default()),
             provider_keys_dir: reader.path("provider-keys-dir"),
             queue_timeout: reader.read("queue-timeout", DURATION, HumanDuration::default()).0,
             queue_length: reader.read("queue-length", COUNT, NonZeroUsize::MIN).get(),
@@ -294,6 +297,8 @@ const FLAG: &str = "write true or false";
 const SIZE: &str = "write bytes, or a number and a unit, such as 500MB or 100GiB";
 const UPSTREAM: &str = "write PREFIX=URL pairs, separated by commas, each prefix once, the URLs with http:// or https:// \
                         and nothing but host, port and path";
+const DEFAULTS: &str = "write CAPABILITY=MODEL pairs, separated by commas, each capability once: chat, code, vision, \
+                        tools, embedding, thinking, json or fast";
 const PORT: &str = "write a port from 0 to 65535";
 const NODE: &str = "write NAME=URL pairs, separated by commas, each name once, in small letters, digits, - and ., the \
                     URLs without credentials";

@@ -1,18 +1,26 @@
 //! The kinds of `drover.dev/v1alpha1`: what users declare, and what controllers report.
 
 mod api_key;
+mod fallback_chain;
+mod model_catalog;
 mod model_deployment;
 mod model_pull;
 mod model_version;
 mod ollama_node;
 mod provider;
+mod routing_profile;
+mod worker;
 
 pub use api_key::*;
+pub use fallback_chain::*;
+pub use model_catalog::*;
 pub use model_deployment::*;
 pub use model_pull::*;
 pub use model_version::*;
 pub use ollama_node::*;
 pub use provider::*;
+pub use routing_profile::*;
+pub use worker::*;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -36,6 +44,11 @@ pub const ANNOTATION_PAUSE: &str = "drover.dev/pause";
 /// Annotation: try a rejected version again; value `ROLLOUT`.
 pub const ANNOTATION_RETRY: &str = "drover.dev/retry";
 
+/// Annotation: the model that a worker asks for instead of its spec's.
+pub const ANNOTATION_MODEL: &str = "drover.dev/model";
+/// Annotation: the policy of a worker instead of its spec's; value `Static` or `Dynamic`.
+pub const ANNOTATION_POLICY: &str = "drover.dev/policy";
+
 /// Label: what applied an object and deletes it when it is wanted no longer: `up` (the nodes that flags name) or
 /// `manifests` (a folder).
 pub const LABEL_APPLIED_BY: &str = "drover.dev/applied-by";
@@ -52,6 +65,10 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         ModelDeployment::crd(),
         ApiKey::crd(),
         Provider::crd(),
+        ModelCatalog::crd(),
+        RoutingProfile::crd(),
+        FallbackChain::crd(),
+        Worker::crd(),
     ];
     let schemas = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions).filter_map(|version| version.schema.as_mut());
     schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()).for_each(drop_unknown_formats);

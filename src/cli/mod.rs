@@ -2,6 +2,8 @@
 
 mod audit;
 mod backup;
+mod catalog;
+mod chain;
 mod client;
 mod controller;
 mod crds;
@@ -11,6 +13,7 @@ mod gateway;
 mod keys;
 mod manifests;
 mod mirror;
+mod names;
 mod options;
 mod process;
 mod provider_keys;
@@ -25,6 +28,7 @@ mod tools;
 mod up;
 mod versions;
 mod wait;
+mod workers;
 
 use std::{fmt::Display, io, process::ExitCode};
 
@@ -94,8 +98,17 @@ enum Command {
     )]
     Mirror(tools::MirrorCommand),
     /// See which models there are
+    #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+    Models(tools::ModelsCommand),
+    /// See and change what is known of models, and which one is the default for what
     #[command(subcommand)]
-    Models(tools::Models),
+    Catalog(catalog::Catalog),
+    /// Check and try fallback chains
+    #[command(subcommand)]
+    Chain(chain::ChainCommand),
+    /// See and change which models workers get
+    #[command(subcommand)]
+    Workers(workers::Workers),
     /// See which providers there are, and whether they can be used
     #[command(subcommand)]
     Providers(providers::Providers),
@@ -185,7 +198,13 @@ pub fn main() -> ExitCode {
             Some(tool) => runtime.block_on(tools::run(tool)),
             None => serve(command.server, |settings| runtime.block_on(mirror::run(settings))),
         }),
-        Command::Models(command) => done(runtime.block_on(tools::models(command))),
+        Command::Models(tools::ModelsCommand { command: Some(command), .. }) => {
+            done(runtime.block_on(tools::models(command)))
+        }
+        Command::Models(command) => done(runtime.block_on(workers::models(command.namespace.as_deref()))),
+        Command::Catalog(command) => done(runtime.block_on(catalog::run(command))),
+        Command::Chain(command) => done(runtime.block_on(chain::run(command))),
+        Command::Workers(command) => done(runtime.block_on(workers::run(command))),
         Command::Providers(command) => done(runtime.block_on(providers::run(command))),
         Command::Push(command) => done(runtime.block_on(push::run(command))),
         Command::Deploy(command) => done(runtime.block_on(deploy::run(command))),

@@ -87,6 +87,10 @@ fn print(explanation: &Explanation) {
     rows.extend(explanation.session.iter().map(|by| ["Session".to_owned(), format!("known by {by}")]));
     print_table(&rows.into_iter().map(Vec::from).collect::<Vec<_>>());
     println!();
+    explanation.walk.iter().for_each(|line| println!("{line}"));
+    if !explanation.walk.is_empty() {
+        println!();
+    }
     print_table(&parameters(explanation));
     for step in &explanation.steps {
         println!("\n{}; {} waiting", step.reason, step.waiting);
@@ -112,6 +116,10 @@ fn parameters(explanation: &Explanation) -> Vec<Vec<String>> {
         let source = serde_json::to_value(effective.source).unwrap_or_default();
         vec![name.to_owned(), effective.value.to_string(), source.as_str().unwrap_or_default().to_owned()]
     });
+    let dropped = explanation.dropped_parameters.iter();
+    let rows = rows.chain(
+        dropped.map(|name| [name, "-", "dropped: the provider has nothing like it"].map(str::to_owned).to_vec()),
+    );
     [["PARAMETER", "VALUE", "SET BY"].map(str::to_owned).to_vec()].into_iter().chain(rows).collect()
 }
 

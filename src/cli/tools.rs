@@ -74,6 +74,18 @@ pub enum Tool {
     },
 }
 
+#[derive(Args)]
+pub struct ModelsCommand {
+    #[command(subcommand)]
+    pub command: Option<Models>,
+    /// List the models that requests can go to, with what each can do, its tags, and what it is the default of
+    #[arg(long)]
+    tags: bool,
+    /// The namespace; without one, the kubeconfig's
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+}
+
 #[derive(Subcommand)]
 pub enum Models {
     /// List what can be pulled: what the mirror has, what its registries list, what its settings offer

@@ -15,7 +15,10 @@ use prometheus_client::{
 };
 
 use crate::{
-    api::{ApiKey, HasConditions, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
+    api::{
+        ApiKey, FallbackChain, HasConditions, ModelCatalog, ModelDeployment, ModelPull, ModelVersion, OllamaNode,
+        Provider, RoutingProfile, Worker,
+    },
     cluster::{Kind, Watched},
     domain::conditions::{ConditionStatus, READY},
     telemetry::Metrics,
@@ -116,6 +119,14 @@ pub struct Objects {
     pub providers: Watched<Provider>,
     /// Watched objects.
     pub keys: Watched<ApiKey>,
+    /// Watched objects.
+    pub catalogs: Watched<ModelCatalog>,
+    /// Watched objects.
+    pub profiles: Watched<RoutingProfile>,
+    /// Watched objects.
+    pub chains: Watched<FallbackChain>,
+    /// Watched objects.
+    pub workers: Watched<Worker>,
 }
 
 impl fmt::Debug for Objects {
@@ -133,6 +144,10 @@ impl Collector for Objects {
         count(&self.deployments, &mut counts);
         count(&self.providers, &mut counts);
         count(&self.keys, &mut counts);
+        count(&self.catalogs, &mut counts);
+        count(&self.profiles, &mut counts);
+        count(&self.chains, &mut counts);
+        count(&self.workers, &mut counts);
         let help = "Objects by kind and by the status of their Ready condition";
         let mut encoder = encoder.encode_descriptor("objects", help, None, ConstGauge::new(0_i64).metric_type())?;
         for ((kind, ready), count) in counts {

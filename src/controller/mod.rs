@@ -2,6 +2,7 @@
 //! `status` says what people see. `plan` and `status` are pure.
 
 pub mod audit;
+pub mod client;
 pub mod deployment;
 mod driver;
 pub mod key;
@@ -9,6 +10,7 @@ mod meters;
 pub mod node;
 pub mod provider;
 pub mod pull;
+mod routing;
 pub mod version;
 mod written;
 
@@ -20,7 +22,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{broadcast, watch};
 
 use crate::{
-    api::{ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
+    api::{
+        ApiKey, FallbackChain, ModelCatalog, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider,
+        RoutingProfile, Worker,
+    },
     cluster::{self, Client, Events, Watched},
     ports::{AuditLog, Gateways, Mirror, NodeApi, NodeError, ProviderApi, ProviderKeys, Queries},
     supervisor::{Jobs, Supervisor},
@@ -130,6 +135,14 @@ pub struct Context {
     pub providers: Watched<Provider>,
     /// Watched objects.
     pub keys: Watched<ApiKey>,
+    /// Watched objects.
+    pub catalogs: Watched<ModelCatalog>,
+    /// Watched objects.
+    pub profiles: Watched<RoutingProfile>,
+    /// Watched objects.
+    pub chains: Watched<FallbackChain>,
+    /// Watched objects.
+    pub workers: Watched<Worker>,
     /// Nodes that this process has looked at, and whose status says so.
     pub looked: watch::Sender<HashSet<ObjectRef<OllamaNode>>>,
     /// What is counted.
@@ -177,6 +190,10 @@ impl Context {
             deployments: self.deployments.clone(),
             providers: self.providers.clone(),
             keys: self.keys.clone(),
+            catalogs: self.catalogs.clone(),
+            profiles: self.profiles.clone(),
+            chains: self.chains.clone(),
+            workers: self.workers.clone(),
         }
     }
 
@@ -221,6 +238,10 @@ pub async fn start(
         deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
         providers: cluster::watch(supervisor, &client, namespace.as_deref()),
         keys: cluster::watch_by(supervisor, &client, namespace.as_deref(), key::words_of_key),
+        catalogs: cluster::watch(supervisor, &client, namespace.as_deref()),
+        profiles: cluster::watch(supervisor, &client, namespace.as_deref()),
+        chains: cluster::watch(supervisor, &client, namespace.as_deref()),
+        workers: cluster::watch(supervisor, &client, namespace.as_deref()),
         events: Events::new(&client, "drover-controller"),
         jobs: supervisor.jobs(),
         looked: watch::Sender::default(),
@@ -247,6 +268,7 @@ pub async fn start(
         supervisor.service("audit", audit::run(context.deployments.clone(), log, stop.clone()));
     }
     supervisor.service("key controller", key::run(context.clone(), stop.clone()));
+    routing::start(supervisor, &context);
     let shared = context.clone();
     supervisor.service("readiness", async move {
         context.nodes.ready().await?;
@@ -255,6 +277,10 @@ pub async fn start(
         context.deployments.ready().await?;
         context.providers.ready().await?;
         context.keys.ready().await?;
+        context.catalogs.ready().await?;
+        context.profiles.ready().await?;
+        context.chains.ready().await?;
+        context.workers.ready().await?;
         readiness.set(true);
         stop.cancelled().await;
         Ok::<(), String>(())

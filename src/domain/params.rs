@@ -8,12 +8,38 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
+    /// A step of a chain, where it says that its own values count most.
+    Forced,
     /// The caller.
     Request,
+    /// A step of a chain.
+    Step,
+    /// A worker.
+    Worker,
+    /// A profile.
+    Profile,
     /// The model version.
     Version,
+    /// The catalogue of models.
+    Catalog,
     /// The node.
     Node,
+}
+
+impl Source {
+    /// Its name, as it is written everywhere.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forced => "forced",
+            Self::Request => "request",
+            Self::Step => "step",
+            Self::Worker => "worker",
+            Self::Profile => "profile",
+            Self::Version => "version",
+            Self::Catalog => "catalog",
+            Self::Node => "node",
+        }
+    }
 }
 
 /// Each parameter's effective value with its source: the layer of the highest precedence that names it.

@@ -1,9 +1,9 @@
 //! What a caller asks for, in Ollama's own terms; and the body that a node gets for it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     domain::{
         keep_alive::{KeepAlive, Keeper, keeper},
+        model_db::{Capabilities, Capability},
         params::{Source, Window, merge},
     },
     ports::RunRecord,
@@ -57,6 +58,8 @@ pub struct Ask {
     lenient_thinking: bool,
     keep_alive: Option<(KeepAlive, Bytes)>,
     options: Fields,
+    /// Parameters of others than the caller, the version and the node.
+    layers: Vec<(Source, BTreeMap<String, Value>)>,
     rest: Fields,
 }
 
@@ -98,6 +101,7 @@ impl Ask {
             lenient_thinking,
             keep_alive,
             options,
+            layers: Vec::new(),
             rest,
         })
     }
@@ -151,19 +155,70 @@ impl Ask {
         Ok(())
     }
 
+    /// What a model needs to be able to do for it.
+    pub fn needs(&self) -> Capabilities {
+        let is_listed = |list: Option<&Bytes>| {
+            list.and_then(|list| serde_json::from_slice::<Vec<IgnoredAny>>(list).ok())
+                .is_some_and(|list| !list.is_empty())
+        };
+        if matches!(self.task, Task::Embed | Task::Embeddings) {
+            return Capabilities::of(&[Capability::Embedding]);
+        }
+        let mut needs = Capabilities::of(&[Capability::Chat]);
+        if is_listed(self.rest.get("images")) || self.shows_images() {
+            needs = needs.with(Capability::Vision);
+        }
+        if is_listed(self.rest.get("tools")) {
+            needs = needs.with(Capability::Tools);
+        }
+        needs
+    }
+
+    fn shows_images(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Message {
+            #[serde(default)]
+            images: Option<Vec<IgnoredAny>>,
+        }
+        let messages = self.rest.get("messages").and_then(|said| serde_json::from_slice::<Vec<Message>>(said).ok());
+        messages.into_iter().flatten().any(|message| message.images.is_some_and(|images| !images.is_empty()))
+    }
+
+    /// The same with parameters of others, which count as their sources say.
+    pub fn with_layers(&self, layers: Vec<(Source, BTreeMap<String, Value>)>) -> Self {
+        Self { layers, ..self.clone() }
+    }
+
+    /// What a layer says of the context window, in tokens.
+    fn layered_context(&self) -> impl Iterator<Item = (u64, Source)> {
+        let said = |(source, layer): &(Source, BTreeMap<String, Value>)| {
+            layer.get("num_ctx").and_then(|value| Some((whole(value.as_f64()?)?, *source)))
+        };
+        self.layers.iter().filter_map(said)
+    }
+
     /// The context window that `target` on `node` is to be called with; `None` leaves it to the node.
     ///
     /// # Errors
     /// The limit of model and node, when that is less than what is asked for or configured.
     pub fn context(&self, target: &Target, node: &Node) -> Result<Option<(u64, Source)>, u64> {
+        let of = |said: &BTreeMap<String, Value>| said.get("num_ctx").and_then(|value| whole(value.as_f64()?));
+        let version = of(&target.parameters).map(|window| (window, Source::Version));
+        let catalogue = of(&target.defaults).map(|window| (window, Source::Catalog));
+        let configured = self.layered_context().min_by_key(|(_, source)| *source).or(version).or(catalogue);
+        let is_forced = configured.is_some_and(|(_, source)| source == Source::Forced);
         let window = Window {
-            requested: self.num_ctx,
-            version: target.parameters.get("num_ctx").and_then(|value| whole(value.as_f64()?)),
+            requested: self.num_ctx.filter(|_| !is_forced),
+            version: configured.map(|(window, _)| window),
             node: node.context_length.map(u64::from),
             model_limit: target.context_length(),
             node_limit: node.max_context_length.map(u64::from),
         };
-        window.effective()
+        let said = |(window, source)| match (source, configured) {
+            (Source::Version, Some((_, source))) => (window, source),
+            _ => (window, source),
+        };
+        window.effective().map(|effective| effective.map(said))
     }
 
     /// The parameters that take effect for `target` on `node`, which is called with this context window.
@@ -174,8 +229,12 @@ impl Ask {
         window: Option<(u64, Source)>,
     ) -> Parameters<'a> {
         let own = self.options.iter().map(|(name, value)| (name, value.clone()));
-        let version = target.parameters.iter().map(|(name, value)| (name.as_str(), json(value.clone())));
-        let mut options = merge([(Source::Request, own.collect::<Vec<_>>()), (Source::Version, version.collect())]);
+        let written = |said: &'a BTreeMap<String, Value>| {
+            said.iter().map(|(name, value)| (name.as_str(), json(value))).collect::<Vec<_>>()
+        };
+        let served = [(Source::Version, written(&target.parameters)), (Source::Catalog, written(&target.defaults))];
+        let layers = self.layers.iter().map(|(source, layer)| (*source, written(layer)));
+        let mut options = merge([(Source::Request, own.collect())].into_iter().chain(layers).chain(served));
         options.remove("num_ctx");
         if let Some((window, source)) = window {
             options.insert("num_ctx", (json(window), source));

@@ -21,12 +21,14 @@ use super::{
     lines::{Lines, Renamer},
     relay::{Opened, Relay, Upstream},
     run::{Run, header},
+    said::Said,
     schema::SchemaCheck,
     turn::give_way,
     voice::Voice,
 };
 use crate::{
     domain::{
+        directory,
         params::{Truncation, widened},
         run_record::Outcome,
     },
@@ -38,6 +40,8 @@ use crate::{
 const LONGEST_ANSWER: usize = 256 << 20;
 /// What Ollama says of a prompt that is longer than the context window.
 const TOO_LONG: &str = "exceeds the context length";
+/// The code of the failure that follows.
+pub const CONTEXT_OVERFLOW: &str = "context_length_exceeded";
 /// How Ollama begins what it says with status 500 though the request is at fault: no node would do better.
 const MISTAKES: [&str; 4] = ["invalid format: ", "invalid JSON schema in format", "option \"", "template: "];
 /// The longest error that is read, in bytes.
@@ -49,6 +53,8 @@ pub struct Answer {
     pub is_checked: bool,
     /// Why the answer doesn't keep to the schema that it was to be checked by.
     pub schema_failure: Option<String>,
+    /// Whether it is known to say nothing.
+    is_empty: bool,
     content_type: &'static str,
     content: Content,
 }
@@ -114,12 +120,13 @@ pub async fn attempt(
     let content_type = voice.content_type(stream);
     if stream && ask.check.is_none() {
         let content = Content::Stream(Box::new(Opened::open(upstream, voice).await?));
-        return Ok(Answer { is_checked: false, schema_failure: None, content_type, content });
+        return Ok(Answer { is_checked: false, schema_failure: None, is_empty: false, content_type, content });
     }
     let whole = read(&mut upstream, LONGEST_ANSWER).await?;
     let lines = if stream { split(&whole)? } else { vec![whole.clone()] };
     let fault = |check: &SchemaCheck| check.fault(lines.iter().map(|line| &line[..]));
     let fault = ask.check.as_deref().map(fault).transpose().map_err(|error| voice.renamer().hide(error))?;
+    let is_empty = ask.task.streams() && says_nothing(&lines);
     let (written, ending) = if stream {
         let ending = lines.last().and_then(|last| Ending::of_whole(last));
         (voice.lines(lines)?, ending.unwrap_or_default())
@@ -127,7 +134,14 @@ pub async fn attempt(
         voice.whole(&whole)?
     };
     let (is_checked, content) = (ask.check.is_some(), Content::Whole(written, ending));
-    Ok(Answer { is_checked, schema_failure: fault.flatten(), content_type, content })
+    Ok(Answer { is_checked, schema_failure: fault.flatten(), is_empty, content_type, content })
+}
+
+/// Whether no line of an answer has a word or calls a tool.
+fn says_nothing(lines: &[Bytes]) -> bool {
+    lines
+        .iter()
+        .all(|line| Said::read(line).is_ok_and(|said| said.calls().is_empty() && said.message().content.is_empty()))
 }
 
 /// The lines of a whole answer.
@@ -155,7 +169,7 @@ async fn send(
     truncate: bool,
 ) -> Result<(Upstream, bool), Missed> {
     let settings = gateway.settings();
-    let node = &*place.holder.node;
+    let node = &*place.holder().node;
     // What is wrong with the window was told before the node was chosen.
     let wanted = ask.context(target, node).unwrap_or_default();
     let window = if target.offer.is_some() {
@@ -180,7 +194,10 @@ async fn send(
         offer: target.offer.clone(),
         trace: run.trace.headers(),
     };
-    give_way().await;
+    // Who streams wants the first piece soon; with so many pieces to come, one write more is nothing.
+    if !ask.stream {
+        give_way().await;
+    }
     let NodeResponse { status, is_json, body } = gateway.inference().send(request).await?;
     let mut upstream = Upstream { body, silence: settings.silence_limit };
     if (200..300).contains(&status) {
@@ -190,7 +207,25 @@ async fn send(
     }
 }
 
+impl Answer {
+    /// By what a chain would leave it.
+    pub fn fault(&self) -> Option<directory::Failure> {
+        let fault = self.schema_failure.as_ref().map(|_| directory::Failure::SchemaFailure);
+        fault.or(self.is_empty.then_some(directory::Failure::Empty))
+    }
+}
+
 impl Ready {
+    /// Leaves an answer that is whole and not good enough, which counts as such; says what is wrong with it.
+    pub fn leave(self, run: &Run) -> String {
+        self.place.note(None);
+        if let Content::Whole(_, ending) = &self.answer.content {
+            let keeps_schema = self.answer.is_checked.then_some(self.answer.schema_failure.is_none());
+            self.account.iter().for_each(|account| account.answered(&run.answered(ending, false, keeps_schema)));
+        }
+        self.answer.schema_failure.unwrap_or_else(|| "the answer is empty".into())
+    }
+
     /// The response to the caller. It holds its place until the node has said all, and ends when the record of `run` is
     /// committed.
     ///
@@ -229,7 +264,7 @@ async fn refusal(status: u16, upstream: &mut Upstream, voice: &Voice) -> Missed 
     let message = voice.renamer().error(&body);
     if message.contains(TOO_LONG) {
         let message = format!("{message}: shorten the prompt, ask for a larger num_ctx, or let it be cut");
-        return Missed::TooLong(Failure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message));
+        return Missed::TooLong(Failure::new(StatusCode::BAD_REQUEST, CONTEXT_OVERFLOW, message));
     }
     if status == 500 && MISTAKES.iter().any(|start| message.starts_with(start)) {
         return Missed::ByCaller(Failure::bad_request(message));

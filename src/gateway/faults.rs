@@ -17,6 +17,7 @@ const RETRY_AFTER: u32 = 5;
 #[derive(Default)]
 pub struct Faults {
     faults: Vec<Fault>,
+    left: Vec<String>,
     was_full: bool,
     was_crowded: bool,
 }
@@ -35,6 +36,11 @@ impl Faults {
         self.faults.push(Fault { node: id, name, model, error });
     }
 
+    /// Adds an answer that was not good enough for a chain, and why.
+    pub fn add_left(&mut self, node: &Node, why: String) {
+        self.left.push(format!("{}: {why}", node.name));
+    }
+
     /// Notes that nodes were left unasked because they had no room; `crowded`: and because too many waited for it.
     pub fn add_full(&mut self, crowded: bool) {
         self.was_full = true;
@@ -50,7 +56,9 @@ impl Faults {
     /// Why no node could answer a request with this `reason` behind it: every attempt and what became of it.
     /// `hindrance` says what kept nodes from being asked at all.
     pub fn failure(&self, reason: &str, hindrance: Option<String>, waited: Duration) -> Failure {
-        let mut told: Vec<_> = self.faults.iter().map(|fault| format!("{}: {}", fault.name, fault.error)).collect();
+        let left = self.left.iter().cloned();
+        let failed = self.faults.iter().map(|fault| format!("{}: {}", fault.name, fault.error));
+        let mut told: Vec<_> = left.chain(failed).collect();
         if self.was_crowded {
             told.push("every other node is full, and too many requests wait already".into());
         } else if self.was_full {

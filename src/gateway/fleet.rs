@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -16,13 +16,17 @@ use super::{
     fields::{Fields, json},
     lines::Renamer,
     listing,
+    plan::{Planner, Purpose},
     relay::Upstream,
     resolve::{Found, resolve},
+    serving::Serving,
+    session::Message,
+    task::Task,
 };
 use crate::{
-    domain::alias::is_hidden,
+    domain::{alias::is_hidden, model_db::Capabilities},
     ports::{NodeError, NodeRequest, NodeResponse, TraceHeaders},
-    routing_table::{Namespace, Node},
+    routing_table::{Namespace, Node, Target},
 };
 
 /// How long a node may take to tell what it knows anyway.
@@ -42,10 +46,12 @@ pub async fn show(gateway: &Gateway, caller: &Caller, mut asked: Fields) -> Resu
     let Some(name) = [name, other].into_iter().flatten().find(|name| !name.is_empty()) else {
         return Err(Failure::bad_request("model is required"));
     };
-    let table = gateway.table();
+    let serving = gateway.serving();
+    let table = serving.table();
     let target = match resolve(table.namespace(&gateway.settings().namespace), &name, caller)? {
         Found::Deployment(_, deployment) => &deployment.stable,
         Found::Tag(target) => target,
+        found @ Found::Routed(_) => first(gateway, &serving, caller, found)?,
     };
     if target.offer.is_some() {
         return Ok(json(listing::offered(target)));
@@ -62,6 +68,21 @@ pub async fn show(gateway: &Gateway, caller: &Caller, mut asked: Fields) -> Resu
     }
     let told = if told.is_empty() { "no ready node holds it".into() } else { told.join("; ") };
     Err(Failure::new(StatusCode::BAD_GATEWAY, "upstream_failed", format!("no node could show {name:?}: {told}")))
+}
+
+/// The model that a name comes to which stands for several.
+fn first<'a>(
+    gateway: &Gateway,
+    serving: &'a Serving,
+    caller: &Caller,
+    found: Found<'a>,
+) -> Result<&'a Target, Failure> {
+    let (namespace, headers, message) = (&gateway.settings().namespace, &HeaderMap::new(), &Message::default());
+    let (task, purpose) = (Task::Chat, Purpose::Explain);
+    let planner = Planner { gateway, serving, headers, message, caller, task, purpose };
+    let legs = planner.legs(serving.table().namespace(namespace), found, Capabilities::default)?;
+    let nothing = || Failure::new(StatusCode::SERVICE_UNAVAILABLE, "no_target", "it comes to no model");
+    legs.first().map(|leg| leg.target).ok_or_else(nothing)
 }
 
 /// The answer with the tag in place of the name that the node knows it by: the Modelfile names it.

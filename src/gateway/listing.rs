@@ -102,6 +102,6 @@ pub fn anthropic_model(name: &str, created: i64) -> Value {
 pub fn created(found: Found<'_>) -> i64 {
     match found {
         Found::Deployment(_, deployment) => deployment.since.as_second(),
-        Found::Tag(_) => 0,
+        Found::Tag(_) | Found::Routed(_) => 0,
     }
 }

@@ -30,6 +30,7 @@ pub mod openai;
 mod operations;
 pub mod parameters;
 pub mod plan;
+mod preference;
 mod prompt;
 pub mod recorder;
 pub mod relay;
@@ -40,6 +41,7 @@ pub mod said;
 pub mod schema;
 mod server;
 pub mod serving;
+mod session;
 mod shadow;
 pub mod spans;
 mod sse;
@@ -47,6 +49,7 @@ pub mod tally;
 pub mod task;
 mod turn;
 pub mod voice;
+mod walk;
 mod wish;
 
 use std::{
@@ -67,6 +70,7 @@ use self::{
     balance::Balance,
     callers::KnownKeys,
     meters::{Gauges, Meters},
+    preference::Preferences,
     recorder::Recorder,
     serving::Serving,
     shadow::Shadows,
@@ -144,6 +148,7 @@ struct Inner {
     tally: Tally,
     meters: Meters,
     recorder: Arc<Recorder>,
+    preferences: Preferences,
     shadows: Shadows,
     /// Unset where callers may not change which models there are.
     operations: OnceLock<Arc<dyn ModelOperations>>,
@@ -174,6 +179,7 @@ impl Gateway {
             tally: Tally::default(),
             meters: Meters::default(),
             recorder: Arc::new(recorder),
+            preferences: Preferences::default(),
             shadows: Shadows::default(),
             operations: OnceLock::new(),
         }))
@@ -259,6 +265,10 @@ impl Gateway {
         self.0.settings.tracer.as_ref()
     }
 
+    fn preferences(&self) -> &Preferences {
+        &self.0.preferences
+    }
+
     fn tally(&self) -> &Tally {
         &self.0.tally
     }
@@ -278,8 +288,7 @@ pub fn router(gateway: Gateway) -> Router {
 /// # Errors
 /// None at present: what is wrong with one connection concerns no other.
 pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: CancellationToken) -> io::Result<()> {
-    let (idle_limit, require_key) = (gateway.settings().idle_limit, gateway.settings().require_key);
-    let served = server::serve(listener, router(gateway.clone()), idle_limit, require_key, shutdown.clone());
+    let served = server::serve(listener, gateway.clone(), shutdown.clone());
     let (served, ()) = tokio::join!(served, gateway.shadows().end_with(shutdown));
     served
 }

@@ -2,17 +2,27 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 
 use super::{
+    Gateway,
+    callers::Caller,
     counter::{Account, Counter, Trial},
-    resolve::Found,
+    failure::Failure,
+    resolve::{Found, Routed},
     serving::Serving,
+    session::Message,
     tally::Tally,
+    task::Task,
+    walk::Route,
 };
 use crate::{
-    domain::routing::{fails_outright, is_canary_session, is_canary_turn, session_hash},
-    routing_table::{Canary, Deployment, Shadow, Target},
+    domain::{
+        directory::Place,
+        model_db::Capabilities,
+        routing::{fails_outright, is_canary_session, is_canary_turn, session_hash},
+    },
+    routing_table::{Canary, Deployment, Namespace, Shadow, Target},
 };
 
 /// One target of a plan.
@@ -30,6 +40,21 @@ pub struct Leg<'a> {
     pub trial: Option<Trial>,
     /// Where a copy for the deployment's canary counts, which it gets once this one is answered.
     pub copy: Option<Account>,
+    /// By which way of the directory it was found, if by any.
+    pub route: Option<Box<Route<'a>>>,
+}
+
+impl<'a> Leg<'a> {
+    /// A leg to a target that counts for no version.
+    pub fn to(target: &'a Target, reason: String) -> Self {
+        Self { target, reason, deployment: None, account: None, trial: None, copy: None, route: None }
+    }
+
+    /// What tells this worker's model, with its parameters and policy, from all others; nothing where no worker asks.
+    pub fn fingerprint(&self) -> Option<String> {
+        let route = self.route.as_ref()?;
+        Some(route.worker?.fingerprint(route.identity, route.policy?))
+    }
 }
 
 /// What a plan is made for.
@@ -41,26 +66,97 @@ pub enum Purpose {
     Explain,
 }
 
-/// The legs for what a name stands for: the next one is used when all nodes of the one before failed.
-pub fn plan<'a>(
-    namespace: &str,
-    found: Found<'a>,
-    headers: &HeaderMap,
-    serving: &Serving,
-    tally: &Tally,
-    purpose: Purpose,
-) -> Vec<Leg<'a>> {
-    match found {
-        Found::Tag(target) => {
-            let reason = format!("model {}: asked for by name", target.tag);
-            vec![Leg { target, reason, deployment: None, account: None, trial: None, copy: None }]
-        }
-        Found::Deployment(name, deployment) => {
-            let session = session(deployment, headers);
-            let split = Split { namespace, name, deployment, session, serving, tally, purpose };
-            split.legs()
+/// What a plan is made with.
+#[derive(Clone, Copy)]
+pub struct Planner<'t> {
+    /// What it remembers.
+    pub gateway: &'t Gateway,
+    /// The table as this gateway serves it.
+    pub serving: &'t Serving,
+    /// The request's headers.
+    pub headers: &'t HeaderMap,
+    /// What it says of the worker that it is for.
+    pub message: &'t Message,
+    /// Who sent it.
+    pub caller: &'t Caller,
+    /// What is to be done.
+    pub task: Task,
+    /// What the plan is for.
+    pub purpose: Purpose,
+}
+
+impl<'t> Planner<'t> {
+    /// The legs for what a name stands for: the next one is used when all nodes of the one before failed. `needs` says what
+    /// the request needs of a model, where there is a choice.
+    ///
+    /// # Errors
+    /// That there is nothing to call: every candidate, and what it lacks.
+    pub fn legs<'a>(
+        &self,
+        offers: &'a Namespace,
+        found: Found<'a>,
+        needs: impl FnOnce() -> Capabilities,
+    ) -> Result<Vec<Leg<'a>>, Failure> {
+        match found {
+            Found::Tag(target) => {
+                let reason = format!("model {}: asked for by name", target.tag);
+                Ok(vec![Leg::to(target, reason)])
+            }
+            Found::Deployment(name, deployment) => Ok(self.split(name, deployment)),
+            Found::Routed(routed) => self.routed(offers, routed, needs()),
         }
     }
+
+    fn split<'a>(&self, name: &'a str, deployment: &'a Deployment) -> Vec<Leg<'a>> {
+        let Self { gateway, serving, headers, purpose, .. } = *self;
+        let (namespace, tally) = (gateway.settings().namespace.as_str(), gateway.tally());
+        let session = session(deployment, headers);
+        Split { namespace, name, deployment, session, serving, tally, purpose }.legs()
+    }
+
+    fn routed<'a>(
+        &self,
+        offers: &'a Namespace,
+        routed: Routed<'a>,
+        needs: Capabilities,
+    ) -> Result<Vec<Leg<'a>>, Failure> {
+        let worker = routed.worker();
+        let needs = worker.map_or(needs, |worker| needs.and(worker.floor));
+        let models = self.gateway.meters().models();
+        let prefer = |profile: &'a _| self.gateway.preferences().of(self.task, profile, offers, models);
+        let pointer = routed.asked(self.message)?;
+        let ways = routed.directory.ways(&pointer, needs, prefer).map_err(|none| {
+            // Who may use some models only isn't told of others.
+            let told = if self.caller.patterns().is_none() { none.to_string() } else { none.what };
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, "no_target", told)
+        })?;
+        let policy = worker.map(|worker| self.message.policy.unwrap_or(worker.resolution.policy));
+        let mut legs = Vec::with_capacity(ways.len());
+        for mut way in ways {
+            way.worker = way.worker.or(worker);
+            let mut found = match &way.model.place {
+                Place::Deployment(name) => match offers.deployments.get_key_value(name) {
+                    Some((name, deployment)) => self.split(name, deployment),
+                    None => continue,
+                },
+                Place::Tag(full) => plain(offers.tags.get(full)),
+                Place::Offer { provider, model } => {
+                    plain(offers.providers.get(provider).and_then(|provider| provider.models.get(model)))
+                }
+            };
+            for leg in &mut found {
+                let side = if leg.deployment.is_some() { format!("; {}", leg.reason) } else { String::new() };
+                leg.reason = format!("{}{side}", way.reason);
+                leg.route = Some(Box::new(Route::of(&way, policy)));
+            }
+            legs.append(&mut found);
+        }
+        Ok(legs)
+    }
+}
+
+fn plain(target: Option<&Target>) -> Vec<Leg<'_>> {
+    target.map(|target| Leg::to(target, String::new())).into_iter().collect()
 }
 
 struct Split<'a, 't> {
@@ -90,9 +186,9 @@ impl<'a> Split<'a, '_> {
         if self.is_braked(&canary.target) {
             return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) fails outright"))];
         }
-        if !is_usable(&canary.target) {
+        if !canary.target.is_usable() {
             // Where stable has none either, the version is not to blame.
-            if self.purpose == Purpose::Answer && is_usable(stable) {
+            if self.purpose == Purpose::Answer && stable.is_usable() {
                 leg.account.iter().for_each(Account::failed);
             }
             return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) has no ready node"))];
@@ -167,6 +263,7 @@ impl<'a> Split<'a, '_> {
             account: Some(self.account(target)),
             trial: None,
             copy: None,
+            route: None,
         }
     }
 }
@@ -181,9 +278,4 @@ fn session(deployment: &Deployment, headers: &HeaderMap) -> Option<u64> {
 
 fn version(target: &Target) -> &str {
     target.version.as_deref().unwrap_or(&target.tag)
-}
-
-/// Whether any node takes requests for it.
-fn is_usable(target: &Target) -> bool {
-    target.holders.iter().any(|holder| holder.node.weight > 0 && holder.node.max_concurrent_requests > 0)
 }

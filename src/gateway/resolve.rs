@@ -1,10 +1,16 @@
 //! What a caller's model name stands for: pure.
 
 use axum::http::StatusCode;
+use serde_json::Value;
 
-use super::{callers::Caller, failure::Failure};
+use super::{callers::Caller, failure::Failure, session::Message};
 use crate::{
-    domain::{alias::is_alias, model_name::ModelName},
+    domain::{
+        alias::is_alias,
+        directory::{self, Directory, Pointer, Policy, Worker, leaves},
+        model_name::ModelName,
+        reference::{Kind, Reference},
+    },
     routing_table::{Deployment, Namespace, Target},
 };
 
@@ -21,6 +27,98 @@ pub enum Found<'a> {
     Deployment(&'a str, &'a Deployment),
     /// A model as the nodes name it.
     Tag(&'a Target),
+    /// A chain, a profile, a worker or `auto:TAG`: the directory knows what that comes to.
+    Routed(Routed<'a>),
+}
+
+/// A name that the directory knows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Routed<'a> {
+    /// What has the name; nothing: `auto:`.
+    kind: Option<Kind>,
+    /// The name.
+    name: &'a str,
+    /// What it is in.
+    pub directory: &'a Directory<Value>,
+}
+
+impl<'a> Routed<'a> {
+    /// `chain`, `profile`, `worker` or `auto`, and the name.
+    pub fn named(&self) -> (&'static str, &str) {
+        (self.kind.map_or("auto", Kind::name), self.name)
+    }
+
+    /// Whether it is a worker.
+    pub fn is_worker(&self) -> bool {
+        self.kind == Some(Kind::Worker)
+    }
+
+    /// The worker that it is.
+    pub fn worker(&self) -> Option<&'a Worker<Value>> {
+        self.directory.workers.get(self.name).filter(|_| self.is_worker())
+    }
+
+    /// What is asked for: of a worker, what a message says instead of it.
+    ///
+    /// # Errors
+    /// That there is no such model.
+    pub fn asked(&self, message: &Message) -> Result<Pointer, Failure> {
+        let Some(worker) = self.worker() else { return Ok(self.pointer()) };
+        let resolution = &worker.resolution;
+        let own = || resolution.metadata.get("override").or(resolution.metadata.get("default")).map(String::as_str);
+        let other = match message.policy.filter(|policy| *policy != resolution.policy) {
+            // What it would come to now, and what it came to before.
+            Some(Policy::Dynamic) => own(),
+            Some(Policy::Static) => Some(resolution.resolved_model.as_str()).filter(|model| !model.is_empty()),
+            None => None,
+        };
+        let Some(reference) = message.model.as_deref().or(other) else { return Ok(self.pointer()) };
+        self.directory
+            .pointer(reference)
+            .map_err(|unknown| Failure::new(StatusCode::NOT_FOUND, "model_not_found", unknown.to_string()))
+    }
+
+    /// What the directory has under that name.
+    pub fn pointer(&self) -> Pointer {
+        let name = self.name.to_owned();
+        match self.kind {
+            None | Some(Kind::Deployment) => Pointer::Auto(name),
+            Some(Kind::Chain) => Pointer::Chain(name),
+            Some(Kind::Profile) => Pointer::Profile(name),
+            Some(Kind::Worker) => Pointer::Worker(name),
+        }
+    }
+
+    /// Whether a caller may use it: by its name, or because all that it comes to may be used by name.
+    fn is_for(&self, fit: impl Fn(&str) -> bool) -> bool {
+        let (kind, name) = self.named();
+        let by_name = match self.kind {
+            None => fit(&format!("auto:{name}")),
+            Some(_) => fit(name) || fit(&format!("{kind}/{name}")),
+        };
+        let by_model = |name: &str| fit(name) || name.strip_prefix(DEPLOYMENT).is_some_and(&fit);
+        let models = || self.directory.reach(&self.pointer());
+        by_name
+            || Some(models())
+                .filter(|models| !models.is_empty())
+                .is_some_and(|models| models.iter().all(|model| by_model(&model.name)))
+    }
+
+    /// Whether a failed check of an answer has another step answer.
+    fn checks_schema(&self) -> bool {
+        let chain = match self.kind {
+            Some(Kind::Chain) => Some(self.name),
+            Some(Kind::Worker) => {
+                match self.directory.workers.get(self.name).and_then(|worker| worker.pointer.as_ref()) {
+                    Some(Pointer::Chain(chain)) => Some(chain.as_str()),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        let chain = chain.and_then(|chain| self.directory.chains.get(chain));
+        chain.is_some_and(|chain| chain.steps.iter().any(|step| leaves(&step.on, directory::Failure::SchemaFailure)))
+    }
 }
 
 impl Found<'_> {
@@ -29,25 +127,39 @@ impl Found<'_> {
         caller.patterns().is_none_or(|patterns| match self {
             Self::Deployment(name, _) => patterns.fit(name) || patterns.fit(&format!("{DEPLOYMENT}{name}")),
             Self::Tag(target) => patterns.fit(&target.tag),
+            Self::Routed(routed) => routed.is_for(|name| patterns.fit(name)),
         })
+    }
+
+    /// The name that the directory knows, if it is one.
+    pub fn routed(&self) -> Option<&Routed<'_>> {
+        match self {
+            Self::Routed(routed) => Some(routed),
+            Self::Deployment(..) | Self::Tag(_) => None,
+        }
     }
 
     /// Whether answers are checked by the schemas of their requests, where those don't say.
     pub fn checks_schema(&self) -> bool {
-        matches!(self, Found::Deployment(_, deployment) if deployment.schema_check)
+        match self {
+            Self::Deployment(_, deployment) => deployment.schema_check,
+            Self::Tag(_) => false,
+            Self::Routed(routed) => routed.checks_schema(),
+        }
     }
 
     /// The request header that names a session, where a deployment says so.
     pub fn sticky_header(&self) -> Option<&str> {
         match self {
             Self::Deployment(_, deployment) => deployment.sticky_header.as_deref(),
-            Self::Tag(_) => None,
+            Self::Tag(_) | Self::Routed(_) => None,
         }
     }
 }
 
-/// Finds `deployment/NAME` and `provider/NAME/MODEL`; or a bare name, first among deployments, then among the nodes'
-/// models. As many clients add `:latest` to a bare name, a deployment is found by that, too, unless a model has the name.
+/// Finds what a reference stands for: `deployment/NAME`, `chain/NAME`, `profile/NAME`, `worker/NAME`, `auto:TAG` and
+/// `provider/NAME/MODEL`; or a bare name, first among objects of those kinds, then among the nodes' models, then among
+/// built-in profiles. As many clients add `:latest` to a bare name, a deployment is found by that, too, unless a model has the name.
 ///
 /// # Errors
 /// 404 that says what was looked for and what there is; 403 for what the caller may not use; 503 for a provider that can't
@@ -61,6 +173,38 @@ pub fn resolve<'a>(namespace: &'a Namespace, name: &str, caller: &Caller) -> Res
 }
 
 fn find<'a>(namespace: &'a Namespace, name: &str) -> Option<Found<'a>> {
+    let routed = |kind, name| routed(&namespace.directory, kind, name).map(Found::Routed);
+    match Reference::parse(name) {
+        Reference::Auto(tag) => routed(None, tag),
+        Reference::Object(kind @ (Kind::Chain | Kind::Profile | Kind::Worker), name) => routed(Some(kind), name),
+        Reference::Bare(bare) => {
+            let owner = namespace.directory.owner(bare).filter(|kind| *kind != Kind::Deployment);
+            let owned = owner.and_then(|kind| routed(Some(kind), bare));
+            let found = owned.or_else(|| find_served(namespace, name));
+            found.or_else(|| {
+                [Kind::Chain, Kind::Profile, Kind::Worker].into_iter().find_map(|kind| routed(Some(kind), bare))
+            })
+        }
+        Reference::Object(Kind::Deployment, _) | Reference::Provider { .. } => find_served(namespace, name),
+    }
+}
+
+/// What the directory has under a name of this kind; with `:latest`, too.
+fn routed<'a>(directory: &'a Directory<Value>, kind: Option<Kind>, name: &str) -> Option<Routed<'a>> {
+    let key = |name: &str| match kind {
+        None => directory.autos.get_key_value(name).map(|(name, _)| name),
+        Some(Kind::Chain) => directory.chains.get_key_value(name).map(|(name, _)| name),
+        Some(Kind::Profile) => directory.profiles.get_key_value(name).map(|(name, _)| name),
+        Some(Kind::Worker) => directory.workers.get_key_value(name).map(|(name, _)| name),
+        Some(Kind::Deployment) => None,
+    };
+    let found = key(name).or_else(|| key(name.strip_suffix(LATEST)?));
+    found.map(|name| Routed { kind, name, directory })
+}
+
+/// Finds a deployment, or a model as nodes name it. As many clients add `:latest` to a bare name, a deployment is found by
+/// that, too, unless a model has the name.
+fn find_served<'a>(namespace: &'a Namespace, name: &str) -> Option<Found<'a>> {
     let short = name.strip_prefix(DEPLOYMENT);
     if let Some((name, deployment)) = namespace.deployments.get_key_value(short.unwrap_or(name)) {
         return Some(Found::Deployment(name, deployment));
@@ -110,9 +254,10 @@ pub fn callable<'a>(namespace: &'a Namespace, caller: &'a Caller) -> impl Iterat
     let deployments = namespace.deployments.iter().map(|(name, deployment)| Found::Deployment(name, deployment));
     let tags = namespace.tags.values().filter(|target| !is_hidden(target));
     let tags = tags.filter(|target| !namespace.deployments.contains_key(&target.tag)).map(Found::Tag);
-    let all = deployments.chain(tags).filter(|found| found.is_for(caller)).map(|found| match found {
-        Found::Deployment(name, deployment) => (name, &deployment.stable),
-        Found::Tag(target) => (target.tag.as_str(), target),
+    let all = deployments.chain(tags).filter(|found| found.is_for(caller)).filter_map(|found| match found {
+        Found::Deployment(name, deployment) => Some((name, &deployment.stable)),
+        Found::Tag(target) => Some((target.tag.as_str(), target)),
+        Found::Routed(_) => None,
     });
     all.chain(of_providers(namespace, caller).map(|target| (target.tag.as_str(), target)))
 }
@@ -122,10 +267,16 @@ fn is_hidden(target: &Target) -> bool {
 }
 
 fn unknown(namespace: &Namespace, name: &str, caller: &Caller) -> Failure {
-    let kinds =
-        if name.starts_with(DEPLOYMENT) { "no such deployment" } else { "no deployment and no model of that name" };
+    let kinds = match Reference::parse(name) {
+        Reference::Auto(_) => "no default and no tag of that name".into(),
+        Reference::Object(kind, _) => format!("no such {kind}"),
+        Reference::Provider { .. } | Reference::Bare(_) => "no deployment and no model of that name".into(),
+    };
     let there = some_of(callable(namespace, caller).map(|(name, _)| name));
-    Failure::new(StatusCode::NOT_FOUND, "model_not_found", format!("model {name:?} not found: {kinds}; {there}"))
+    // Who may use some models only isn't told of others.
+    let near = if caller.patterns().is_none() { namespace.directory.unknown(name).nearest } else { Vec::new() };
+    let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) };
+    Failure::new(StatusCode::NOT_FOUND, "model_not_found", format!("model {name:?} not found: {kinds}; {there}{hint}"))
 }
 
 /// What there is, or some of it.

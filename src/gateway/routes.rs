@@ -14,6 +14,7 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
+use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
@@ -31,9 +32,10 @@ use super::{
     fleet, listing, management, meters,
     openai::{chat, completions, embeddings, responses},
     operations,
-    plan::{self, Purpose},
+    plan::{Planner, Purpose},
     resolve::{Found, resolve},
     run::Run,
+    session::Message,
     spans::Trace,
     task::Task,
     wish::wish,
@@ -116,6 +118,18 @@ pub(super) fn router(gateway: Gateway) -> Router {
         .with_state(gateway)
 }
 
+/// Answers a request for a model without the router, which allocates several times for each request and copies what is under
+/// way from one place to the next; any other request is given back.
+pub(super) async fn answer_at_once(
+    gateway: &Gateway,
+    request: http::Request<Incoming>,
+) -> Result<Response, http::Request<Incoming>> {
+    match route(request.uri().path()) {
+        Some(route) if request.method() == Method::POST => Ok(answer(gateway, route, request.map(Body::new)).await),
+        _ => Err(request),
+    }
+}
+
 /// Which deployment is asked about.
 #[derive(Deserialize)]
 struct About {
@@ -134,6 +148,7 @@ async fn answer(gateway: &Gateway, Route { path, api, read }: Route, request: Re
     let trace = Trace::begin(gateway.tracer(), request.headers());
     let mut run = Run::start(gateway.recorder(), path.name(), &gateway.settings().namespace, trace);
     let ready = try_answer(gateway, request, read, &mut run).await;
+    ready.as_ref().err().into_iter().for_each(|failure| gateway.meters().refusals().count(failure));
     under_way.answered(respond(ready, run, api).await)
 }
 
@@ -159,14 +174,22 @@ async fn try_answer(gateway: &Gateway, request: Request, read: Read, run: &mut R
     let caller = Caller::of(gateway, &parts)?;
     run.called_by(caller.begin()?);
     let body = read_body(body, &parts.headers, gateway.settings()).await?;
-    let mut ask = read(parse(&body)?).map_err(Failure::bad_request)?;
+    let mut fields = parse(&body)?;
+    let message = Message::take(&mut fields, &parts.headers)?;
+    let mut ask = read(fields).map_err(Failure::bad_request)?;
     run.asked(&ask, &body);
     gateway.recorder().check()?;
     let serving = gateway.serving();
     let name = &gateway.settings().namespace;
-    let found = find(serving.table().namespace(name), &parts.headers, &mut ask, &caller)?;
-    let wish = wish(&parts.headers, found.sticky_header(), &ask, &caller);
-    let legs = plan::plan(name, found, &parts.headers, &serving, gateway.tally(), Purpose::Answer);
+    let namespace = serving.table().namespace(name);
+    let found = find(namespace, &parts.headers, &mut ask, &caller)?;
+    message.check(namespace, found, &caller)?;
+    let wish = wish(&parts.headers, found.sticky_header(), &ask, &caller).anew(message.force_new);
+    let (headers, message, caller, task) = (&parts.headers, &message, &caller, ask.task);
+    let planner = Planner { gateway, serving: &serving, headers, message, caller, task, purpose: Purpose::Answer };
+    let legs = planner.legs(namespace, found, || ask.needs())?;
+    message.check_fingerprint(&legs)?;
+    run.holds(message.fingerprint.clone());
     let ready = Dispatch::new(gateway, &serving, &ask, wish, run).run(&legs).await?;
     if let Some((deployment, account)) = legs.first().and_then(|leg| leg.deployment.zip(leg.copy.as_ref())) {
         gateway.shadows().copy(gateway, &serving, deployment, account, &ask, body.len());

@@ -169,9 +169,8 @@ impl Copy {
         let account = Some(account.clone());
         let recorder = &gateway.shadows().recorder;
         let mut run = Run::start(recorder, ask.task.path(), &gateway.settings().namespace, Trace::default());
-        let counted = account.clone();
-        run.aim(&Leg { target, reason: String::new(), deployment: None, account: counted, trial: None, copy: None });
-        run.attempt(&place.holder);
+        run.aim(&Leg { account: account.clone(), ..Leg::to(target, String::new()) });
+        run.attempt(place.holder());
         match attempt(gateway, ask, target, serving.renamer(target), &place, &mut run).await {
             Ok(answer) => {
                 run.answers();

@@ -1,7 +1,7 @@
 //! From watched objects to a table: pure.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -10,11 +10,14 @@ use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Shadow, Target, providers, room::keep_apart,
-    runners::keep_runners_apart,
+    Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Shadow, Target, directory, providers,
+    room::keep_apart, runners::keep_runners_apart,
 };
 use crate::{
-    api::{self, ApiKey, CanaryStrategy, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
+    api::{
+        self, ApiKey, CanaryStrategy, FallbackChain, ModelCatalog, ModelDeployment, ModelPull, ModelVersion,
+        OllamaNode, Provider, RoutingProfile, Worker,
+    },
     domain::{
         digest::{Digest, served},
         labels::NodeSelector,
@@ -40,6 +43,14 @@ pub struct Objects {
     pub providers: Vec<Arc<Provider>>,
     /// Keys of callers.
     pub keys: Vec<Arc<ApiKey>>,
+    /// What is known of models.
+    pub catalogs: Vec<Arc<ModelCatalog>>,
+    /// Profiles.
+    pub profiles: Vec<Arc<RoutingProfile>>,
+    /// Chains.
+    pub chains: Vec<Arc<FallbackChain>>,
+    /// Workers.
+    pub workers: Vec<Arc<Worker>>,
 }
 
 /// A node that takes requests.
@@ -79,7 +90,20 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
         namespaces.entry(space).or_default().keys = keys;
     }
     warnings.extend(agree(&mut namespaces, &objects.pulls));
+    for space in spaces_of_names(objects) {
+        namespaces.entry(space).or_default();
+    }
+    for (name, namespace) in &mut namespaces {
+        directory::fill(namespace, name, objects);
+    }
     RoutingTable { namespaces, warnings }
+}
+
+/// Where names are declared that stand for models.
+fn spaces_of_names(objects: &Objects) -> BTreeSet<String> {
+    let profiles = objects.profiles.iter().map(|object| space(&**object));
+    let chains = objects.chains.iter().map(|object| space(&**object));
+    profiles.chain(chains).chain(objects.workers.iter().map(|object| space(&**object))).collect()
 }
 
 /// The same with deployments only.
@@ -286,6 +310,7 @@ fn compile_version(
         digest: digest.clone(),
         model: alias.clone(),
         parameters: version.spec.parameters.clone(),
+        defaults: BTreeMap::new(),
         system_prompt: version.spec.system_prompt.as_ref().map(|prompt| prompt.text.clone()),
         prompt_edition: version.spec.system_prompt.as_ref().map(edition),
         holders: holders.collect(),

@@ -19,7 +19,10 @@ use super::{
     store,
 };
 use crate::{
-    api::{ApiKey, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider},
+    api::{
+        ApiKey, FallbackChain, ModelCatalog, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider,
+        RoutingProfile, Worker,
+    },
     cluster::{self, Client, Watched},
     supervisor::Supervisor,
     telemetry::Readiness,
@@ -75,6 +78,10 @@ pub fn start(
         versions: cluster::watch(supervisor, &client, Some(namespace)),
         deployments: cluster::watch(supervisor, &client, Some(namespace)),
         keys: cluster::watch(supervisor, &client, Some(namespace)),
+        catalogs: cluster::watch(supervisor, &client, Some(namespace)),
+        profiles: cluster::watch(supervisor, &client, Some(namespace)),
+        chains: cluster::watch(supervisor, &client, Some(namespace)),
+        workers: cluster::watch(supervisor, &client, Some(namespace)),
         lease: Lease::new(target.canary_lease),
         held: false,
         due: None,
@@ -96,6 +103,10 @@ struct Feed {
     versions: Watched<ModelVersion>,
     deployments: Watched<ModelDeployment>,
     keys: Watched<ApiKey>,
+    catalogs: Watched<ModelCatalog>,
+    profiles: Watched<RoutingProfile>,
+    chains: Watched<FallbackChain>,
+    workers: Watched<Worker>,
     target: Target,
     lease: Lease,
     /// Whether the lease held when the table was published.
@@ -155,13 +166,19 @@ impl Feed {
             self.versions.changes().map(drop).boxed(),
             self.deployments.changes().map(drop).boxed(),
             self.keys.changes().map(drop).boxed(),
+            self.catalogs.changes().map(drop).boxed(),
+            self.profiles.changes().map(drop).boxed(),
+            self.chains.changes().map(drop).boxed(),
+            self.workers.changes().map(drop).boxed(),
         ])
         .boxed()
     }
 
     fn is_complete(&self) -> bool {
         let of_models = self.nodes.is_ready() && self.pulls.is_ready() && self.versions.is_ready();
-        of_models && self.deployments.is_ready() && self.providers.is_ready() && self.keys.is_ready()
+        let of_names = self.catalogs.is_ready() && self.profiles.is_ready() && self.chains.is_ready();
+        let of_callers = self.keys.is_ready() && self.workers.is_ready();
+        of_models && of_names && of_callers && self.deployments.is_ready() && self.providers.is_ready()
     }
 
     /// Renews the lease if the watch has brought what the API had; whether it has.
@@ -196,6 +213,10 @@ impl Feed {
             pulls: self.pulls.all(),
             providers: self.providers.all(),
             keys: self.keys.all(),
+            catalogs: self.catalogs.all(),
+            profiles: self.profiles.all(),
+            chains: self.chains.all(),
+            workers: self.workers.all(),
         };
         let held = self.lease.holds(Instant::now());
         let earlier = self.target.table.load_full();

@@ -4,6 +4,7 @@
 //! start while the Kubernetes API is away. A request loads one table and keeps it to its end.
 
 pub mod compile;
+pub mod directory;
 pub mod feed;
 mod freshness;
 pub mod lease;
@@ -22,7 +23,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::{caller::Limits, digest::Digest, node::NodeModel, provider::Offer, run_record::SystemPrompt};
+use crate::domain::{
+    caller::Limits, digest::Digest, directory::Directory, node::NodeModel, provider::Offer, run_record::SystemPrompt,
+};
 
 /// The table as the gateway holds it: loaded by each request, replaced as a whole by the feed.
 pub type SharedTable = Arc<ArcSwap<RoutingTable>>;
@@ -55,6 +58,9 @@ pub struct Namespace {
     /// Callers' keys by their hashes.
     #[serde(default)]
     pub keys: BTreeMap<Digest, Arc<Key>>,
+    /// What other names stand for: profiles, chains, workers, `auto:TAG`.
+    #[serde(default)]
+    pub directory: Directory<Value>,
 }
 
 /// A provider as requests see it.
@@ -163,6 +169,9 @@ pub struct Target {
     pub model: String,
     /// The version's parameters.
     pub parameters: BTreeMap<String, Value>,
+    /// What the catalogue has it called with where nobody says another value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub defaults: BTreeMap<String, Value>,
     /// The version's system prompt.
     pub system_prompt: Option<String>,
     /// What a node says about it; `None` where no node lists the digest under a name of its own.
@@ -197,6 +206,11 @@ impl Target {
     pub fn context_length(&self) -> Option<u64> {
         self.details.as_ref()?.context_length?.try_into().ok().filter(|length| *length > 0)
     }
+
+    /// Whether any node takes requests for it.
+    pub fn is_usable(&self) -> bool {
+        self.holders.iter().any(|holder| holder.node.weight > 0 && holder.node.max_concurrent_requests > 0)
+    }
 }
 
 impl Namespace {
@@ -225,6 +239,7 @@ impl RoutingTable {
             tags: BTreeMap::new(),
             providers: BTreeMap::new(),
             keys: BTreeMap::new(),
+            directory: Directory::empty(),
         };
         self.namespaces.get(name).unwrap_or(&NOTHING)
     }

@@ -172,6 +172,14 @@ pub const SETTINGS: &[Setting] = &[
         default: "true",
     },
     Setting {
+        scope: UP,
+        name: "model-default",
+        help: "Default models, CAPABILITY=MODEL, separated by commas: auto:CAPABILITY stands for them; capabilities are \
+               chat, code, vision, tools, embedding, thinking, json, and fast for the small model. May be given several \
+               times",
+        default: "",
+    },
+    Setting {
         scope: &[Scope::Controller, Scope::Gateway],
         name: "provider-keys-dir",
         help: "Folder with the keys of providers, as NAMESPACE/SECRET/KEY; empty: the controller reads Secrets, the \
@@ -314,4 +322,4 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Lists that may be given as several flags.
-pub const REPEATABLE: &[&str] = &["upstream", "node"];
+pub const REPEATABLE: &[&str] = &["upstream", "node", "model-default"];

@@ -373,6 +373,42 @@ fn a_service_monitor_finds_the_health_services() {
 }
 
 #[test]
+fn controller_and_gateway_trust_the_authority_of_the_nodes() {
+    run(async {
+        let api = &*api(Server::Real).await;
+        for (set, source) in [
+            (
+                "node.ca.secret=authority",
+                json!({ "secretName": "authority", "items": [{ "key": "ca.crt", "path": "ca.crt" }] }),
+            ),
+            (
+                "node.ca.configMap=authority,node.ca.key=root.pem",
+                json!({ "name": "authority", "items": [{ "key": "root.pem", "path": "ca.crt" }] }),
+            ),
+        ] {
+            let rendered = api.helm(&["template", "drover", &CHART, "--set", set]).await.stdout;
+            let documents = serde_yaml::Deserializer::from_str(&rendered)
+                .map(|document| Value::deserialize(document).expect("YAML"));
+            let pods: Vec<Value> = documents
+                .filter(|object| object["kind"] == "Deployment")
+                .map(|object| object["spec"]["template"]["spec"].clone())
+                .filter(|pod| pod["containers"][0]["args"].to_string().contains("--node-ca-file=/etc/drover/ca/ca.crt"))
+                .collect();
+            let names: Vec<_> = pods.iter().map(|pod| &pod["containers"][0]["name"]).collect();
+            assert_eq!(names, ["controller", "gateway"]);
+            for pod in &pods {
+                let of_ca =
+                    |list: &Value| list.as_array().expect("a list").iter().find(|entry| entry["name"] == "ca").cloned();
+                let (volume, mount) =
+                    (of_ca(&pod["volumes"]).expect("a volume"), of_ca(&pod["containers"][0]["volumeMounts"]));
+                assert!(volume["secret"] == source || volume["configMap"] == source, "{volume}");
+                assert_eq!(mount.expect("a mount")["mountPath"], "/etc/drover/ca");
+            }
+        }
+    });
+}
+
+#[test]
 fn no_right_is_wider_than_its_use() {
     run(async {
         let api = &*api(Server::Real).await;
@@ -405,6 +441,9 @@ fn no_right_is_wider_than_its_use() {
             (true, &["patch", "apikeys.drover.dev", "--subresource=status", "-n", &models]),
             (false, &["patch", "apikeys.drover.dev", "-n", &models]),
             (false, &["create", "apikeys.drover.dev", "-n", &models]),
+            (true, &["patch", "workers.drover.dev", "--subresource=status", "-n", &models]),
+            (true, &["watch", "routingprofiles.drover.dev", "-n", &models]),
+            (false, &["patch", "workers.drover.dev", "-n", &models]),
             (false, &["create", "modelpulls.drover.dev", "-n", &models]),
             (false, &["delete", "modelversions.drover.dev", "-n", &models]),
             (false, &["list", "ollamanodes.drover.dev", "-n", &other]),
@@ -421,6 +460,9 @@ fn no_right_is_wider_than_its_use() {
             (true, &["watch", "apikeys.drover.dev", "-n", &models]),
             (false, &["create", "apikeys.drover.dev", "-n", &models]),
             (false, &["patch", "apikeys.drover.dev", "--subresource=status", "-n", &models]),
+            (true, &["watch", "fallbackchains.drover.dev", "-n", &models]),
+            (true, &["watch", "modelcatalogs.drover.dev", "-n", &models]),
+            (false, &["patch", "workers.drover.dev", "-n", &models]),
             // Only with gateway.modelOperations.
             (false, &["create", "modelpulls.drover.dev", "-n", &models]),
             (false, &["delete", "modelpulls.drover.dev", "-n", &models]),
@@ -476,6 +518,7 @@ fn values_that_mean_nothing_are_refused_by_name() {
             ("mirror.advertise=mirror:11437", "/mirror/advertise"),
             ("mirror.upstreams[0].prefix=team", "url"),
             ("mirror.ca.secret=a,mirror.ca.configMap=b", "mirror.ca"),
+            ("node.ca.secret=a,node.ca.configMap=b", "node.ca"),
             ("gateway.serviceAccount.create=false", "gateway.serviceAccount.name"),
             ("namespace=a,gateway.namespace=b", "gateway.namespace"),
         ] {

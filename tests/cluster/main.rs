@@ -23,6 +23,7 @@ mod pulls;
 mod registry;
 mod resumes;
 mod rollout;
+mod routing;
 mod safety;
 mod specs;
 mod steering;

@@ -264,6 +264,37 @@ const BAD: &[Bad] = &[
         manifest: "kind: ModelDeployment\nspec: {model: bot, version: v1.0.0, strategy: {immediate: {}, canary: {}}}",
         names: "either canary or immediate",
     },
+    Bad { what: "a chain without steps", manifest: "kind: FallbackChain\nspec: {steps: []}", names: "spec.steps" },
+    Bad {
+        what: "a step without a target",
+        manifest: "kind: FallbackChain\nspec: {steps: [{target: {}}]}",
+        names: "name exactly one",
+    },
+    Bad {
+        what: "a step with two targets",
+        manifest: "kind: FallbackChain\nspec: {steps: [{target: {model: a, chain: b}}]}",
+        names: "name exactly one",
+    },
+    Bad {
+        what: "a failure that is none",
+        manifest: "kind: FallbackChain\nspec: {steps: [{target: {model: a}, on: [Boredom]}]}",
+        names: "spec.steps[0].on[0]",
+    },
+    Bad {
+        what: "a number of parameters without a unit",
+        manifest: "kind: RoutingProfile\nspec: {maxParameters: '14'}",
+        names: "spec.maxParameters",
+    },
+    Bad {
+        what: "a capability that is none",
+        manifest: "kind: Worker\nspec: {model: 'auto:fast', capabilities: [taste]}",
+        names: "spec.capabilities[0]",
+    },
+    Bad {
+        what: "an entry without a pattern",
+        manifest: "kind: ModelCatalog\nspec: {entries: [{family: llama}]}",
+        names: "spec.entries[0].pattern",
+    },
 ];
 
 on_both_apis! {

@@ -190,8 +190,19 @@ fn an_export_is_as_much_as_was_asked_for() {
         let kinds: Vec<_> = documents
             .map(|document| <Value as serde::Deserialize>::deserialize(document).expect("YAML")["kind"].clone())
             .collect();
-        let expected =
-            ["Namespace", "OllamaNode", "ModelPull", "ModelVersion", "ModelDeployment", "ApiKey", "Provider"];
+        let expected = [
+            "Namespace",
+            "OllamaNode",
+            "ModelPull",
+            "ModelVersion",
+            "ModelDeployment",
+            "ApiKey",
+            "Provider",
+            "ModelCatalog",
+            "RoutingProfile",
+            "FallbackChain",
+            "Worker",
+        ];
         assert_eq!(kinds, expected);
         let left_out =
             "left out: Secret export-a/registry-login, which ModelPull llama needs; --secrets takes it along";

@@ -19,6 +19,7 @@ mod real;
 mod records;
 mod responses;
 mod retries;
+mod routing;
 mod runners;
 mod schema;
 mod shadow;

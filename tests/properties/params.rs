@@ -69,6 +69,8 @@ proptest! {
                     Source::Version => version,
                     Source::Node if running > wanted => running,
                     Source::Node => node.filter(|_| version.is_none()),
+                    // Nobody else said anything.
+                    Source::Forced | Source::Step | Source::Worker | Source::Profile | Source::Catalog => None,
                 };
                 prop_assert_eq!(of_source, Some(window), "the source is who said it");
             }

@@ -358,8 +358,9 @@ impl World {
             assert_ne!(after.stable_version(), after.canary_version());
             assert_eq!(canary.weight == 0, canary.shadow.is_some(), "copies or requests: {canary:?}");
             assert!((0..100).contains(&canary.weight));
-            let had_copies = kept.as_ref().is_none_or(|kept| *kept == (&canary.release, 0));
-            assert!(canary.shadow.is_none() || had_copies, "from requests back to copies: {before:?}");
+            let same = before.canary.as_ref().filter(|before| before.release == canary.release);
+            let had_requests = same.is_some_and(|before| before.shadow.is_none());
+            assert!(canary.shadow.is_none() || !had_requests, "from requests back to copies: {before:?}");
             if canary.shadow.is_some() && kept != Some((&canary.release, 0)) {
                 assert_eq!(canary.shadow, self.spec.shadow.map(|shadow| shadow.share));
                 return;

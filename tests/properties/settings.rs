@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 
 const NOTHING: Layer = Layer::new();
 /// Settings that not every text is good enough for, each with a bad value.
-const BAD: [(&str, &str); 33] = [
+const BAD: [(&str, &str); 34] = [
     ("log-format", "xml"),
     ("health-listen", "localhost"),
     ("drain-timeout", "soon"),
@@ -41,6 +41,7 @@ const BAD: [(&str, &str); 33] = [
     ("health-port", ""),
     ("node", "gpu-1"),
     ("api-sync", "never"),
+    ("model-default", "quick=llama3.2:1b"),
 ];
 
 fn variable(name: &str) -> String {

@@ -1,5 +1,6 @@
 //! `drover up`: the Kubernetes API, controller, gateway and mirror in one process, over one folder.
 
+mod defaults;
 mod news;
 mod nodes;
 mod parts;
@@ -34,7 +35,14 @@ pub async fn run(settings: Settings) -> Result<(), String> {
         .manifests
         .map(|folder| manifests::start(supervisor, parts.client.clone(), folder, namespace.clone(), metrics));
     let named = Named { nodes: settings.node, namespace, gateway: parts.ready.gateway.clone() };
-    let news = News { dir, began, named, first_pass, from_environment: settings.provider_environment };
+    let news = News {
+        dir,
+        began,
+        named,
+        first_pass,
+        from_environment: settings.provider_environment,
+        defaults: settings.model_default,
+    };
     let stop = supervisor.stop_token();
     supervisor.service("ready.json", async move { stop.run_until_cancelled(news.tell(parts)).await.unwrap_or(Ok(())) });
     process.run().await

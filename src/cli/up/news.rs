@@ -13,11 +13,14 @@ use kube_runtime::reflector::ObjectRef;
 use tokio::time::{Instant, timeout};
 
 use super::{
+    defaults,
     nodes::{self, Named},
     parts::Parts,
     providers, words,
 };
-use crate::{api::OllamaNode, controller::Context, data_dir::DataDir, telemetry::Readiness};
+use crate::{
+    api::OllamaNode, controller::Context, data_dir::DataDir, domain::model_db::Defaults, telemetry::Readiness,
+};
 
 /// How long nodes may take to be looked at.
 const LOOKED_WITHIN: Duration = Duration::from_secs(10);
@@ -32,6 +35,8 @@ pub struct News {
     pub named: Named,
     /// Whether providers are made whose keys are in the environment.
     pub from_environment: bool,
+    /// The default models that settings name.
+    pub defaults: Defaults,
     /// Set once a folder with manifests was applied.
     pub first_pass: Option<Readiness>,
 }
@@ -58,6 +63,7 @@ impl News {
             None => nodes::apply(&applier, &parts.client, &self.named).await?,
         };
         providers::apply(&applier, &parts.client, &self.named.namespace, self.from_environment).await?;
+        defaults::apply(&applier, &self.named.namespace, &self.defaults).await?;
         let found = looked_at(&parts.context, &self.named.namespace, &named).await;
         say(&words::nodes(&found));
         say(&words::advice_for_far_nodes(&found, &parts.ready.mirror).unwrap_or_default());

@@ -2,6 +2,7 @@
 
 pub mod authors;
 mod embeds;
+mod names;
 mod observe;
 mod room;
 mod snapshots;
@@ -80,6 +81,9 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
             let same = deployments.iter().filter(|deployment| deployment.spec.model == version.spec.model);
             same.map(|deployment| ObjectRef::from_obj(&**deployment)).collect()
         }),
+        names::of_same_name(&context.chains, &deployments),
+        names::of_same_name(&context.profiles, &deployments),
+        names::of_same_name(&context.workers, &deployments),
     ];
     context.nodes.ready().await?;
     context.versions.ready().await?;
@@ -139,7 +143,7 @@ impl Reconciler for Deployments {
                 let look_again = self.trials.due_in(&object, &spec, &earlier.rollout);
                 return Ok([Some(wait), look_again].into_iter().flatten().min());
             }
-            decision.findings.extend(note.into_iter().chain(room));
+            decision.findings.extend(note.into_iter().chain(room).chain(names::clash(&self.context, &object)));
             let status = status::status(&object, &decision, now);
             if moves(&earlier.rollout, &status.rollout) {
                 snapshots::keep(&self.context, &object, &earlier.rollout, now).await;

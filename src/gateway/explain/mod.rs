@@ -5,6 +5,8 @@ mod nodes;
 mod prompt;
 pub mod view;
 
+use std::borrow::Cow;
+
 use axum::{
     Json,
     body::Body,
@@ -25,9 +27,11 @@ use super::{
     failure::Failure,
     faults::Faults,
     fields::Fields,
-    plan::{self, Leg, Purpose},
+    plan::{Leg, Planner, Purpose},
     resolve::Found,
     routes::{Route, find, parse, read_body, route, routes},
+    session::Message,
+    walk::Walk,
     wish::wish,
 };
 use crate::{
@@ -43,11 +47,15 @@ const USUAL_PATH: &str = "/api/chat";
 
 /// Explains the request in the body, whose format is that of the path which its field `path` names.
 pub async fn explain(State(gateway): State<Gateway>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
-    let (route, fields) = match read(&gateway, &headers, body).await {
+    let (route, mut fields) = match read(&gateway, &headers, body).await {
         Ok(read) => read,
         Err(failure) => return failure.render(Api::Ollama),
     };
-    match explanation(&gateway, route, &caller, &headers, fields) {
+    let message = match Message::take(&mut fields, &headers) {
+        Ok(message) => message,
+        Err(failure) => return failure.render(route.api),
+    };
+    match explanation(&gateway, route, &caller, (&headers, &message), fields) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(failure) => failure.render(route.api),
     }
@@ -71,7 +79,7 @@ fn explanation(
     gateway: &Gateway,
     route: Route,
     caller: &Caller,
-    headers: &HeaderMap,
+    (headers, message): (&HeaderMap, &Message),
     fields: Fields,
 ) -> Result<Explanation, Failure> {
     let mut ask = (route.read)(fields).map_err(Failure::bad_request)?;
@@ -79,14 +87,19 @@ fn explanation(
     let (serving, name) = (gateway.serving(), &gateway.settings().namespace);
     let namespace = serving.table().namespace(name);
     let found = find(namespace, headers, &mut ask, caller)?;
-    let wish = wish(headers, found.sticky_header(), &ask, caller);
-    let legs = plan::plan(name, found, headers, &serving, gateway.tally(), Purpose::Explain);
+    message.check(namespace, found, caller)?;
+    let wish = wish(headers, found.sticky_header(), &ask, caller).anew(message.force_new);
+    let (task, purpose) = (ask.task, Purpose::Explain);
+    let planner = Planner { gateway, serving: &serving, headers, message, caller, task, purpose };
+    let legs = planner.legs(namespace, found, || ask.needs())?;
     context::check(&ask, &legs)?;
-    let outlook = |leg: &Leg<'_>| {
+    let walk = Walk::new(&legs);
+    let asks = (0..legs.len()).map(|at| walk.ask(at, &ask)).collect::<Result<Vec<_>, _>>()?;
+    let outlook = |(leg, ask): (&Leg<'_>, &Cow<'_, Ask>)| {
         let pool = serving.pool(leg.target, gateway.balance());
-        gateway.balance().outlook(&pool, wish, |holder| context::fits(&ask, leg.target, &holder.node))
+        gateway.balance().outlook(&pool, wish, |holder| context::fits(ask, leg.target, &holder.node))
     };
-    let outlooks: Vec<Outlook> = legs.iter().map(outlook).collect();
+    let outlooks: Vec<Outlook> = legs.iter().zip(&asks).map(outlook).collect();
     let first = answering(gateway, &ask, &legs, &outlooks)?;
     let steps = legs.iter().zip(&outlooks).enumerate();
     let steps = steps.map(|(at, (leg, outlook))| step(namespace, &ask, leg, outlook, at == first));
@@ -95,11 +108,12 @@ fn explanation(
         namespace: name.clone(),
         requested: ask.model.clone(),
         found: named(found),
+        walk: told(found, message, caller, &ask)?,
         session: wish.known_by.map(str::to_owned),
         split: split(found),
         schema_check: ask.check.is_some(),
         steps: steps.collect(),
-        ..effects(gateway, &ask, &legs[first], &outlooks[first])
+        ..effects(gateway, &asks[first], &legs[first], &outlooks[first])
     };
     Ok(explanation)
 }
@@ -128,7 +142,24 @@ fn named(found: Found<'_>) -> Named {
     match found {
         Found::Deployment(name, _) => Named { kind: "deployment".into(), name: name.into() },
         Found::Tag(target) => Named { kind: "model".into(), name: target.tag.clone() },
+        Found::Routed(routed) => {
+            let (kind, name) = routed.named();
+            Named { kind: kind.into(), name: name.into() }
+        }
     }
+}
+
+/// How the name was resolved, where the directory did that.
+fn told(found: Found<'_>, message: &Message, caller: &Caller, ask: &Ask) -> Result<Vec<String>, Failure> {
+    // Who may use some models only isn't told of others.
+    let Some(routed) = found.routed().filter(|_| caller.patterns().is_none()) else { return Ok(Vec::new()) };
+    let (asked, own) = (routed.asked(message)?, routed.pointer());
+    let mut walk = routed.directory.story(&own, ask.needs());
+    if asked != own {
+        walk.push("the message asks for something else".into());
+        walk.extend(routed.directory.story(&asked, ask.needs()));
+    }
+    Ok(walk)
 }
 
 fn split(found: Found<'_>) -> Vec<Share> {
@@ -181,6 +212,7 @@ fn effects(gateway: &Gateway, ask: &Ask, leg: &Leg<'_>, outlook: &Outlook) -> Ex
             reason: leg.reason.as_str().into(),
         }),
         parameters: parameters.effective(),
+        dropped_parameters: parameters.dropped.clone(),
         keep_alive: parameters.effective_keep_alive(),
         context: context_view(window, prompt::bytes(&body.bytes), cuts),
         system_prompt: body.has_system_prompt.then(|| target.prompt_edition.clone()).flatten(),

@@ -53,7 +53,7 @@ pub async fn replay(
     run.asked(&again.ask, &again.request);
     run.note(|replay| replay.replay_of = Some(record.id));
     let reason = format!("replay of run {id}");
-    let legs = [Leg { target: &again.target, reason, deployment: None, account: None, trial: None, copy: None }];
+    let legs = [Leg::to(&again.target, reason)];
     let serving = gateway.serving();
     let ready = Dispatch::new(gateway, &serving, &again.ask, Wish::default(), &mut run).run(&legs).await;
     Ok(under_way.answered(respond(ready, run, again.route.api).await))
@@ -108,6 +108,7 @@ fn target(namespace: &Namespace, record: &RunRecord) -> Result<Target, Failure> 
         version: resolved.version.as_deref().map(str::to_owned),
         digest: resolved.digest.to_string(),
         parameters: Default::default(),
+        defaults: Default::default(),
         system_prompt: found.system_prompt.clone().filter(|_| record.system_prompt.is_some()),
         holders: holders.collect(),
         ..found.clone()

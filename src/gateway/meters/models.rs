@@ -3,8 +3,11 @@
 //! A model's name comes from the table, never from a caller, so there are no more series than there are models.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use prometheus_client::{
@@ -47,6 +50,8 @@ const TOKENS: [f64; 14] = [
 ];
 /// So many models that the table has no longer are remembered: a node that comes back finds its models' series.
 const SPARE: usize = 100;
+/// How much the latest answer counts in a model's latency.
+const LATEST: f64 = 0.2;
 
 /// A model as its series are told apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -83,7 +88,7 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 /// The series of all models.
 #[derive(Debug)]
 pub struct Models {
-    known: Mutex<HashSet<ByModel>>,
+    known: Mutex<HashMap<ByModel, Arc<AtomicU64>>>,
     requests: Histograms<ByError>,
     first_tokens: Histograms<ByModel>,
     per_token: Histograms<ByModel>,
@@ -105,6 +110,8 @@ pub struct ModelMeters {
     output: Histogram,
     cut: Counter,
     schema_failures: Counter,
+    /// How long answers took of late, in milliseconds as bits of a number; 0: nobody knows.
+    latency: Arc<AtomicU64>,
 }
 
 impl Default for Models {
@@ -154,8 +161,13 @@ impl Models {
 
     /// The series of a model.
     pub fn of(&self, model: ByModel) -> Arc<ModelMeters> {
+        let latency = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.entry(model.clone()).or_default().clone()
+        };
         let token = |kind| self.tokens.get_or_create_owned(&ByToken { model: model.clone(), gen_ai_token_type: kind });
-        let meters = ModelMeters {
+        Arc::new(ModelMeters {
+            latency,
             families: self.requests.clone(),
             requests: Default::default(),
             first_token: self.first_tokens.get_or_create_owned(&model),
@@ -164,10 +176,15 @@ impl Models {
             output: token("output"),
             cut: self.cut.get_or_create_owned(&model),
             schema_failures: self.schema_failures.get_or_create_owned(&model),
-            model: model.clone(),
-        };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(model);
-        Arc::new(meters)
+            model,
+        })
+    }
+
+    /// How long answers of a model took of late, in milliseconds, without waiting and loading; `None`: nobody asked it yet.
+    pub fn latency(&self, model: &ByModel) -> Option<f64> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let latency = f64::from_bits(known.get(model)?.load(Ordering::Relaxed));
+        (latency > 0.0).then_some(latency)
     }
 
     /// Forgets models that the table no longer has, when there are too many of them.
@@ -181,10 +198,10 @@ impl Models {
             })
             .collect();
         let is_there = |model: &ByModel| named.contains(model.gen_ai_request_model.as_str());
-        if known.iter().filter(|model| !is_there(model)).count() <= SPARE {
+        if known.keys().filter(|model| !is_there(model)).count() <= SPARE {
             return;
         }
-        known.retain(|model| {
+        known.retain(|model, _| {
             let stays = is_there(model);
             if !stays {
                 self.forget(model);
@@ -225,12 +242,23 @@ impl ModelMeters {
         if !matches!(outcome, Outcome::Answered | Outcome::SchemaFailure) {
             return;
         }
+        let timings = &record.timings;
+        self.took(timings.total_ms - timings.queue_ms - timings.load_ms.unwrap_or_default());
         if let Some(first) = record.timings.first_token_ms.filter(|_| record.stream) {
             self.first_token.observe(seconds(first));
         }
         if let Some(writing) = record.timings.completion_ms.filter(|_| completion > 0) {
             self.per_token.observe(seconds(writing) / completion as f64);
         }
+    }
+
+    /// Notes how long an answer took: the more of them, the less each one counts.
+    fn took(&self, milliseconds: f64) {
+        let earlier = f64::from_bits(self.latency.load(Ordering::Relaxed));
+        let now = milliseconds.max(f64::MIN_POSITIVE);
+        let latency = if earlier > 0.0 { earlier + LATEST * (now - earlier) } else { now };
+        // Of two that end at the same moment, one may get lost: it is a measure, not a count.
+        self.latency.store(latency.to_bits(), Ordering::Relaxed);
     }
 
     fn requests(&self, outcome: Outcome) -> &Histogram {
