@@ -5,6 +5,7 @@
 # make soak    what make test does briefly, for long: 1000 kills while the embedded API is written to, thousands of connections;
 #              a gateway for 10 min at saturation while nodes fail, and 100 kills of one
 # make bench   how Drover keeps to its goals of speed, in one table (25 min); BENCH="scale mirror" runs these parts only
+# make bench-rollback   how soon a rollback is everywhere, and what 500 rollouts at once cost (6 min)
 # make bench-gateway  the gateway next to nginx (6 min on a quiet machine); BENCH_SECONDS (1.5) is the time of each measurement
 # make demo    a tour of `drover up` with real nodes, no Kubernetes needed; DEMO_EXIT=1 ends it instead of leaving it running
 # make demo-cluster   the same tour on a Kubernetes API server
@@ -18,7 +19,7 @@ export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CACHE)/target)
 STACK = source "$(CACHE)/stack/env" &&
 need = command -v $(1) >/dev/null || { echo "$(1) is missing; install $(2)"; exit 1; }
 
-.PHONY: stack build test fuzz soak bench bench-gateway demo demo-cluster clean compilers
+.PHONY: stack build test fuzz soak bench bench-gateway bench-rollback demo demo-cluster clean compilers
 
 stack: compilers
 	@$(call need,go,Go 1.26 or newer: https://go.dev/dl)
@@ -50,6 +51,9 @@ bench: stack
 bench-gateway: stack
 	@tests/stack/build.sh nginx
 	$(STACK) cargo bench --locked --bench bench -- gateway
+
+bench-rollback: stack
+	$(STACK) cargo bench --locked --bench bench -- rollback
 
 demo: compilers
 	@$(call need,go,Go 1.26 or newer: https://go.dev/dl)

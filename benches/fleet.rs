@@ -84,6 +84,7 @@ fn router(node: Node) -> Router {
         .route("/api/ps", get(async || Json(json!({"models": []}))))
         .route("/api/tags", get(tags))
         .route("/api/show", post(show))
+        .route("/api/chat", post(chat))
         .route("/api/pull", post(pull))
         .route("/api/copy", post(copy))
         .route("/api/delete", delete(remove))
@@ -107,6 +108,19 @@ async fn show(State(node): State<Node>, Json(asked): Json<Named>) -> Response {
     }
     let info = json!({"general.architecture": "llama", "llama.context_length": 131_072});
     Json(json!({"capabilities": ["completion", "tools"], "model_info": info})).into_response()
+}
+
+async fn chat(State(node): State<Node>, Json(asked): Json<Named>) -> Response {
+    if !node.models().contains_key(&asked.model) {
+        return absent(&asked.model);
+    }
+    let message = json!({"role": "assistant", "content": "Hello."});
+    let counts = json!({"prompt_eval_count": 1, "eval_count": 1, "total_duration": 1_000_000});
+    let mut answer = json!({
+        "model": asked.model, "created_at": "2026-01-01T00:00:00Z", "message": message, "done": true, "done_reason": "stop",
+    });
+    answer.as_object_mut().into_iter().for_each(|all| all.extend(counts.as_object().cloned().unwrap_or_default()));
+    Json(answer).into_response()
 }
 
 async fn pull(State(node): State<Node>, Json(asked): Json<Named>) -> Response {

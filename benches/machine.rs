@@ -4,12 +4,19 @@ use std::{fs, time::Duration};
 
 /// The memory of a process in MB: now and at its highest.
 pub fn memory(pid: u32) -> (f64, f64) {
+    (status(pid, "VmRSS:") / 1000.0 * 1.024, status(pid, "VmHWM:") / 1000.0 * 1.024)
+}
+
+/// The memory of a process that is in no file, in MB: what nobody else could share.
+pub fn private_memory(pid: u32) -> f64 {
+    status(pid, "RssAnon:") / 1000.0 * 1.024
+}
+
+/// A number of KiB in a process's status.
+fn status(pid: u32, name: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let kib = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name)).expect("a line of /proc/PID/status");
-        line.split_whitespace().nth(1).and_then(|number| number.parse::<f64>().ok()).expect("a number")
-    };
-    (kib("VmRSS:") / 1000.0 * 1.024, kib("VmHWM:") / 1000.0 * 1.024)
+    let line = status.lines().find(|line| line.starts_with(name)).expect("a line of /proc/PID/status");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 
 /// The CPU time that a process has used.

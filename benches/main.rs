@@ -16,6 +16,7 @@ mod machine;
 mod mirror;
 mod nginx;
 mod records;
+mod rollback;
 mod routing;
 mod scale;
 mod sessions;
@@ -47,8 +48,15 @@ fn main() {
     if wants("gateway") {
         runtime.block_on(gateway::run(&mut table));
     }
+    // It explains others, and needs tools that these don't.
+    if wanted.iter().any(|name| name == "floor") {
+        runtime.block_on(gateway::floor::run(&mut table));
+    }
     if wants("records") {
         runtime.block_on(records::run(&mut table));
+    }
+    if wants("rollback") {
+        runtime.block_on(rollback::run(&mut table));
     }
     if wants("routing") {
         routing::run(&mut table);

@@ -131,6 +131,8 @@ pub struct Settings {
     pub require_key: RequireKey,
     /// How long the body of a request may take.
     pub body_timeout: Duration,
+    /// How long canaries get requests without word from the Kubernetes API.
+    pub canary_lease: Duration,
     /// Whether callers may pull and remove models; none: as is usual for the command.
     pub model_operations: Option<bool>,
     /// Address of every server of `drover up`.
@@ -265,6 +267,7 @@ impl Settings {
             otlp_endpoint: reader.url("otlp-endpoint"),
             require_key: reader.read("require-key", "write nobody, remote or everybody", RequireKey::default()),
             body_timeout: reader.read("body-timeout", DURATION, HumanDuration::default()).0,
+            canary_lease: reader.read("canary-lease", DURATION, HumanDuration::default()).0,
             model_operations: reader.flag("model-operations"),
             listen: reader.read("listen", "write an IP address, such as 127.0.0.1 or 0.0.0.0", LOOPBACK),
             api_port: reader.read("api-port", PORT, 0),
@@ -279,6 +282,9 @@ impl Settings {
         reader.read::<u16>("cockpit-port", PORT, 0);
         if settings.probe_interval < Duration::from_millis(100) {
             reader.fault("probe-interval", "write at least 100ms");
+        }
+        if settings.canary_lease < Duration::from_secs(1) {
+            reader.fault("canary-lease", "write at least 1s");
         }
         if reader.faults.is_empty() { Ok(settings) } else { Err(Faults(reader.faults)) }
     }

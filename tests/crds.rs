@@ -1,14 +1,18 @@
 //! The CRDs in `crds/` are those that the kinds in `src/api` make, and say what every field means.
 
-use std::{fs, path::Path};
+#[path = "support/checkout.rs"]
+mod checkout;
 
+use std::fs;
+
+use checkout::checkout;
 use drover::api;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
 use kube::ResourceExt;
 
 #[test]
 fn files_are_up_to_date() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
+    let folder = checkout("crds");
     let mut expected: Vec<String> = Vec::new();
     for crd in api::crds() {
         let name = format!("{}.yaml", crd.name_any());
@@ -28,7 +32,7 @@ fn files_are_up_to_date() {
 
 #[test]
 fn the_chart_carries_the_same_files() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = checkout("");
     for crd in api::crds() {
         let name = format!("{}.yaml", crd.name_any());
         let read = |folder: &str| fs::read_to_string(root.join(folder).join(&name)).unwrap_or_default();

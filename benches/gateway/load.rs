@@ -34,6 +34,8 @@ pub struct Job {
     pub seconds: f64,
     /// Requests per second; `None`: as many as are answered.
     pub rate: Option<f64>,
+    /// Without a rate: within so many seconds the connections send their first requests, one after the other.
+    pub spread: f64,
     /// Whether to count the events of the answers.
     pub lines: bool,
 }
@@ -108,7 +110,7 @@ impl Load {
             }
             let mut wake = end;
             while !self.free.is_empty() {
-                let due = self.job.rate.map_or(now, |rate| start + Duration::from_secs_f64(f64::from(sent) / rate));
+                let due = self.due(sent).map_or(now, |due| start + Duration::from_secs_f64(due));
                 if due > now {
                     wake = wake.min(due);
                     break;
@@ -128,6 +130,13 @@ impl Load {
         self.figures.whole = percentiles(self.whole);
         self.figures.first = percentiles(self.first);
         self.figures
+    }
+
+    /// When so many requests have been sent, the next one's place on the timetable in seconds; `None`: now.
+    fn due(&self, sent: u32) -> Option<f64> {
+        let (sent, connections) = (f64::from(sent), self.connections.len() as f64);
+        let first = || (sent < connections).then(|| self.job.spread * sent / connections);
+        self.job.rate.map(|rate| sent / rate).or_else(first)
     }
 
     /// Sends a request on the connection that is free for longest.

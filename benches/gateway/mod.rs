@@ -5,6 +5,7 @@
 
 mod answer;
 mod choosing;
+pub mod floor;
 mod load;
 mod pinned;
 mod stub;
@@ -52,13 +53,13 @@ pub async fn run(table: &mut Table) {
         stub: Target::stub(scratch.path(), &ports).await,
         nginx: Target::nginx(scratch.path(), ports[0]).await,
         gateways: vec![
-            ("1 node", Target::gateway(scratch.path(), &ports[..1]).await),
-            ("16 nodes", Target::gateway(scratch.path(), &ports).await),
+            ("1 node", Target::gateway(scratch.path(), &ports[..1], &[]).await),
+            ("16 nodes", Target::gateway(scratch.path(), &ports, &[]).await),
         ],
         seconds: std::env::var("BENCH_SECONDS").map_or(SECONDS, |text| text.parse().expect("a number of seconds")),
     };
     table.note("load of the machine", machine::load());
-    let idle: Vec<f64> = bench.gateways.iter().map(|(_, gateway)| gateway.memory()).collect();
+    let idle: Vec<(f64, f64)> = bench.gateways.iter().map(|(_, gateway)| gateway.memory()).collect();
     bench.warm_up();
     for api in Api::ALL {
         bench.saturated(table, api, &idle);
@@ -74,8 +75,8 @@ pub async fn run(table: &mut Table) {
     choosing::run(table);
 }
 
-const WHOLE: Phase = Phase { connections: 32, rate: None, stream: false };
-const STREAM: Phase = Phase { connections: 16, rate: None, stream: true };
+const WHOLE: Phase = Phase { connections: 32, rate: None, stream: false, spread: Duration::ZERO };
+const STREAM: Phase = Phase { connections: 16, rate: None, stream: true, spread: Duration::ZERO };
 
 struct Bench {
     stub: Target,
@@ -108,7 +109,7 @@ impl Bench {
         (0..count).map(round).collect()
     }
 
-    fn saturated(&self, table: &mut Table, api: Api, idle: &[f64]) {
+    fn saturated(&self, table: &mut Table, api: Api, idle: &[(f64, f64)]) {
         let rounds = self.rounds(api, WHOLE, 5);
         let (rate, cpu) = match api {
             Api::Ollama => (Aim::AtLeast(0.45, 0.6), Aim::AtMost(2.2, 1.6)),
@@ -121,8 +122,9 @@ impl Bench {
             let each = Compared::new(&rounds, index, |measured| measured.cpu);
             table.aim(format!("CPU per request, {name}"), cpu, TIMES, each.tell(" µs"), each.ratio());
             if api == Api::ALL[0] {
-                let figure = format!("{:.1} MiB", idle[index]);
-                table.aim(format!("memory idle, {fleet}"), Aim::AtMost(25.0, 15.0), " MiB", figure, idle[index]);
+                let (all, private) = idle[index];
+                let figure = format!("{all:.1} MiB, {private:.1} of them private");
+                table.aim(format!("memory idle, {fleet}"), Aim::AtMost(25.0, 15.0), " MiB", figure, all);
             }
         }
     }
@@ -130,8 +132,8 @@ impl Bench {
     /// After all of the load: what it holds once it had that much to do.
     fn memory(&self, table: &mut Table) {
         for (fleet, gateway) in &self.gateways {
-            let loaded = gateway.memory();
-            let figure = format!("{loaded:.1} MiB");
+            let (loaded, private) = gateway.memory();
+            let figure = format!("{loaded:.1} MiB, {private:.1} of them private");
             table.aim(format!("memory loaded, {fleet}"), Aim::AtMost(40.0, 25.0), " MiB", figure, loaded);
         }
     }
@@ -153,14 +155,22 @@ impl Bench {
         }
     }
 
+    /// Streams that begin and go on at different times, as those of different callers do; and, as a note, when all begin at
+    /// the same moment: then the middle one of them waits for half of the others, and what is measured is 8 requests at once.
     fn paced(&self, table: &mut Table, api: Api) {
-        let rounds = self.rounds(api, STREAM, 5);
-        for (index, (fleet, _)) in self.gateways.iter().enumerate() {
-            let first = Compared::added(&rounds, index, |measured| measured.figures.first.p50);
-            let more: Vec<f64> = first.ours.iter().zip(&first.nginx).map(|(ours, nginx)| ours - nginx).collect();
-            let figure = format!("nginx {:+.0} µs: {}", median(&more), first.tell(" µs added"));
-            let what = format!("first chunk of a paced stream, more than nginx adds, {}, {fleet}", api.name());
-            table.aim(what, Aim::AtMost(120.0, 50.0), " µs", figure, median(&more));
+        for (spread, how) in [(PACE, "a paced stream"), (Duration::ZERO, "16 paced streams that begin at once")] {
+            let rounds = self.rounds(api, Phase { spread, ..STREAM }, 5);
+            for (index, (fleet, _)) in self.gateways.iter().enumerate() {
+                let first = Compared::added(&rounds, index, |measured| measured.figures.first.p50);
+                let more: Vec<f64> = first.ours.iter().zip(&first.nginx).map(|(ours, nginx)| ours - nginx).collect();
+                let figure = format!("nginx {:+.0} µs: {}", median(&more), first.tell(" µs added"));
+                let what = format!("first chunk of {how}, more than nginx adds, {}, {fleet}", api.name());
+                if spread.is_zero() {
+                    table.note(what, figure);
+                } else {
+                    table.aim(what, Aim::AtMost(120.0, 50.0), " µs", figure, median(&more));
+                }
+            }
         }
     }
 

@@ -62,6 +62,8 @@ pub struct Phase {
     pub connections: usize,
     pub rate: Option<f64>,
     pub stream: bool,
+    /// Within how long the connections begin.
+    pub spread: Duration,
 }
 
 /// What a target did under load.
@@ -110,8 +112,9 @@ impl Target {
         Self { port: nginx.port, pid: nginx.pid(), _owner: Owner::Nginx(nginx) }
     }
 
-    /// A gateway before nodes on these ports, which serves a table that it has kept: there is no Kubernetes API.
-    pub async fn gateway(dir: &Path, nodes: &[u16]) -> Self {
+    /// A gateway before nodes on these ports, which serves a table that it has kept: there is no Kubernetes API. It runs under
+    /// `tool`, a command with its arguments, if there is any.
+    pub async fn gateway(dir: &Path, nodes: &[u16], tool: &[&OsStr]) -> Self {
         let name = format!("gateway-{}", nodes.len());
         let (port, health, data) = (free_port(), free_port(), dir.join(&name));
         fs::create_dir_all(&data).expect("a folder for the gateway's data");
@@ -124,8 +127,16 @@ impl Target {
         );
         let kubeconfig = dir.join("kubeconfig");
         fs::write(&kubeconfig, nowhere).expect("a kubeconfig");
-        let mut command = pinned::target(program().as_os_str());
-        command.args(["gateway", "--log-level", "warn", "--gateway-listen", &format!("127.0.0.1:{port}")]);
+        let program = program();
+        let words: Vec<&OsStr> = tool.iter().copied().chain([program.as_os_str()]).collect();
+        let mut command = pinned::target(words[0]);
+        command.args(&words[1..]).args([
+            "gateway",
+            "--log-level",
+            "warn",
+            "--gateway-listen",
+            &format!("127.0.0.1:{port}"),
+        ]);
         command.args(["--health-listen", &format!("127.0.0.1:{health}"), "--data-dir"]).arg(&data);
         command.env("KUBECONFIG", &kubeconfig);
         let process = Process::spawn(&name, command, dir);
@@ -142,16 +153,23 @@ impl Target {
         Self { port, pid, _owner: owner }
     }
 
-    /// What it holds in memory, in MiB.
-    pub fn memory(&self) -> f64 {
-        machine::memory(self.pid).0 * 1e6 / f64::from(1 << 20)
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// What it holds in memory, in MiB; and how much of that is in no file, its program's among them.
+    pub fn memory(&self) -> (f64, f64) {
+        let mebibytes = |megabytes: f64| megabytes * 1e6 / f64::from(1 << 20);
+        (mebibytes(machine::memory(self.pid).0), mebibytes(machine::private_memory(self.pid)))
     }
 
     /// Puts it under load for so many seconds.
     pub fn measure(&self, api: Api, phase: Phase, seconds: f64) -> Measured {
-        let Phase { connections, rate, stream, .. } = phase;
+        let Phase { connections, rate, stream, spread } = phase;
         let request = api.request(self.port, stream);
-        let job = Job { port: self.port, request, connections, seconds, rate, lines: stream };
+        let spread = spread.as_secs_f64();
+        let job = Job { port: self.port, request, connections, seconds, rate, spread, lines: stream };
         let job = serde_json::to_string(&job).expect("a job is JSON");
         let before = machine::cpu_time(self.pid);
         let mut load = Command::new(std::env::current_exe().expect("the path of this program"));

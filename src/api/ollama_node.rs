@@ -184,12 +184,13 @@ impl OllamaNode {
         self.status.as_ref()?.versions.iter().find(|held| held.alias == alias && held.digest == digest)
     }
 
-    /// The bytes that the version under `alias` takes in memory: as last seen, else at least what it has on disk.
+    /// The bytes that the version under `alias` takes in memory: as last seen, else at least what it has on disk, else 0.
+    /// `None`: it isn't there.
     pub fn takes(&self, alias: &str, digest: &str) -> Option<u64> {
         let seen = self.holds(alias, digest)?.memory_bytes;
-        let models = self.status.iter().flat_map(|status| &status.models);
-        let on_disk = || models.filter(|model| model.digest == digest).map(|model| model.size_bytes).next();
-        seen.or_else(on_disk).and_then(|bytes| u64::try_from(bytes).ok())
+        let mut models = self.status.iter().flat_map(|status| &status.models);
+        let on_disk = || models.find(|model| model.digest == digest).map(|model| model.size_bytes);
+        Some(seen.or_else(on_disk).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0))
     }
 
     /// The version it holds under `alias`, if it may be given requests for it: it is usable, picked by the placement's

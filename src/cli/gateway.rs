@@ -76,7 +76,8 @@ pub fn start(
         }
         None => None,
     };
-    let target = Target { table: Arc::default(), file, freshness: Freshness::default(), readiness };
+    let canary_lease = settings.canary_lease;
+    let target = Target { table: Arc::default(), file, freshness: Freshness::default(), readiness, canary_lease };
     feed::restore(&target);
     let nodes = Arc::new(ollama(settings)?);
     let providers = Providers::new(keys).map_err(|error| error.to_string())?;

@@ -116,6 +116,10 @@ fn parameters(explanation: &Explanation) -> Vec<Vec<String>> {
         let source = serde_json::to_value(effective.source).unwrap_or_default();
         vec![name.to_owned(), effective.value.to_string(), source.as_str().unwrap_or_default().to_owned()]
     });
+    let dropped = explanation.dropped_parameters.iter();
+    let rows = rows.chain(
+        dropped.map(|name| [name, "-", "dropped: the provider has nothing like it"].map(str::to_owned).to_vec()),
+    );
     [["PARAMETER", "VALUE", "SET BY"].map(str::to_owned).to_vec()].into_iter().chain(rows).collect()
 }
 

@@ -19,7 +19,7 @@ use kube_runtime::{
     utils::Backoff,
     watcher::{self, Event},
 };
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tracing::{error, warn};
 
 use super::{
@@ -77,6 +77,7 @@ pub struct Watched<K: Kind> {
     changes: broadcast::Sender<Change<K>>,
     complete: watch::Receiver<bool>,
     unreadable: Arc<AtomicBool>,
+    restart: Arc<Notify>,
 }
 
 impl<K: Kind> Watched<K> {
@@ -91,7 +92,7 @@ impl<K: Kind> Watched<K> {
         let (store, writer) = reflector::store();
         let (changes, _) = broadcast::channel(REMEMBERED_CHANGES);
         let (completed, complete) = watch::channel(false);
-        let unreadable = Arc::<AtomicBool>::default();
+        let (unreadable, restart) = (Arc::<AtomicBool>::default(), Arc::<Notify>::default());
         let index = Index::new(words);
         let (reader, index_kept) = (store.clone(), index.clone());
         let keeper = Keeper {
@@ -101,13 +102,19 @@ impl<K: Kind> Watched<K> {
             changes: changes.clone(),
             completed,
             unreadable: unreadable.clone(),
+            restart: restart.clone(),
         };
-        (Self { store, index, changes, complete, unreadable }, keeper.keep_current(api))
+        (Self { store, index, changes, complete, unreadable, restart }, keeper.keep_current(api))
     }
 
     /// The objects, for code that needs the store itself.
     pub fn store(&self) -> Store<K> {
         self.store.clone()
+    }
+
+    /// Gives up the present watch, whose connection may be dead without a word, and begins with a list again.
+    pub fn restart(&self) {
+        self.restart.notify_one();
     }
 
     /// What is there now, as one change, and every change from now on; the store has it already.
@@ -183,6 +190,7 @@ struct Keeper<K: Kind> {
     changes: broadcast::Sender<Change<K>>,
     completed: watch::Sender<bool>,
     unreadable: Arc<AtomicBool>,
+    restart: Arc<Notify>,
 }
 
 impl<K: Kind> Keeper<K> {
@@ -190,9 +198,19 @@ impl<K: Kind> Keeper<K> {
     where
         DeserializeGuard<K>: Kind,
     {
-        let config = watcher::Config::default().timeout(WATCH_SECONDS);
-        let mut events = watcher::watcher(api, config).backoff(Reconnect::default()).boxed();
-        while let Some(event) = events.next().await {
+        let start = || {
+            let config = watcher::Config::default().timeout(WATCH_SECONDS);
+            watcher::watcher(api.clone(), config).backoff(Reconnect::default()).boxed()
+        };
+        let (mut events, restart) = (start(), self.restart.clone());
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event.ok_or("the watch ended")?,
+                () = restart.notified() => {
+                    events = start();
+                    continue;
+                }
+            };
             match event {
                 Ok(event) => self.take(event),
                 Err(error) => {
@@ -200,7 +218,6 @@ impl<K: Kind> Keeper<K> {
                 }
             }
         }
-        Err("the watch ended".into())
     }
 
     fn take(&mut self, event: Event<DeserializeGuard<K>>) {

@@ -2,6 +2,7 @@
 //! `status` says what people see. `plan` and `status` are pure.
 
 pub mod audit;
+pub mod client;
 pub mod deployment;
 mod driver;
 pub mod key;

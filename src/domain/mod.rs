@@ -24,6 +24,7 @@ pub mod modelfile;
 pub mod named_nodes;
 pub mod node;
 pub mod operations;
+pub mod pace;
 pub mod params;
 pub mod provider;
 pub mod pull;

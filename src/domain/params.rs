@@ -26,6 +26,22 @@ pub enum Source {
     Node,
 }
 
+impl Source {
+    /// Its name, as it is written everywhere.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forced => "forced",
+            Self::Request => "request",
+            Self::Step => "step",
+            Self::Worker => "worker",
+            Self::Profile => "profile",
+            Self::Version => "version",
+            Self::Catalog => "catalog",
+            Self::Node => "node",
+        }
+    }
+}
+
 /// Each parameter's effective value with its source: the layer of the highest precedence that names it.
 pub fn merge<K: Ord, V>(
     layers: impl IntoIterator<Item = (Source, impl IntoIterator<Item = (K, V)>)>,

@@ -169,7 +169,7 @@ async fn send(
     truncate: bool,
 ) -> Result<(Upstream, bool), Missed> {
     let settings = gateway.settings();
-    let node = &*place.holder.node;
+    let node = &*place.holder().node;
     // What is wrong with the window was told before the node was chosen.
     let wanted = ask.context(target, node).unwrap_or_default();
     let window = if target.offer.is_some() {
@@ -194,7 +194,10 @@ async fn send(
         offer: target.offer.clone(),
         trace: run.trace.headers(),
     };
-    give_way().await;
+    // Who streams wants the first piece soon; with so many pieces to come, one write more is nothing.
+    if !ask.stream {
+        give_way().await;
+    }
     let NodeResponse { status, is_json, body } = gateway.inference().send(request).await?;
     let mut upstream = Upstream { body, silence: settings.silence_limit };
     if (200..300).contains(&status) {

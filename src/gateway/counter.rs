@@ -3,12 +3,15 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use crate::domain::analysis::{self, Observed, Sketch};
+use crate::domain::{
+    analysis::{self, Observed, Sketch},
+    routing::may_be_tried,
+};
 
 /// A score below this says that an answer was bad.
 const GOOD_SCORE: f64 = 0.5;
@@ -31,10 +34,24 @@ pub struct Counter {
     price: Sizes,
     /// Attempts that failed since the last one that didn't.
     failed_in_a_row: AtomicU64,
+    /// Whether anything was answered in the present rollout.
+    is_proven: AtomicBool,
+    /// Requests that wait for an answer of a version that has answered nothing yet.
+    waiting: AtomicU64,
     /// The sessions of which an attempt was counted in this step.
     sessions: Sessions,
     /// Those of which a score was.
     raters: Sessions,
+}
+
+/// A request to a version that has answered nothing yet.
+#[derive(Debug)]
+pub struct Trial(Arc<Counter>);
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is counted of an attempt that the node answered.
@@ -71,7 +88,7 @@ impl Account {
         if let (Some(spent), Some(cost)) = (&self.spent, answer.cost) {
             spent.fetch_add((cost * MICRO).ceil() as u64, Ordering::Relaxed);
         }
-        self.counter.failed_in_a_row.store(0, Ordering::Relaxed);
+        self.counter.responded();
         if self.counter.is_unit(self.session) {
             self.counter.answered(answer);
         }
@@ -88,6 +105,29 @@ impl Account {
 }
 
 impl Counter {
+    /// The node answered, if only that the caller is wrong.
+    pub fn responded(&self) {
+        self.failed_in_a_row.store(0, Ordering::Relaxed);
+        self.is_proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the version may get one more request: any number once it has answered one in this rollout.
+    pub fn may_be_tried(&self) -> bool {
+        self.is_proven.load(Ordering::Relaxed)
+            || may_be_tried(self.waiting.load(Ordering::Relaxed), self.failed_in_a_row())
+    }
+
+    /// The same for a request that is sent then: holds its place among those that wait, if it must. `None`: it may not.
+    pub fn try_with(self: &Arc<Self>) -> Option<Option<Trial>> {
+        if self.is_proven.load(Ordering::Relaxed) {
+            return Some(None);
+        }
+        // Counted first: of many at once each sees the others.
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let trial = Trial(self.clone());
+        may_be_tried(waiting, self.failed_in_a_row()).then_some(Some(trial))
+    }
+
     /// Whether an attempt counts: of a session only the first one in a step, as the others are no independent evidence.
     fn is_unit(&self, session: Option<u64>) -> bool {
         let is_first = session.is_none_or(|session| self.sessions.note(session));
@@ -122,6 +162,7 @@ impl Counter {
     /// A version that failed in an earlier rollout gets another chance.
     pub fn begin_rollout(&self) {
         self.failed_in_a_row.store(0, Ordering::Relaxed);
+        self.is_proven.store(false, Ordering::Relaxed);
     }
 
     /// Sessions may be counted again.

@@ -90,7 +90,7 @@ impl<'a> Dispatch<'a> {
             };
             (asked, failed) = (asked + 1, directory::Failure::Error);
             walk.tries();
-            self.run.attempt(&place.holder);
+            self.run.attempt(place.holder());
             let answer = attempt(self.gateway, ask, leg.target, renamer.clone(), &place, self.run);
             let (answer, is_late) = in_time(answer, walk.within(leg)).await;
             match answer {
@@ -98,10 +98,11 @@ impl<'a> Dispatch<'a> {
                 Err(Missed::ByCaller(failure) | Missed::TooLong(failure)) => {
                     let overflows = failure.code == CONTEXT_OVERFLOW;
                     self.count(Outcome::Refused);
+                    leg.account.iter().for_each(|account| account.counter.responded());
                     self.run.attempted(run_record::Outcome::Refused, Some(failure.message.clone()));
                     place.note(None);
                     if overflows && walk.goes_on(at, directory::Failure::ContextOverflow) {
-                        self.faults.add_left(&place.holder.node, failure.message);
+                        self.faults.add_left(&place.holder().node, failure.message);
                         return Ok(Left::For(directory::Failure::ContextOverflow));
                     }
                     return Err(failure);
@@ -152,7 +153,7 @@ impl<'a> Dispatch<'a> {
         self.count(if kept { Outcome::Answered } else { Outcome::SchemaFailure });
         let fault = answer.fault().filter(|fault| goes_on(*fault));
         let (account, broken) = (leg.account.clone(), self.gateway.meters().broken());
-        let (node, ready) = (place.holder.node.clone(), Ready { answer, place, account, broken });
+        let (node, ready) = (place.holder().node.clone(), Ready { answer, place, account, broken });
         let Some(fault) = fault else { return Left::Ready(Box::new(ready)) };
         let why = ready.leave(self.run);
         self.faults.add_left(&node, why.clone());
@@ -171,7 +172,7 @@ impl<'a> Dispatch<'a> {
         if !is_late {
             place.note(Some(&error));
         }
-        self.faults.add(&place.holder.node, leg.target, error);
+        self.faults.add(&place.holder().node, leg.target, error);
     }
 
     /// Where the request counts while the leg is tried.

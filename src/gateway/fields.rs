@@ -112,12 +112,23 @@ pub fn write_object<'a>(fields: impl Iterator<Item = (&'a str, &'a Bytes)> + Clo
     let mut out = BytesMut::with_capacity(2 + length);
     for (index, (name, value)) in fields.enumerate() {
         out.put_u8(if index == 0 { b'{' } else { b',' });
-        put_json(&mut out, name);
+        put_name(&mut out, name);
         out.put_u8(b':');
         out.put(&value[..]);
     }
     out.put(if out.is_empty() { &b"{}"[..] } else { b"}" });
     out.freeze()
+}
+
+/// A field's name as JSON, which seldom needs an escape.
+fn put_name(out: &mut BytesMut, name: &str) {
+    if name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()) {
+        out.put_u8(b'"');
+        out.put_slice(name.as_bytes());
+        out.put_u8(b'"');
+    } else {
+        put_json(out, name);
+    }
 }
 
 /// A string or value as JSON.

@@ -3,9 +3,11 @@
 
 mod gauges;
 mod models;
+mod refusals;
 
 pub use gauges::Gauges;
 pub use models::{ByModel, ModelMeters, Models};
+pub use refusals::Refusals;
 
 use std::{
     pin::Pin,
@@ -144,6 +146,7 @@ pub struct Meters {
     broken: Counter,
     in_flight: Gauge,
     failures: Family<ByReason, Counter>,
+    refusals: Refusals,
     queue_wait: Histogram,
     models: Models,
 }
@@ -181,6 +184,7 @@ impl Default for Meters {
             broken: Counter::default(),
             in_flight,
             failures: Family::default(),
+            refusals: Refusals::default(),
             queue_wait: duration(),
             models: Models::default(),
         }
@@ -193,6 +197,7 @@ impl Meters {
         self.models.register(conventions, registry);
         let help = "Attempts that failed through the node's fault, by reason";
         registry.register("gateway_failed_attempts", help, self.failures.clone());
+        self.refusals.register(registry);
         let help = "Time that a request waited for places on nodes";
         registry.register_with_unit("gateway_queue_wait", help, Unit::Seconds, self.queue_wait.clone());
         let (requests, attempts, first_bytes, wholes) = self.families.clone();
@@ -226,6 +231,11 @@ impl Meters {
     /// Counts why an attempt failed.
     pub fn failed(&self, error: &NodeError) {
         self.failures.get_or_create(&ByReason { reason: reason(error) }).inc();
+    }
+
+    /// Where requests are counted that were refused for their key or its limits.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Counts how long a request waited for a place.

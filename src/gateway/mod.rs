@@ -288,8 +288,7 @@ pub fn router(gateway: Gateway) -> Router {
 /// # Errors
 /// None at present: what is wrong with one connection concerns no other.
 pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: CancellationToken) -> io::Result<()> {
-    let (idle_limit, require_key) = (gateway.settings().idle_limit, gateway.settings().require_key);
-    let served = server::serve(listener, router(gateway.clone()), idle_limit, require_key, shutdown.clone());
+    let served = server::serve(listener, gateway.clone(), shutdown.clone());
     let (served, ()) = tokio::join!(served, gateway.shadows().end_with(shutdown));
     served
 }

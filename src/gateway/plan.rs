@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use super::{
     Gateway,
     callers::Caller,
-    counter::{Account, Counter},
+    counter::{Account, Counter, Trial},
     failure::Failure,
     resolve::{Found, Routed},
     serving::Serving,
@@ -36,6 +36,8 @@ pub struct Leg<'a> {
     pub deployment: Option<&'a str>,
     /// Where its attempts count; plain tags have no version to count for.
     pub account: Option<Account>,
+    /// Its place among the requests that wait for a version which has answered nothing yet.
+    pub trial: Option<Trial>,
     /// Where a copy for the deployment's canary counts, which it gets once this one is answered.
     pub copy: Option<Account>,
     /// By which way of the directory it was found, if by any.
@@ -45,7 +47,7 @@ pub struct Leg<'a> {
 impl<'a> Leg<'a> {
     /// A leg to a target that counts for no version.
     pub fn to(target: &'a Target, reason: String) -> Self {
-        Self { target, reason, deployment: None, account: None, copy: None, route: None }
+        Self { target, reason, deployment: None, account: None, trial: None, copy: None, route: None }
     }
 
     /// What tells this worker's model, with its parameters and policy, from all others; nothing where no worker asks.
@@ -180,17 +182,26 @@ impl<'a> Split<'a, '_> {
         if !self.is_canary(canary, canary.weight) {
             return vec![self.leg(stable, "stable", &format!(" has {} %{by}", 100 - weight.min(100)))];
         }
-        let trial = self.leg(&canary.target, "canary", &format!(" has {weight} %{by}"));
+        let mut leg = self.leg(&canary.target, "canary", &format!(" has {weight} %{by}"));
         if self.is_braked(&canary.target) {
             return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) fails outright"))];
         }
         if !canary.target.is_usable() {
-            if self.purpose == Purpose::Answer {
-                trial.account.iter().for_each(Account::failed);
+            // Where stable has none either, the version is not to blame.
+            if self.purpose == Purpose::Answer && stable.is_usable() {
+                leg.account.iter().for_each(Account::failed);
             }
             return vec![self.leg(stable, "stable", &format!(", canary {version} ({weight} %) has no ready node"))];
         }
-        vec![trial, self.leg(stable, "stable", &format!(", canary {version} ({weight} %) could not answer"))]
+        let Some(trial) = self.trial(&leg) else {
+            return vec![self.leg(
+                stable,
+                "stable",
+                &format!(", canary {version} ({weight} %) has answered nothing yet"),
+            )];
+        };
+        leg.trial = trial;
+        vec![leg, self.leg(stable, "stable", &format!(", canary {version} ({weight} %) could not answer"))]
     }
 
     /// Whether the request is one of so many percent that are the canary's.
@@ -215,7 +226,7 @@ impl<'a> Split<'a, '_> {
         if self.purpose == Purpose::Explain || !self.is_canary(canary, shadow.share) || self.is_braked(target) {
             return None;
         }
-        let spent = self.tally.spent(self.namespace, self.name);
+        let spent = self.tally.spent(self.namespace, self.name, &self.deployment.rollout_id);
         let is_affordable = target.offer.is_none() || spent.load(Ordering::Relaxed) as f64 <= shadow.budget * 1e6;
         is_affordable.then(|| Account { spent: Some(spent), ..self.account(target) })
     }
@@ -229,8 +240,18 @@ impl<'a> Split<'a, '_> {
         fails_outright(failed(canary), failed(&self.deployment.stable))
     }
 
+    /// Leave to send a request to the canary.
+    fn trial(&self, leg: &Leg<'_>) -> Option<Option<Trial>> {
+        let Some(Account { counter, .. }) = &leg.account else { return Some(None) };
+        match self.purpose {
+            Purpose::Answer => counter.try_with(),
+            Purpose::Explain => counter.may_be_tried().then_some(None),
+        }
+    }
+
     fn counter(&self, target: &Target) -> Arc<Counter> {
-        self.serving.counter(target, || self.tally.counter(self.namespace, self.name, version(target)))
+        let rollout = &self.deployment.rollout_id;
+        self.serving.counter(target, || self.tally.counter(self.namespace, self.name, rollout, version(target)))
     }
 
     fn leg(&self, target: &'a Target, side: &str, why: &str) -> Leg<'a> {
@@ -240,6 +261,7 @@ impl<'a> Split<'a, '_> {
             reason: format!("deployment {}: {side} {version}{why}", self.name),
             deployment: Some(self.name),
             account: Some(self.account(target)),
+            trial: None,
             copy: None,
             route: None,
         }

@@ -174,7 +174,7 @@ impl Relay {
             let _ = self.source.voice.end(out);
             return;
         }
-        let node = self.place.as_ref().map_or("", |place| &place.holder.node.name);
+        let node = self.place.as_ref().map_or("", |place| &place.holder().node.name);
         self.source.voice.broke(node, error, out);
         self.source.ending = None;
         self.count(Some(error));

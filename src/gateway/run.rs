@@ -24,7 +24,20 @@ use crate::{
 /// The longest request and the longest answer that are kept, in bytes.
 const LONGEST_CAPTURE: usize = 1 << 20;
 /// As many headers as an answer usually has, so that there is room for them from the start.
-const HEADERS: usize = 12;
+const HEADERS: usize = 14;
+
+// Constants, so that no request has to check them.
+const RUN_ID: HeaderName = HeaderName::from_static("x-drover-run-id");
+const FINGERPRINT: HeaderName = HeaderName::from_static("x-drover-fingerprint");
+const FINGERPRINT_CHANGED: HeaderName = HeaderName::from_static("x-drover-fingerprint-changed");
+const MODEL: HeaderName = HeaderName::from_static("x-drover-model");
+const DIGEST: HeaderName = HeaderName::from_static("x-drover-digest");
+const VERSION: HeaderName = HeaderName::from_static("x-drover-version");
+const NODE: HeaderName = HeaderName::from_static("x-drover-node");
+const REASON: HeaderName = HeaderName::from_static("x-drover-reason");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-drover-attempts");
+const DROPPED_PARAMETERS: HeaderName = HeaderName::from_static("x-drover-dropped-parameters");
+const TRUNCATED: HeaderName = HeaderName::from_static("x-drover-truncated");
 
 /// One request. Dropped before it was finished, its caller hung up, which is recorded.
 pub struct Run {
@@ -280,32 +293,32 @@ impl Run {
     /// Writes what is known into the headers of an answer.
     pub fn stamp(&self, headers: &mut HeaderMap) {
         headers.reserve(HEADERS);
-        let mut put = |name: &'static str, text: &str| {
+        let mut put = |name: HeaderName, text: &str| {
             if let Some(value) = header(text) {
-                headers.insert(HeaderName::from_static(name), value);
+                headers.insert(name, value);
             }
         };
-        put("x-drover-run-id", str::from_utf8(&self.id.digits()).unwrap_or_default());
+        put(RUN_ID, str::from_utf8(&self.id.digits()).unwrap_or_default());
         if let Some(fingerprint) = &self.fingerprint {
-            put("x-drover-fingerprint", fingerprint);
+            put(FINGERPRINT, fingerprint);
             let is_changed = self.held.as_ref().is_some_and(|held| held != fingerprint);
-            put("x-drover-fingerprint-changed", if is_changed { "true" } else { "" });
+            put(FINGERPRINT_CHANGED, if is_changed { "true" } else { "" });
         }
         let Some(record) = &self.record else { return };
         if let Some(resolved) = &record.resolved {
-            put("x-drover-model", &resolved.model);
-            put("x-drover-digest", &resolved.digest);
-            put("x-drover-version", resolved.version.as_deref().unwrap_or_default());
-            put("x-drover-node", resolved.node.as_deref().unwrap_or_default());
-            put("x-drover-reason", &resolved.reason);
+            put(MODEL, &resolved.model);
+            put(DIGEST, &resolved.digest);
+            put(VERSION, resolved.version.as_deref().unwrap_or_default());
+            put(NODE, resolved.node.as_deref().unwrap_or_default());
+            put(REASON, &resolved.reason);
         }
-        headers.insert(HeaderName::from_static("x-drover-attempts"), HeaderValue::from(record.attempts.len()));
+        headers.insert(ATTEMPTS, HeaderValue::from(record.attempts.len()));
         if !record.dropped_parameters.is_empty() {
             let names = header(&record.dropped_parameters.join(", "));
-            headers.extend(names.map(|names| (HeaderName::from_static("x-drover-dropped-parameters"), names)));
+            headers.extend(names.map(|names| (DROPPED_PARAMETERS, names)));
         }
         if record.truncated {
-            headers.insert(HeaderName::from_static("x-drover-truncated"), HeaderValue::from_static("true"));
+            headers.insert(TRUNCATED, HeaderValue::from_static("true"));
         }
     }
 }
@@ -325,7 +338,8 @@ fn milliseconds(duration: Duration) -> f64 {
 /// A header's value; what a header can't hold becomes a question mark.
 pub fn header(text: &str) -> Option<HeaderValue> {
     let is_plain = |c: char| c == ' ' || c.is_ascii_graphic();
-    match text.chars().all(is_plain) {
+    // It checks that itself, but lets more through.
+    match text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~')) {
         _ if text.is_empty() => None,
         true => HeaderValue::from_str(text).ok(),
         false => HeaderValue::try_from(text.replace(|c| !is_plain(c), "?")).ok(),

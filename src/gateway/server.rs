@@ -12,8 +12,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::callers::MustHaveKey;
-use crate::{domain::caller::RequireKey, supervisor::Tasks};
+use super::{Gateway, callers::MustHaveKey, routes};
+use crate::supervisor::Tasks;
 
 /// Beginnings of the paths for which it matters who is there: the gateway's own, and those that change the fleet.
 const PERSONAL: [&str; 3] = ["/drover/", "/api/pull", "/api/delete"];
@@ -21,18 +21,14 @@ const PERSONAL: [&str; 3] = ["/drover/", "/api/pull", "/api/delete"];
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown`; then takes no new connections, and returns when the requests under way are answered. A connection
-/// on which the head of a request isn't there within `idle_limit` is closed. Requests over connections whose caller is asked
-/// for a key by `require_key` are marked.
+/// on which the head of a request isn't there within the settings' `idle_limit` is closed. Requests over connections whose
+/// caller is asked for a key by their `require_key` are marked.
 ///
 /// # Errors
 /// None at present.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    idle_limit: Duration,
-    require_key: RequireKey,
-    shutdown: CancellationToken,
-) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: CancellationToken) -> io::Result<()> {
+    let (idle_limit, require_key) = (gateway.settings().idle_limit, gateway.settings().require_key);
+    let router = routes::router(gateway.clone());
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(idle_limit);
     let connections = Tasks::default();
@@ -44,7 +40,8 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let asked = require_key.asks(peer.ip().to_canonical().is_loopback());
-                connections.start(connection((stream, peer), asked, http.clone(), router.clone(), shutdown.clone()));
+                let answers = (gateway.clone(), router.clone());
+                connections.start(connection((stream, peer), asked, http.clone(), answers, shutdown.clone()));
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -62,7 +59,7 @@ async fn connection(
     (stream, peer): (TcpStream, SocketAddr),
     is_asked_for_key: bool,
     http: http1::Builder,
-    router: Router,
+    (gateway, router): (Gateway, Router),
     shutdown: CancellationToken,
 ) {
     // Without this, small pieces of a stream wait for the caller's acknowledgement of the one before.
@@ -77,7 +74,13 @@ async fn connection(
         if is_asked_for_key {
             request.extensions_mut().insert(MustHaveKey);
         }
-        router.clone().call(request)
+        let (gateway, mut router) = (gateway.clone(), router.clone());
+        async move {
+            match routes::answer_at_once(&gateway, request).await {
+                Ok(response) => Ok(response),
+                Err(request) => router.call(request).await,
+            }
+        }
     });
     let connection = http.serve_connection(TokioIo::new(stream), answer);
     pin!(connection);

@@ -170,7 +170,7 @@ impl Copy {
         let recorder = &gateway.shadows().recorder;
         let mut run = Run::start(recorder, ask.task.path(), &gateway.settings().namespace, Trace::default());
         run.aim(&Leg { account: account.clone(), ..Leg::to(target, String::new()) });
-        run.attempt(&place.holder);
+        run.attempt(place.holder());
         match attempt(gateway, ask, target, serving.renamer(target), &place, &mut run).await {
             Ok(answer) => {
                 run.answers();

@@ -45,6 +45,17 @@ impl Deployment {
     }
 }
 
+/// The counts of a deployment, which begin with this rollout.
+fn deployment_of<'a>(
+    counts: &'a mut HashMap<Key, Deployment>,
+    namespace: &str,
+    deployment: &str,
+    rollout_id: &str,
+) -> &'a mut Deployment {
+    let begun = || Deployment { rollout_id: rollout_id.into(), ..Deployment::default() };
+    counts.entry((namespace.into(), deployment.into())).or_insert_with(begun)
+}
+
 /// The counts, since the gateway started.
 #[derive(Debug, Default)]
 pub struct Tally(Mutex<HashMap<Key, Deployment>>);
@@ -53,20 +64,20 @@ impl Tally {
     /// Where those requests of a rollout are counted that no session decides.
     pub fn turns(&self, namespace: &str, deployment: &str, rollout_id: &str) -> Arc<AtomicU64> {
         let mut counts = self.lock();
-        let turns = &mut counts.entry((namespace.into(), deployment.into())).or_default().turns;
+        let turns = &mut deployment_of(&mut counts, namespace, deployment, rollout_id).turns;
         turns.entry(rollout_id.into()).or_default().clone()
     }
 
     /// Where a version's attempts are counted.
-    pub fn counter(&self, namespace: &str, deployment: &str, version: &str) -> Arc<Counter> {
+    pub fn counter(&self, namespace: &str, deployment: &str, rollout_id: &str, version: &str) -> Arc<Counter> {
         let mut counts = self.lock();
-        let counters = &mut counts.entry((namespace.into(), deployment.into())).or_default().counters;
+        let counters = &mut deployment_of(&mut counts, namespace, deployment, rollout_id).counters;
         counters.entry(version.into()).or_default().clone()
     }
 
     /// Where it is counted what the copies of requests cost.
-    pub fn spent(&self, namespace: &str, deployment: &str) -> Arc<AtomicU64> {
-        self.lock().entry((namespace.into(), deployment.into())).or_default().spent.clone()
+    pub fn spent(&self, namespace: &str, deployment: &str, rollout_id: &str) -> Arc<AtomicU64> {
+        deployment_of(&mut self.lock(), namespace, deployment, rollout_id).spent.clone()
     }
 
     /// Counts a score for the version that answered, if its deployment still has that one on either side.
@@ -77,7 +88,7 @@ impl Tally {
         let is_it = |target: &Target| target.version.as_deref() == Some(version);
         if is_it(&deployment.stable) || deployment.canary.as_ref().is_some_and(|canary| is_it(&canary.target)) {
             let session = record.session.map(|Session(session)| session);
-            self.counter(&record.namespace, name, version).rated(session, score);
+            self.counter(&record.namespace, name, &deployment.rollout_id, version).rated(session, score);
         }
     }
 

@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::{
@@ -174,10 +174,9 @@ impl Server {
         headers.insert(header::HOST, self.authority.clone());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-        for (name, value) in [("traceparent", trace.parent), ("tracestate", trace.state)] {
-            if let Some(Ok(value)) = value.map(HeaderValue::from_maybe_shared) {
-                headers.insert(name, value);
-            }
+        for (name, value) in trace.entries() {
+            headers
+                .extend(HeaderValue::from_maybe_shared(value).ok().map(|value| (HeaderName::from_static(name), value)));
         }
         Ok(message)
     }

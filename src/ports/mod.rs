@@ -131,6 +131,15 @@ pub struct TraceHeaders {
     pub state: Option<Bytes>,
 }
 
+impl TraceHeaders {
+    /// The headers that are there, by name.
+    pub fn entries(self) -> impl Iterator<Item = (&'static str, Bytes)> {
+        [("traceparent", self.parent), ("tracestate", self.state)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+    }
+}
+
 /// The head of a node's answer, and its body as it comes.
 pub struct NodeResponse {
     /// HTTP status.

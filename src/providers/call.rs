@@ -51,7 +51,8 @@ impl Providers {
         // Without its key the provider is as good as away; the caller can't help it.
         let key = self.key(endpoint).await.map_err(NodeError::Connect)?;
         let sent = self.http.post(format!("{}{}", endpoint.url, call.path)).json(&call.body);
-        let sent = introduce(sent, endpoint, key.as_ref()).send();
+        let sent = introduce(sent, endpoint, key.as_ref());
+        let sent = request.trace.entries().fold(sent, |sent, (name, value)| sent.header(name, &value[..])).send();
         let within = request.head_within.min(endpoint.request_timeout);
         let answer = timeout(within, sent).await.map_err(|_| NodeError::TimedOut(within))?;
         let answer = answer.map_err(|error| faults::of_call(&error, within))?;

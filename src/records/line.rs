@@ -2,7 +2,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::down;
+use super::{down, json};
 use crate::ports::{RecordsError, RunRecord};
 
 /// Between a record and what was said, and at the end. JSON has none of these: in its strings they are escaped.
@@ -29,7 +29,7 @@ pub struct Line<'a> {
 /// When it can't be written as JSON.
 pub fn write(mut record: RunRecord, line: &mut Vec<u8>) -> Result<(), RecordsError> {
     let capture = record.capture.take();
-    serde_json::to_writer(&mut *line, &record).map_err(down)?;
+    json::write(&record, line).map_err(down)?;
     if let Some(capture) = capture {
         line.push(TAB as u8);
         serde_json::to_writer(&mut *line, &capture).map_err(down)?;

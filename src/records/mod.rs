@@ -7,6 +7,7 @@
 pub mod audit;
 mod batch;
 mod journal;
+pub mod json;
 mod line;
 mod postgres;
 mod rows;

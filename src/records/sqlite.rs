@@ -86,6 +86,8 @@ pub fn open(folder: &Path, sync: Sync, retention: Retention) -> Result<(Arc<dyn 
     let journal = Arc::new(Journal::open(folder, sync)?);
     let file = folder.join(FILE);
     let options = SqliteConnectOptions::new().filename(&file).busy_timeout(BUSY_TIMEOUT).page_size(PAGE);
+    // What SQLite would put into files of its own elsewhere holds records, too, and elsewhere may not be writable.
+    let options = options.pragma("temp_store", "memory");
     let options = options.journal_mode(SqliteJournalMode::Wal).disable_statement_logging();
     let options = options.synchronous(match sync {
         Sync::Normal => SqliteSynchronous::Normal,
@@ -283,10 +285,11 @@ impl Rows {
     }
 
     /// One that is there already stays as it is. (The places of values have no numbers: with them, SQLite would search a
-    /// list of all of them for each.)
+    /// list of all of them for each. And a statement that could fail half way would have it write every page that changes to
+    /// another file first, for the way back: `OR IGNORE` can't fail.)
     fn insert(self) -> sql::Statement {
         let places = vec!["(?, ?, ?)"; self.count].join(", ");
-        let text = format!("INSERT INTO drover_runs (id, record, capture) VALUES {places} ON CONFLICT (id) DO NOTHING");
+        let text = format!("INSERT OR IGNORE INTO drover_runs (id, record, capture) VALUES {places}");
         sql::Statement { text: text.into(), values: self.values }
     }
 }

@@ -7,13 +7,15 @@ use futures::{
     stream::{self, BoxStream},
 };
 use jiff::Timestamp;
-use tokio::time::{Instant, Interval};
+use kube::{Api, ResourceExt, api::ListParams};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Freshness, RoutingTable, SharedTable,
+    Freshness, SharedTable,
     compile::{Objects, compile},
+    lease::{Lease, Sight},
     store,
 };
 use crate::{
@@ -26,12 +28,11 @@ use crate::{
     telemetry::Readiness,
 };
 
-/// A canary's weight is a lease: without word from the API for this long, its share goes to stable, because it may
-/// have been taken back meanwhile.
-pub const CANARY_LEASE: Duration = Duration::from_secs(60);
-/// How often the API is asked for a sign of life.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-const HEARTBEAT_WITHIN: Duration = Duration::from_secs(5);
+/// How long the API may take to say what it has.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// After a table the next one waits so many times as long as that one took, and at most this.
+const REST: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// Where tables go.
 pub struct Target {
@@ -43,6 +44,8 @@ pub struct Target {
     pub freshness: Freshness,
     /// Set once there is a table to serve.
     pub readiness: Readiness,
+    /// How long canaries get requests without proof that the table follows the API.
+    pub canary_lease: Duration,
 }
 
 /// Puts the table that was last kept in place, if there is one.
@@ -79,15 +82,21 @@ pub fn start(
         profiles: cluster::watch(supervisor, &client, Some(namespace)),
         chains: cluster::watch(supervisor, &client, Some(namespace)),
         workers: cluster::watch(supervisor, &client, Some(namespace)),
-        client,
+        lease: Lease::new(target.canary_lease),
+        held: false,
+        due: None,
+        rest: Instant::now(),
         target,
     };
+    let sights = sights(cluster::api(&client, Some(namespace)), feed.lease.beat());
     let stop = supervisor.stop_token();
-    supervisor.service("routing table", feed.run(stop));
+    supervisor.service("routing table", feed.run(sights, stop));
 }
 
+/// When the API was asked, and what it had.
+type Looked = Option<(Instant, Sight)>;
+
 struct Feed {
-    client: Client,
     nodes: Watched<OllamaNode>,
     pulls: Watched<ModelPull>,
     providers: Watched<Provider>,
@@ -99,11 +108,58 @@ struct Feed {
     chains: Watched<FallbackChain>,
     workers: Watched<Worker>,
     target: Target,
+    lease: Lease,
+    /// Whether the lease held when the table was published.
+    held: bool,
+    /// When something that changed is to be published.
+    due: Option<Instant>,
+    /// Not before this: tables of big fleets take time, which requests need, too.
+    rest: Instant,
 }
 
 impl Feed {
-    async fn run(self, stop: CancellationToken) -> Result<(), String> {
-        let mut changes = stream::select_all([
+    async fn run(mut self, mut sights: BoxStream<'static, Looked>, stop: CancellationToken) -> Result<(), String> {
+        let mut changes = self.changes();
+        let mut complete = false;
+        loop {
+            let lapse = self.lease.ends().filter(|_| self.held);
+            let wake = [self.due, lapse].into_iter().flatten().min();
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                change = changes.next() => {
+                    change.ok_or("the watches ended")?;
+                    // A burst of changes makes one table.
+                    while let Some(Some(())) = changes.next().now_or_never() {}
+                    // One ready store at a time becomes ready; nothing is served from half a view.
+                    complete = complete || self.is_complete();
+                    if complete {
+                        self.due.get_or_insert(self.rest.max(Instant::now()));
+                    }
+                }
+                Some(looked) = sights.next() => {
+                    let lags = looked.is_some_and(|(asked, sight)| self.lease.expect(asked, sight));
+                    if complete && self.renew() {
+                        if !self.held {
+                            self.publish();
+                        }
+                    } else if complete && lags {
+                        warn!("the watch of deployments is behind the Kubernetes API and is started again");
+                        self.deployments.restart();
+                    }
+                }
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    self.renew();
+                    if self.held && !self.lease.holds(Instant::now()) {
+                        warn!("no proof that canaries were not taken back meanwhile: stable versions get their share");
+                    }
+                    self.publish();
+                }
+            }
+        }
+    }
+
+    fn changes(&self) -> BoxStream<'static, ()> {
+        stream::select_all([
             self.nodes.changes().map(drop).boxed(),
             self.pulls.changes().map(drop).boxed(),
             self.providers.changes().map(drop).boxed(),
@@ -114,40 +170,8 @@ impl Feed {
             self.profiles.changes().map(drop).boxed(),
             self.chains.changes().map(drop).boxed(),
             self.workers.changes().map(drop).boxed(),
-        ]);
-        let mut heartbeats = heartbeats(self.client.clone());
-        let mut heard = Instant::now();
-        let mut complete = false;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                change = changes.next() => {
-                    change.ok_or("the watches ended")?;
-                    heard = Instant::now();
-                    // A burst of changes makes one table.
-                    while let Some(Some(())) = changes.next().now_or_never() {}
-                    // One ready store at a time becomes ready; nothing is served from half a view.
-                    complete = complete || self.is_complete();
-                    if complete {
-                        self.publish();
-                        self.target.freshness.confirmed_at(Some(Timestamp::now()));
-                    }
-                }
-                Some(alive) = heartbeats.next() => {
-                    if alive {
-                        if complete && heard.elapsed() >= CANARY_LEASE {
-                            self.publish();
-                        }
-                        heard = Instant::now();
-                        if complete {
-                            self.target.freshness.confirmed_at(Some(Timestamp::now()));
-                        }
-                    } else if heard.elapsed() >= CANARY_LEASE {
-                        self.suspend_canaries();
-                    }
-                }
-            }
-        }
+        ])
+        .boxed()
     }
 
     fn is_complete(&self) -> bool {
@@ -157,7 +181,31 @@ impl Feed {
         of_models && of_names && of_callers && self.deployments.is_ready() && self.providers.is_ready()
     }
 
-    fn publish(&self) {
+    /// Renews the lease if the watch has brought what the API had; whether it has.
+    fn renew(&mut self) -> bool {
+        if !self.lease.is_awaiting() {
+            return false;
+        }
+        let deployments = self.deployments.all();
+        let renewed = self.lease.renew(&deployments.iter().map(|deployment| version_of(&**deployment)).collect());
+        if renewed {
+            self.target.freshness.confirmed_at(Some(Timestamp::now()));
+        }
+        renewed
+    }
+
+    /// Serves what the stores have now, and rests.
+    fn publish(&mut self) {
+        let began = Instant::now();
+        self.replace();
+        let now = Instant::now();
+        self.due = None;
+        self.rest = now + (REST * (now - began)).min(LONGEST_REST);
+    }
+
+    /// Canaries are served only while the lease holds. What is kept for a restart is only what was known to be right: its age
+    /// is told by its file.
+    fn replace(&mut self) {
         let objects = Objects {
             nodes: self.nodes.all(),
             versions: self.versions.all(),
@@ -170,44 +218,59 @@ impl Feed {
             chains: self.chains.all(),
             workers: self.workers.all(),
         };
-        let earlier = self.target.table.load();
-        let table = compile(&objects, Timestamp::now()).keep_times(&earlier);
+        let held = self.lease.holds(Instant::now());
+        let earlier = self.target.table.load_full();
+        let mut table = compile(&objects, Timestamp::now()).keep_times(&earlier);
+        if !held {
+            table = table.without_canaries();
+        }
+        let is_regained = held && !std::mem::replace(&mut self.held, held);
         self.target.readiness.set(true);
-        if table != **earlier {
+        if table != *earlier {
             for warning in table.warnings.iter().filter(|warning| !earlier.warnings.contains(warning)) {
                 warn!("{warning}");
             }
-            self.replace(table);
-        }
-    }
-
-    fn suspend_canaries(&self) {
-        let table = self.target.table.load().as_ref().clone().without_canaries();
-        if table != **self.target.table.load() {
-            warn!(
-                "no word from the Kubernetes API: canaries may have been taken back, stable versions get their share"
-            );
             self.target.table.store(Arc::new(table));
+            if held {
+                self.keep();
+            }
+        } else if is_regained {
+            self.keep();
         }
     }
 
-    fn replace(&self, table: RoutingTable) {
-        let table = Arc::new(table);
-        self.target.table.store(table.clone());
+    fn keep(&self) {
         let Some(file) = &self.target.file else { return };
-        if let Err(error) = store::save(file, &table) {
+        if let Err(error) = store::save(file, &self.target.table.load()) {
             warn!(file = %file.display(), %error, "the table can't be kept for a restart");
         }
     }
 }
 
-/// Whether the API answers, asked regularly. Waiting for an answer holds up nothing else: a rollback may be arriving.
-fn heartbeats(client: Client) -> BoxStream<'static, bool> {
-    let beats = (tokio::time::interval(HEARTBEAT), client);
-    let next = |(mut interval, client): (Interval, Client)| async move {
+/// Which deployments the API has, asked regularly; `None`: it didn't say. Waiting for an answer holds up nothing else: a
+/// rollback may be arriving.
+fn sights(api: Api<ModelDeployment>, beat: Duration) -> BoxStream<'static, Looked> {
+    let next = |(mut interval, api): (Interval, Api<ModelDeployment>)| async move {
         interval.tick().await;
-        let answer = tokio::time::timeout(HEARTBEAT_WITHIN, client.apiserver_version()).await;
-        Some((matches!(answer, Ok(Ok(_))), (interval, client)))
+        let asked = Instant::now();
+        let answer = tokio::time::timeout(ANSWER_WITHIN, api.list_metadata(&ListParams::default())).await;
+        let sight = answer.ok().and_then(Result::ok).map(|list| Sight {
+            version: number(list.metadata.resource_version.as_deref()),
+            objects: list.items.iter().map(version_of).collect(),
+        });
+        Some((sight.map(|sight| (asked, sight)), (interval, api)))
     };
-    stream::unfold(beats, next).boxed()
+    let mut beats = tokio::time::interval(beat);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    stream::unfold((beats, api), next).boxed()
+}
+
+fn version_of(object: &impl ResourceExt) -> ((String, String), u64) {
+    let key = (object.namespace().unwrap_or_default(), object.name_any());
+    (key, number(object.resource_version().as_deref()))
+}
+
+/// Resource versions are decimal numbers that grow.
+fn number(version: Option<&str>) -> u64 {
+    version.and_then(|version| version.parse().ok()).unwrap_or_default()
 }

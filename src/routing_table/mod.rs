@@ -7,6 +7,7 @@ pub mod compile;
 pub mod directory;
 pub mod feed;
 mod freshness;
+pub mod lease;
 mod providers;
 pub mod room;
 mod runners;

@@ -271,6 +271,13 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         scope: GATEWAY,
+        name: "canary-lease",
+        help: "How long canaries get requests without word from the Kubernetes API; then stable versions get all, because \
+               a canary may have been taken back",
+        default: "60s",
+    },
+    Setting {
+        scope: GATEWAY,
         name: "model-operations",
         help: "Whether callers may pull and remove models, as `ollama pull` and `ollama rm` do; empty: with `drover up` \
                they may",

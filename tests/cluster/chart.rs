@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     namespace::SOON,
     support::{
-        Scratch,
+        Scratch, checkout,
         drover::Drover,
         eventually, free_port, http_client,
         kube_api::{KubeApi, Output, Server},
@@ -20,7 +21,7 @@ use crate::{
     world::{api, namespace, own_api, run},
 };
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/drover");
+static CHART: LazyLock<String> = LazyLock::new(|| checkout("charts/drover").display().to_string());
 
 /// Nothing listens at the node's address. The finalizer is the controller's own, so that it has one to remove.
 const OBJECTS: &str = "
@@ -77,7 +78,7 @@ struct Release<'a> {
 impl<'a> Release<'a> {
     async fn install(api: &'a KubeApi, namespace: String, values: &[&str]) -> Self {
         let release = Self { api, namespace };
-        release.helm_ok(&[&["install", "drover", CHART], values].concat()).await;
+        release.helm_ok(&[&["install", "drover", &CHART], values].concat()).await;
         release
     }
 
@@ -182,9 +183,9 @@ fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
 fn the_chart_is_well_formed_and_brings_the_crds() {
     run(async {
         let api = &*api(Server::Real).await;
-        let lint = api.helm(&["lint", "--strict", CHART]).await;
+        let lint = api.helm(&["lint", "--strict", &CHART]).await;
         assert!(lint.status.success(), "{}{}", lint.stdout, lint.stderr);
-        let rendered = api.helm(&["template", "drover", CHART, "--include-crds"]).await;
+        let rendered = api.helm(&["template", "drover", &CHART, "--include-crds"]).await;
         assert!(rendered.status.success(), "{}", rendered.stderr);
         for crd in drover::api::crds() {
             let name = format!("name: {}\n", crd.metadata.name.expect("a CRD has a name"));
@@ -211,7 +212,7 @@ fn a_release_comes_changes_and_goes() {
         assert!(arguments.contains(&url), "the controller does not ask {url}: {arguments}");
 
         let more = "gateway.replicas=3,drainTimeoutSeconds=60,gateway.records.maxAge=24h";
-        release.helm_ok(&["upgrade", "drover", CHART, "--reuse-values", "--set", more]).await;
+        release.helm_ok(&["upgrade", "drover", &CHART, "--reuse-values", "--set", more]).await;
         let gateway = release.deployment("gateway").await;
         let container = &gateway["spec"]["template"]["spec"]["containers"][0];
         assert!(container["args"].to_string().contains("--records-max-age=24h"), "{container}");
@@ -327,15 +328,15 @@ fn the_mirror_of_the_chart_gets_what_the_values_say() {
 
         let key = async || api.get_json("secret", &release.namespace, "drover-mirror-key").await["data"]["key"].clone();
         let before = key().await;
-        release.helm_ok(&["upgrade", "drover", CHART, "--reuse-values"]).await;
+        release.helm_ok(&["upgrade", "drover", &CHART, "--reuse-values"]).await;
         assert_eq!(key().await, before, "an upgrade keeps the key");
         release
-            .helm_ok(&["upgrade", "drover", CHART, "--reuse-values", "--set", "mirror.key.existingSecret=ours"])
+            .helm_ok(&["upgrade", "drover", &CHART, "--reuse-values", "--set", "mirror.key.existingSecret=ours"])
             .await;
         let pod = &release.deployment("mirror").await["spec"]["template"]["spec"];
         assert_eq!(pod["volumes"][1]["secret"]["secretName"], "ours");
 
-        release.helm_ok(&["upgrade", "drover", CHART, "--set", "mirror.enabled=false"]).await;
+        release.helm_ok(&["upgrade", "drover", &CHART, "--set", "mirror.enabled=false"]).await;
         let left =
             ["get", "deployment,service,secret,serviceaccount,networkpolicy", "-n", &release.namespace, "-o", "name"];
         let left = api.kubectl_ok(&left, None).await;
@@ -352,7 +353,7 @@ fn the_mirror_of_the_chart_gets_what_the_values_say() {
 fn a_service_monitor_finds_the_health_services() {
     run(async {
         let api = &*api(Server::Real).await;
-        let rendered = api.helm(&["template", "drover", CHART, "--set", "serviceMonitor.enabled=true"]).await.stdout;
+        let rendered = api.helm(&["template", "drover", &CHART, "--set", "serviceMonitor.enabled=true"]).await.stdout;
         let documents =
             serde_yaml::Deserializer::from_str(&rendered).map(|document| Value::deserialize(document).expect("YAML"));
         let documents: Vec<Value> = documents.collect();
@@ -368,6 +369,42 @@ fn a_service_monitor_finds_the_health_services() {
                 && ports.iter().any(|port| port["name"] == "health")
         });
         assert_eq!(found.count(), 3, "controller, gateway and mirror");
+    });
+}
+
+#[test]
+fn controller_and_gateway_trust_the_authority_of_the_nodes() {
+    run(async {
+        let api = &*api(Server::Real).await;
+        for (set, source) in [
+            (
+                "node.ca.secret=authority",
+                json!({ "secretName": "authority", "items": [{ "key": "ca.crt", "path": "ca.crt" }] }),
+            ),
+            (
+                "node.ca.configMap=authority,node.ca.key=root.pem",
+                json!({ "name": "authority", "items": [{ "key": "root.pem", "path": "ca.crt" }] }),
+            ),
+        ] {
+            let rendered = api.helm(&["template", "drover", &CHART, "--set", set]).await.stdout;
+            let documents = serde_yaml::Deserializer::from_str(&rendered)
+                .map(|document| Value::deserialize(document).expect("YAML"));
+            let pods: Vec<Value> = documents
+                .filter(|object| object["kind"] == "Deployment")
+                .map(|object| object["spec"]["template"]["spec"].clone())
+                .filter(|pod| pod["containers"][0]["args"].to_string().contains("--node-ca-file=/etc/drover/ca/ca.crt"))
+                .collect();
+            let names: Vec<_> = pods.iter().map(|pod| &pod["containers"][0]["name"]).collect();
+            assert_eq!(names, ["controller", "gateway"]);
+            for pod in &pods {
+                let of_ca =
+                    |list: &Value| list.as_array().expect("a list").iter().find(|entry| entry["name"] == "ca").cloned();
+                let (volume, mount) =
+                    (of_ca(&pod["volumes"]).expect("a volume"), of_ca(&pod["containers"][0]["volumeMounts"]));
+                assert!(volume["secret"] == source || volume["configMap"] == source, "{volume}");
+                assert_eq!(mount.expect("a mount")["mountPath"], "/etc/drover/ca");
+            }
+        }
     });
 }
 
@@ -440,7 +477,9 @@ fn no_right_is_wider_than_its_use() {
         for (component, questions) in [("controller", controller), ("gateway", gateway)] {
             check_rights(&release, component, questions).await;
         }
-        release.helm_ok(&["upgrade", "drover", CHART, "--reuse-values", "--set", "gateway.modelOperations=true"]).await;
+        release
+            .helm_ok(&["upgrade", "drover", &CHART, "--reuse-values", "--set", "gateway.modelOperations=true"])
+            .await;
         let operating: &[(bool, &[&str])] = &[
             (true, &["create", "modelpulls.drover.dev", "-n", &models]),
             (true, &["delete", "modelpulls.drover.dev", "-n", &models]),
@@ -479,10 +518,11 @@ fn values_that_mean_nothing_are_refused_by_name() {
             ("mirror.advertise=mirror:11437", "/mirror/advertise"),
             ("mirror.upstreams[0].prefix=team", "url"),
             ("mirror.ca.secret=a,mirror.ca.configMap=b", "mirror.ca"),
+            ("node.ca.secret=a,node.ca.configMap=b", "node.ca"),
             ("gateway.serviceAccount.create=false", "gateway.serviceAccount.name"),
             ("namespace=a,gateway.namespace=b", "gateway.namespace"),
         ] {
-            let answer = api.helm(&["template", "drover", CHART, "--set", value]).await;
+            let answer = api.helm(&["template", "drover", &CHART, "--set", value]).await;
             assert!(!answer.status.success(), "{value} was accepted");
             assert!(answer.stderr.contains(names), "{value}: {} does not name {names}", answer.stderr);
         }

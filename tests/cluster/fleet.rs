@@ -1,6 +1,6 @@
 //! A whole fleet for one scenario: API server, registry, nodes, controller, gateways.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,7 @@ use crate::{
         gguf::TinyLlama,
         kube_api::{KubeApi, Server},
         models::publish,
+        node_front::NodeFront,
         ollama::Ollama,
         registry::{Registry, RegistryFront},
     },
@@ -110,6 +111,31 @@ impl Fleet {
         let manifests: Vec<String> = nodes.map(|(name, node)| node_manifest(name, &node.url())).collect();
         fleet.apply(&manifests.join("---\n")).await;
         fleet
+    }
+
+    /// From now on everybody reaches the nodes through proxies.
+    pub async fn put_fronts(&self) -> Vec<NodeFront> {
+        let mut fronts = Vec::new();
+        for (name, node) in ["node-1", "node-2"].iter().zip(&self.nodes) {
+            let front = NodeFront::start(node).await;
+            self.apply(&node_manifest(name, &front.url())).await;
+            fronts.push(front);
+        }
+        fronts
+    }
+
+    /// Starts a gateway again with another way to the API and further arguments.
+    pub async fn replace_gateway(&mut self, index: usize, kubeconfig: &Path, more: &[&str]) {
+        self.gateways[index].kill9();
+        let port = self.gateway_urls[index].rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        let name = format!("gateway-{}", index + 1);
+        let (namespace, dir) = (&self.namespace.name, self.scratch.path());
+        self.gateways[index] = Drover::gateway_with(&name, kubeconfig, namespace, port, dir, more).await;
+    }
+
+    /// Runs `drover rollout` with these arguments, about `bot`.
+    pub async fn rollout(&self, arguments: &[&str]) -> Result<String, String> {
+        self.drover(&[&["rollout"], arguments, &["bot", "-n", &self.name]].concat()).await
     }
 
     /// The folder that its gateways have their data in.

@@ -6,11 +6,13 @@
 mod support;
 
 mod analysis;
+mod bot;
 mod chart;
 mod faults;
 mod fleet;
 mod health;
 mod keys;
+mod many;
 mod mirror;
 mod namespace;
 mod nodes;
@@ -19,8 +21,10 @@ mod process;
 mod providers;
 mod pulls;
 mod registry;
+mod resumes;
 mod rollout;
 mod routing;
+mod safety;
 mod specs;
 mod steering;
 mod versions;

@@ -83,7 +83,7 @@ on_both_apis! {
 
 async fn a_rollout_that_is_not_there_is_a_failure(server: Server) {
     let kubeconfig = api(server).await.kubeconfig().display().to_string();
-    for command in ["status", "undo", "promote", "retry"] {
+    for command in ["status", "history", "undo", "promote", "pause", "resume", "abort", "retry"] {
         let answer = drover(&["rollout", command, "nobody"], &[("KUBECONFIG", &kubeconfig)]);
         assert_eq!(answer.status.code(), Some(1), "{command}");
         let said = text(&answer.stderr);

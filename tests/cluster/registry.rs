@@ -26,6 +26,7 @@ on_both_apis! {
     concurrent_writers_lose_nothing,
     versions_that_nobody_wants_leave_the_nodes_and_come_back,
     a_model_that_embeds_moves_all_at_once,
+    versions_without_room_for_both_have_nodes_of_their_own,
 }
 
 /// What `drover` printed and whether it was content.
@@ -195,7 +196,7 @@ async fn a_model_goes_live_and_back_without_a_line_of_yaml(server: Server) {
         .await
         .refused(1, &["v1.1.0", "another changelog", "left as it is"]);
     assert_eq!(elsewhere.get("mver", "bot-v1.1.0").await["metadata"]["generation"], 1, "nothing was rewritten");
-    import(&exported.replace("canary_20pct", "half")).await.refused(1, &["canary_20pct (1 to 99)"]);
+    import(&exported.replace("canary_20pct", "half")).await.refused(1, &["canary_20pct (0 to 99)"]);
     import("{}")
         .await
         .refused(1, &["standard input", "format"].map(|word| if word == "standard input" { "-:" } else { word }));
@@ -347,4 +348,52 @@ async fn a_model_that_embeds_moves_all_at_once(server: Server) {
     }
     let done = fleet.until("mdep", "bot", "says why", |s| condition(s, "ImmediateOnly", "True")).await;
     assert!(condition(&done["status"], "Ready", "True"), "{done}");
+}
+
+async fn versions_without_room_for_both_have_nodes_of_their_own(server: Server) {
+    let models = [("1", 71), ("2", 72)].map(|(tag, seed)| ("drover/alpha", tag, TinyLlama::new(seed)));
+    let fleet = Fleet::start(server, &models).await;
+    for (tag, version) in [("1", "v1.0.0"), ("2", "v1.1.0")] {
+        let model = fleet.model(&format!("drover/alpha:{tag}"));
+        fleet.apply(&pull_manifest(&format!("alpha-{tag}"), &model)).await;
+        fleet.apply(&version_manifest(version, &model)).await;
+        fleet.until("mver", &format!("bot-{version}"), "on both nodes", |s| s["readyNodes"] == 2).await;
+    }
+    // Each model has half a megabyte on disk, and more in memory.
+    for node in ["node-1", "node-2"] {
+        fleet.patch("onode", node, r#"{"spec": {"memory": "800kB"}}"#).await;
+    }
+    fleet.apply(&deployment_manifest("v1.0.0", "1h")).await;
+    fleet.wait_ready("mdep", "bot").await;
+
+    // With one node there is no room for a trial.
+    fleet.patch("onode", "node-2", r#"{"spec": {"maintenance": true}}"#).await;
+    fleet.until("onode", "node-2", "drained", |s| condition(s, "Ready", "False")).await;
+    fleet.apply(&deployment_manifest("v1.1.0", "1h")).await;
+    let cramped =
+        fleet.until("mdep", "bot", "no room", |s| condition(s, "NoRoomForBoth", "True")).await["status"].clone();
+    assert!(cramped["canary"].is_null() && condition(&cramped, "Ready", "True"), "{cramped}");
+    let said = cramped["conditions"].to_string();
+    for words in ["v1.0.0 takes", "v1.1.0 takes", "0.8 MiB of node-1", "add a node"] {
+        assert!(said.contains(words), "{said}");
+    }
+
+    // With two, each version has one.
+    fleet.patch("onode", "node-2", r#"{"spec": {"maintenance": false}}"#).await;
+    let room = |s: &Value| s["canary"]["weight"] == 20 && !condition(s, "NoRoomForBoth", "True");
+    fleet.until("mdep", "bot", "a canary", room).await;
+    eventually("the canary answers", SOON, async || {
+        let answer = fleet.chat(0, "bot").await;
+        let header = |name: &str| answer.headers()[name].to_str().expect("text").to_owned();
+        if header("x-drover-version") == "v1.1.0" { Ok(()) } else { Err("v1.0.0 answers") }
+    })
+    .await;
+    let mut seen = BTreeSet::new();
+    for _ in 0..20 {
+        let answer = fleet.chat(0, "bot").await;
+        let header = |name: &str| answer.headers()[name].to_str().expect("text").to_owned();
+        seen.insert((header("x-drover-version"), header("x-drover-node")));
+    }
+    let nodes: BTreeSet<&String> = seen.iter().map(|(_, node)| node).collect();
+    assert_eq!((seen.len(), nodes.len()), (2, 2), "each version on one node: {seen:?}");
 }

@@ -1,7 +1,7 @@
 //! What the API server says to good and bad manifests.
 
 use crate::{
-    support::kube_api::Server,
+    support::{checkout, kube_api::Server},
     world::{api, namespace, on_both_apis},
 };
 
@@ -417,7 +417,7 @@ async fn the_api_server_has_nothing_to_say_against_the_crds_and_samples(server: 
         Server::Embedded => &["manifests/samples/all.yaml", "manifests/quickstart"],
     };
     for place in places {
-        let path = format!("{}/{place}", env!("CARGO_MANIFEST_DIR"));
+        let path = checkout(place).display().to_string();
         let arguments = ["apply", "--dry-run=server", "--validate=strict", "-n", &namespace, "-R", "-f", &path];
         let answer = api.kubectl(&arguments, None).await;
         assert!(answer.status.success(), "{place}: {}", answer.stderr);

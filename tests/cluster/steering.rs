@@ -5,9 +5,9 @@ use std::{collections::HashSet, process::Stdio};
 use serde_json::Value;
 
 use crate::{
+    bot::{serving_fleet, serving_fleet_alone},
     fleet::{Fleet, deployment_manifest},
     namespace::{SOON, condition},
-    rollout::{serving_fleet, serving_fleet_alone},
     support::{drover::program, eventually, kube_api::Server},
     world::on_both_apis,
 };
@@ -21,10 +21,6 @@ on_both_apis! {
 }
 
 impl Fleet {
-    async fn rollout(&self, arguments: &[&str]) -> Result<String, String> {
-        self.drover(&[&["rollout"], arguments, &["bot", "-n", &self.name]].concat()).await
-    }
-
     /// What the controller has on record, the oldest first.
     async fn audit(&self) -> Vec<Value> {
         let url = self.controller.health_url();
@@ -208,13 +204,19 @@ async fn applied_again(fleet: &Fleet, manifest: &str, when: &str) {
             ["apply", "-n", &fleet.name, "--server-side", "--force-conflicts", "--field-manager=gitops", "-f", "-"];
         fleet.api.kubectl_ok(&arguments, Some(manifest)).await;
     };
-    // The first time it becomes an owner of the fields.
+    // The first time a tool becomes an owner of the fields, by which the other's ownership changes.
+    fleet.apply(manifest).await;
+    unchanged(fleet, when, async || fleet.apply(manifest).await).await;
     server_side().await;
+    unchanged(fleet, when, server_side).await;
+}
+
+/// Does something three times that must not change the deployment.
+async fn unchanged(fleet: &Fleet, when: &str, act: impl AsyncFn()) {
     let before = fleet.get("mdep", "bot").await;
     let events = fleet.events("ModelDeployment", "bot").await;
     for _ in 0..3 {
-        fleet.apply(manifest).await;
-        server_side().await;
+        act().await;
     }
     let after = fleet.get("mdep", "bot").await;
     let metadata = |object: &Value, field: &str| object["metadata"][field].clone();

@@ -12,7 +12,7 @@ use std::{
 use tokio::{runtime::Runtime, sync::OnceCell};
 
 use crate::support::{
-    Scratch,
+    Scratch, checkout,
     kube_api::{KubeApi, Server},
 };
 
@@ -61,8 +61,8 @@ pub async fn own_api(server: Server, dir: &Path) -> KubeApi {
 
 /// What `kubectl apply -f crds/` does.
 pub async fn install_crds(api: &KubeApi) {
-    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
-    api.kubectl_ok(&["apply", "--server-side", "-f", crds], None).await;
+    let crds = checkout("crds").display().to_string();
+    api.kubectl_ok(&["apply", "--server-side", "-f", &crds], None).await;
     api.kubectl_ok(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None).await;
 }
 

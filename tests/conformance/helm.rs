@@ -7,10 +7,11 @@ use regex::Regex;
 use crate::{
     requests::namespace,
     sides::{Side, embedded, real, scenario},
+    support::checkout,
 };
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/clients/chart");
-const OWN_CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/drover");
+static CHART: LazyLock<String> = LazyLock::new(|| checkout("tests/conformance/clients/chart").display().to_string());
+static OWN_CHART: LazyLock<String> = LazyLock::new(|| checkout("charts/drover").display().to_string());
 
 /// What a command printed, without what differs from run to run.
 async fn printed(side: &Side, namespace: &str, line: &str) -> String {
@@ -46,7 +47,7 @@ async fn printed(side: &Side, namespace: &str, line: &str) -> String {
 }
 
 async fn run(side: &Side, tool: &str, namespace: &str, line: &str, stdin: &str) -> (bool, String) {
-    let line = line.replace("CHART", CHART);
+    let line = line.replace("CHART", &CHART);
     let arguments: Vec<&str> = line.split(' ').chain(["-n", namespace]).collect();
     side.run(tool, &arguments, stdin, &[]).await
 }
@@ -122,7 +123,7 @@ fn a_chart_with_other_kinds_is_refused_with_their_names() {
     scenario(|| async {
         let side = embedded().await;
         let namespace = namespace(std::slice::from_ref(&side)).await;
-        let arguments = ["install", "drover", OWN_CHART, "--skip-crds", "-n", &namespace];
+        let arguments = ["install", "drover", &OWN_CHART, "--skip-crds", "-n", &namespace];
         let (success, text) = side.run("helm", &arguments, "", &[]).await;
         assert!(!success, "{text}");
         assert!(text.contains("no matches for kind \"Deployment\" in version \"apps/v1\""), "{text}");

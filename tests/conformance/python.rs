@@ -3,16 +3,16 @@
 use crate::{
     requests::namespace,
     sides::{embedded, real, scenario},
+    support::checkout,
 };
-
-const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/clients/client.py");
 
 #[test]
 fn programs_in_python_are_answered_the_same() {
     scenario(|| async {
         let sides = [real().await, embedded().await];
         let namespace = namespace(&sides).await;
-        let arguments = [CLIENT, &namespace];
+        let client = checkout("tests/conformance/clients/client.py").display().to_string();
+        let arguments = [&*client, &namespace];
         let [real, embedded] = sides.each_ref().map(|side| side.run("python", &arguments, "", &[]));
         let (real, embedded) = tokio::join!(real, embedded);
         assert!(real.0, "{}", real.1);

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::{process::Command, runtime::Runtime, sync::OnceCell, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Scratch, eventually, kube_api::KubeApi, stack::program};
+use crate::support::{Scratch, checkout, eventually, kube_api::KubeApi, stack::program};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 static SCRATCH: LazyLock<Scratch> = LazyLock::new(Scratch::new);
@@ -284,8 +284,8 @@ fn accepted(form: &str) -> &'static str {
 pub async fn real() -> Side {
     let start = async || {
         let api = KubeApi::start(&SCRATCH.join("kube")).await;
-        let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
-        api.kubectl_ok(&["apply", "--server-side", "-f", crds], None).await;
+        let crds = checkout("crds").display().to_string();
+        api.kubectl_ok(&["apply", "--server-side", "-f", &crds], None).await;
         api.kubectl_ok(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None).await;
         let side = Side::new("real", api.kubeconfig());
         for plural in ["modelpulls", "modeldeployments", "modelversions", "ollamanodes", "apikeys"] {

@@ -6,6 +6,8 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
+use crate::support::checkout;
+
 /// A shell in the project's folder with the tour's settings, which a visitor gets by sourcing the same file.
 pub struct Shell {
     env_file: PathBuf,
@@ -34,7 +36,7 @@ impl Shell {
     async fn quietly(&self, line: &str) -> Result<String, String> {
         let mut command = Command::new("bash");
         command.arg("-c").arg(format!(". '{}'; {line}", self.env_file.display()));
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).kill_on_drop(true);
+        command.current_dir(checkout("")).stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await.map_err(|error| format!("bash: {error}"))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() {

@@ -251,6 +251,18 @@ async fn a_key_is_good_for_its_models_alone() {
 }
 
 #[tokio::test]
+async fn explaining_needs_the_key_that_the_request_would_need_and_tells_of_its_models_alone() {
+    let (node, world) = asking([(SECRET, only(&["llama3.2:*"]))]).await;
+    let explain =
+        async |secret, model| world.ask_as("/drover/v1/explain", ("x-api-key", secret), Some(&chat(model))).await;
+    assert_eq!(explain("nobody's", "llama3.2:3b").await.status, 401);
+    let (told, refused) = (explain(SECRET, "support-bot").await, world.chat_with(SECRET, "support-bot").await);
+    assert_eq!((told.status, &told.text), (403, &refused.text));
+    assert_eq!(explain(SECRET, "llama3.2:3b").await.json()["resolved"]["node"], "n1");
+    assert_eq!(node.count(), 0);
+}
+
+#[tokio::test]
 async fn requests_per_minute_are_limited_for_each_key_by_itself() {
     let limits = Limits { requests_per_minute: Some(2), ..Limits::default() };
     let limited = |name: &str, gateways| Key { limits, gateways, ..key(name) };
@@ -278,6 +290,22 @@ async fn requests_per_minute_are_limited_for_each_key_by_itself() {
         .into(),
     );
     assert_eq!(world.chat_with(SECRET, "support-bot").await.status, 429);
+}
+
+#[tokio::test]
+async fn whoever_is_refused_is_counted_by_the_reason() {
+    let limits = Limits { requests_per_minute: Some(1), ..Limits::default() };
+    let (_node, world) = asking([(SECRET, only(&["llama3.2:*"])), (OTHER, Key { limits, ..key("few") })]).await;
+    let mut got = Vec::new();
+    for secret in ["nobody's", "nobody's", SECRET, OTHER, OTHER] {
+        got.push(world.chat_with(secret, "support-bot").await.status);
+    }
+    assert_eq!(got, [401, 401, 403, 200, 429]);
+    let metrics = world.metrics();
+    for (code, count) in [("invalid_api_key", 2), ("model_not_allowed", 1), ("rate_limit_exceeded", 1)] {
+        let line = format!("gateway_refused_callers_total{{code=\"{code}\"}} {count}\n");
+        assert!(metrics.contains(&line), "no {line} in\n{metrics}");
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,13 @@
 //! Official clients over a real node, unchanged but for the base URL, and Ollama's own answers byte by byte.
 
-use std::{path::Path, process::Stdio};
+use std::process::Stdio;
 
 use regex::Regex;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
-    parts::{Scratch, ollama::Ollama, stack::program},
+    parts::{Scratch, checkout, ollama::Ollama, stack::program},
     support::{
         World, alias,
         real::{SENTENCE, real, with_more_models},
@@ -24,7 +24,7 @@ async fn run(mut command: Command) -> String {
 
 /// One of the scripts in `clients/`.
 pub async fn python(script: &str, arguments: &[&str]) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/clients").join(script);
+    let script = checkout("tests/gateway/clients").join(script);
     let mut command = Command::new(program("python"));
     // Nothing but loopback, and no trace of the run in the sources.
     command.arg("-B").arg(script).args(arguments).env("NO_PROXY", "*").env("LANGSMITH_TRACING", "false");

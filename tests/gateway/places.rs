@@ -172,9 +172,9 @@ async fn places_are_given_in_the_order_of_waiting_to_those_who_can_use_them() {
     drop(on_b);
     assert!(first.as_mut().now_or_never().is_none(), "it can't use b");
     let second = second.now_or_never().and_then(Result::ok).expect("the next in order");
-    assert_eq!(second.holder.node.name, "b");
+    assert_eq!(second.holder().node.name, "b");
     drop(on_a);
-    assert_eq!(first.now_or_never().and_then(Result::ok).expect("its turn").holder.node.name, "a");
+    assert_eq!(first.now_or_never().and_then(Result::ok).expect("its turn").holder().node.name, "a");
     drop(second);
     assert!(third.now_or_never().and_then(Result::ok).is_some());
 }
@@ -222,18 +222,18 @@ async fn a_node_to_which_the_connection_failed_goes_behind_the_others_for_some_s
     a.loaded = true;
     let chosen = async || place(&balance, &[a.clone(), b.clone()], LONG).await.unwrap();
     let first = chosen().await;
-    assert_eq!(first.holder.node.name, "a");
+    assert_eq!(first.holder().node.name, "a");
     first.note(Some(&NodeError::Status { status: 500, message: String::new() }));
-    assert_eq!(chosen().await.holder.node.name, "a", "an answer, if a bad one");
+    assert_eq!(chosen().await.holder().node.name, "a", "an answer, if a bad one");
     first.note(Some(&NodeError::Connect("refused".into())));
-    assert_eq!(chosen().await.holder.node.name, "b");
+    assert_eq!(chosen().await.holder().node.name, "b");
     let only_a = place(&balance, slice::from_ref(&a), LONG).await.unwrap();
-    assert_eq!(only_a.holder.node.name, "a", "better than none");
+    assert_eq!(only_a.holder().node.name, "a", "better than none");
     tokio::time::advance(Duration::from_secs(6)).await;
-    assert_eq!(chosen().await.holder.node.name, "a");
+    assert_eq!(chosen().await.holder().node.name, "a");
     first.note(Some(&NodeError::TimedOut(LONG)));
     first.note(None);
-    assert_eq!(chosen().await.holder.node.name, "a", "it worked since");
+    assert_eq!(chosen().await.holder().node.name, "a", "it worked since");
 }
 
 #[tokio::test]
@@ -299,28 +299,28 @@ async fn a_node_that_keeps_failing_goes_behind_the_others_and_is_tried_by_one_re
     let error = NodeError::Status { status: 500, message: String::new() };
     for _ in 0..5 {
         let place = chosen().await;
-        assert_eq!(place.holder.node.name, "a");
+        assert_eq!(place.holder().node.name, "a");
         place.note(Some(&error));
     }
-    assert_eq!(chosen().await.holder.node.name, "b", "five failures in a row");
+    assert_eq!(chosen().await.holder().node.name, "b", "five failures in a row");
     tokio::time::advance(Duration::from_secs(6)).await;
     let trial = chosen().await;
-    assert_eq!(trial.holder.node.name, "a", "one request tries it");
-    assert_eq!(chosen().await.holder.node.name, "b", "the others wait for the outcome");
+    assert_eq!(trial.holder().node.name, "a", "one request tries it");
+    assert_eq!(chosen().await.holder().node.name, "b", "the others wait for the outcome");
     trial.note(Some(&error));
     drop(trial);
-    assert_eq!(chosen().await.holder.node.name, "b", "it failed again");
+    assert_eq!(chosen().await.holder().node.name, "b", "it failed again");
     tokio::time::advance(Duration::from_secs(6)).await;
-    assert_eq!(chosen().await.holder.node.name, "b", "and is left alone for longer");
+    assert_eq!(chosen().await.holder().node.name, "b", "and is left alone for longer");
     tokio::time::advance(Duration::from_secs(5)).await;
     let trial = chosen().await;
-    assert_eq!(trial.holder.node.name, "a");
+    assert_eq!(trial.holder().node.name, "a");
     drop(trial); // its caller hung up, which says nothing
     let trial = chosen().await;
-    assert_eq!(trial.holder.node.name, "a");
+    assert_eq!(trial.holder().node.name, "a");
     trial.note(None);
-    assert_eq!(chosen().await.holder.node.name, "a", "it works again");
-    assert_eq!(chosen().await.holder.node.name, "a");
+    assert_eq!(chosen().await.holder().node.name, "a", "it works again");
+    assert_eq!(chosen().await.holder().node.name, "a");
 }
 
 #[tokio::test]

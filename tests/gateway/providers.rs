@@ -182,6 +182,9 @@ async fn requests_are_said_in_openais_words() {
     let answer = world.post("/api/chat", &full).await;
     assert_eq!(said(&answer), "Hi");
     assert_eq!(answer.header("x-drover-dropped-parameters"), "min_p, num_ctx");
+    let told = world.post("/drover/v1/explain", &full).await.json();
+    assert_eq!(told["droppedParameters"], json!(["min_p", "num_ctx"]));
+    assert_eq!(told["parameters"]["top_k"], json!({ "value": 3, "source": "request" }));
     let got = &far.got()[0];
     assert_eq!(got.path, "/chat/completions");
     assert_eq!(got.headers["authorization"], format!("Bearer {KEY}"));

@@ -49,7 +49,8 @@ async fn together() -> (FakeNode, World) {
 }
 
 async fn ask(world: &World, session: Option<&str>) -> Answer {
-    let request = world.request("/api/chat", &json!({ "model": "support-bot", "stream": false }));
+    let messages = json!([{ "role": "user", "content": "hi" }]);
+    let request = world.request("/api/chat", &json!({ "model": "support-bot", "messages": messages, "stream": false }));
     let request = session.into_iter().fold(request, |request, session| request.header("x-session-id", session));
     Answer::read(request.send().await.unwrap()).await
 }
@@ -81,12 +82,13 @@ async fn a_share_of_requests_is_copied_and_nobody_sees_the_answers() {
     }
     let streamed = json!({ "model": "support-bot", "messages": [{ "role": "user", "content": "hi" }], "stream": true });
     let embedded = json!({ "model": "support-bot", "input": "hi" });
-    for (path, body) in [("/v1/chat/completions", &streamed), ("/api/embed", &embedded)] {
+    for (path, body, copies) in [("/v1/chat/completions", &streamed, 6), ("/api/embed", &embedded, 7)] {
         for _ in 0..2 {
             assert_eq!(world.post(path, body).await.status, 200);
         }
+        counted(&world, copies, 0).await;
+        nodes.iter().for_each(|node| node.always(Act::Raw(r#"{"embeddings": [[1]], "prompt_eval_count": 1}"#.into())));
     }
-    counted(&world, 7, 0).await;
     eventually(7, || copies(&world, "Answered")).await;
     assert_eq!((world.counts("v1.0.0").await, nodes[0].count()), ((14, 0), 14));
     let paths: Vec<String> = nodes[1].requests().into_iter().map(|(path, _)| path).collect();
@@ -220,7 +222,6 @@ async fn copies_to_a_provider_cost_no_more_than_they_may() {
     for asked in 1..=4 {
         far.next(Reply::json(200, whole.clone()));
         assert_eq!(ask(&world, None).await.status, 200);
-        eprintln!("{}", world.get("/drover/v1/stats?deployment=default/support-bot").await.text);
         counted(&world, asked.min(2), 0).await;
     }
     assert_eq!(far.got().len(), 2);

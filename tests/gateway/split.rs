@@ -6,7 +6,7 @@ use drover::{
 };
 use serde_json::json;
 
-use crate::support::{Act, Answer, FakeNode, World, canary, deployment, table, version};
+use crate::support::{Act, Answer, FakeNode, World, canary, deployment, eventually, table, version};
 
 async fn ask(world: &World, session: Option<&str>) -> Answer {
     let request = world.request("/api/chat", &json!({ "model": "support-bot", "stream": false }));
@@ -28,6 +28,15 @@ fn share(versions: &[String]) -> usize {
 
 fn rollout(node: &FakeNode, weight: u8) -> Deployment {
     deployment(version("v1.0.0", &[node]), canary(weight, version("v1.1.0", &[node])))
+}
+
+/// A version on a node that takes any number of requests at once.
+fn with_room(name: &str, node: &FakeNode) -> Target {
+    let mut target = version(name, &[node]);
+    let mut wide = (*target.holders[0].node).clone();
+    wide.max_concurrent_requests = 1000;
+    target.holders[0].node = wide.into();
+    target
 }
 
 #[tokio::test]
@@ -189,10 +198,77 @@ async fn a_canary_that_fails_outright_gets_no_more_requests_until_the_next_rollo
         [ask(&world, None).await, ask(&world, None).await].map(|answer| answer.header("x-drover-reason") == reason);
     assert_eq!(of_canary.iter().filter(|told| **told).count(), 1);
     assert!(world.stats().await.deployments[0].braked);
+    world.table.store(table(Some(rollout(&node, 20)), &[]).into());
+    assert_eq!(share(&versions(&world, 10).await), 0, "another weight is no other rollout");
+    assert!(world.stats().await.deployments[0].braked);
 
     world.table.store(table(Some(Deployment { rollout_id: "r2".into(), ..rollout(&node, 50) }), &[]).into());
     assert_eq!(share(&versions(&world, 40).await), 20, "another rollout is another chance");
     assert!(!world.stats().await.deployments[0].braked);
+}
+
+#[tokio::test]
+async fn at_most_twenty_requests_wait_for_the_first_answer_of_a_canary() {
+    let nodes = FakeNode::start_many(2).await;
+    let rollout = deployment(version("v1.0.0", &[&nodes[0]]), canary(50, with_room("v1.1.0", &nodes[1])));
+    let world = World::start(table(Some(rollout.clone()), &[])).await;
+    nodes[1].always(Act::HoldThenCut);
+    let burst = async {
+        let answers = (0..100).map(|_| ask(&world, None));
+        futures::future::join_all(answers).await
+    };
+    let watch = async {
+        eventually(20, || nodes[1].in_flight()).await;
+        eventually(80, || nodes[0].count()).await;
+        assert_eq!(nodes[1].count(), 20, "though each second request is the canary's");
+        nodes[1].let_go();
+    };
+    let (answers, ()) = tokio::join!(burst, watch);
+    assert!(answers.iter().all(|answer| (answer.status, answer.header("x-drover-version")) == (200, "v1.0.0")));
+    let reason = "deployment support-bot: stable v1.0.0, canary v1.1.0 (50 %) has answered nothing yet";
+    let passed = answers.iter().filter(|answer| answer.header("x-drover-reason") == reason).count();
+    assert_eq!((passed, nodes[1].count()), (30, 20));
+    assert!(world.stats().await.deployments[0].braked);
+
+    world.table.store(table(Some(Deployment { rollout_id: "r2".into(), ..rollout }), &[]).into());
+    nodes[1].always(Act::Answer);
+    assert_eq!(share(&versions(&world, 2).await), 1);
+    let answers = futures::future::join_all((0..100).map(|_| ask(&world, None))).await;
+    let of_canary = answers.iter().filter(|answer| answer.header("x-drover-version") == "v1.1.0").count();
+    assert_eq!(of_canary, 50, "once it has answered, it has its share, however many ask");
+}
+
+#[tokio::test]
+async fn callers_who_hang_up_or_are_wrong_do_not_close_a_canary() {
+    let node = FakeNode::start("n1").await;
+    let rollout = deployment(version("v1.0.0", &[&node]), canary(100, with_room("v1.1.0", &node)));
+    let world = World::start(table(Some(rollout), &[])).await;
+    node.always(Act::HoldThenCut);
+    let asked = (0..20).map(|_| ask(&world, None));
+    let patience = eventually(20, || node.in_flight());
+    tokio::select! {
+        _ = futures::future::join_all(asked) => panic!("nobody is answered"),
+        () = patience => {}
+    }
+    eventually(0, || node.in_flight()).await;
+    node.always(Act::Fail(400, "invalid option".into()));
+    for _ in 0..25 {
+        let answer = ask(&world, None).await;
+        assert_eq!((answer.status, answer.header("x-drover-version")), (400, "v1.1.0"));
+    }
+}
+
+#[tokio::test]
+async fn a_fleet_without_nodes_is_no_fault_of_the_canary() {
+    let node = FakeNode::start("n1").await;
+    let nowhere = |name| Target { holders: Vec::new(), ..version(name, &[&node]) };
+    let rollout = deployment(nowhere("v1.0.0"), canary(50, nowhere("v1.1.0")));
+    let world = World::start(table(Some(rollout), &[])).await;
+    for _ in 0..40 {
+        assert_eq!(ask(&world, None).await.status, 503);
+    }
+    assert!(!world.stats().await.deployments[0].braked);
+    assert_eq!(world.counts("v1.1.0").await, (0, 0));
 }
 
 #[tokio::test]

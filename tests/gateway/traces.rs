@@ -11,7 +11,9 @@ use tokio::net::TcpListener;
 use crate::support::{
     Act, Answer, FakeNode, World,
     collector::{Collector, attribute, hex},
-    deployment, plain, table, version,
+    deployment, plain,
+    provider::{Far, Reply, offering, provider},
+    table, version,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -106,6 +108,19 @@ async fn without_a_collector_the_callers_trace_is_passed_on_and_broken_headers_a
         assert_eq!(request.send().await.unwrap().status(), 200);
     }
     assert_eq!(node.headers("traceparent"), [whole.as_str(), "", ""]);
+}
+
+#[tokio::test]
+async fn a_provider_is_told_which_trace_it_belongs_to() {
+    let far = Far::start().await;
+    let models = json!({ "models": [{ "name": "m" }] });
+    let world = World::start(offering(provider("OpenAI", &far.url, models))).await;
+    far.next(Reply::json(200, json!({ "choices": [{ "message": { "content": "Hi" }, "finish_reason": "stop" }] })));
+    let answer = ask(&world, "provider/far/m", false).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let got = &far.got()[0].headers;
+    let sent = ["traceparent", "tracestate"].map(|name| got[name].to_str().unwrap());
+    assert_eq!(sent, [&format!("00-{TRACE}-{PARENT}-01"), "vendor=1"]);
 }
 
 #[tokio::test]

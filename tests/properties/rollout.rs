@@ -358,8 +358,9 @@ impl World {
             assert_ne!(after.stable_version(), after.canary_version());
             assert_eq!(canary.weight == 0, canary.shadow.is_some(), "copies or requests: {canary:?}");
             assert!((0..100).contains(&canary.weight));
-            let had_copies = kept.as_ref().is_none_or(|kept| *kept == (&canary.release, 0));
-            assert!(canary.shadow.is_none() || had_copies, "from requests back to copies: {before:?}");
+            let same = before.canary.as_ref().filter(|before| before.release == canary.release);
+            let had_requests = same.is_some_and(|before| before.shadow.is_none());
+            assert!(canary.shadow.is_none() || !had_requests, "from requests back to copies: {before:?}");
             if canary.shadow.is_some() && kept != Some((&canary.release, 0)) {
                 assert_eq!(canary.shadow, self.spec.shadow.map(|shadow| shadow.share));
                 return;
@@ -643,10 +644,14 @@ proptest! {
             prop_assert!(decision.wake_after.is_some());
         }
         let durations = world.spec.steps.iter().map(|step| step.duration);
-        let longest = durations.chain(world.spec.shadow.map(|shadow| shadow.duration)).max().unwrap_or_default();
+        let longest = durations.chain(world.spec.shadow.map(|shadow| shadow.duration)).max();
+        let longest = longest.unwrap_or_default().max(WITHOUT_NODE);
         prop_assert!(decision.wake_after.is_none_or(|wait| wait <= longest));
     }
 }
+
+/// How long a canary may be without a node.
+const WITHOUT_NODE: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_held_canary_stays_at_its_step_until_it_is_let_go_and_the_next_one_is_not_held() {
@@ -957,6 +962,66 @@ fn a_canary_that_a_gateway_gave_up_goes_without_an_analysis_too() {
     world.decide();
     assert_eq!(World::share(&world.state, "v1.1.0"), 0);
     assert!(world.state.last_rollback.is_some());
+}
+
+#[test]
+fn a_canary_that_loses_its_nodes_goes_whatever_holds_its_step_unless_one_is_back_soon() {
+    let holds: [fn(&mut World); 3] =
+        [|_| (), |world| world.spec.paused = true, |world| world.spec.require_approval = true];
+    for hold in holds {
+        let mut world = with_canary("v1.1.0");
+        hold(&mut world);
+        world.versions.insert("v1.1.0".into(), available("v1.1.0", 0));
+        assert_eq!(world.decide().wake_after, Some(WITHOUT_NODE));
+        world.pass(29);
+        world.versions.insert("v1.1.0".into(), available("v1.1.0", 1));
+        world.decide();
+        world.versions.insert("v1.1.0".into(), available("v1.1.0", 0));
+        world.pass(20);
+        world.decide();
+        world.pass(29);
+        world.decide();
+        assert!(World::share(&world.state, "v1.1.0") > 0, "counted anew since it was back");
+        world.pass(1);
+        let decision = world.decide();
+        assert_eq!((World::share(&world.state, "v1.1.0"), world.state.stable_version()), (0, Some("v1.0.0")));
+        assert_eq!(world.state.rejected.as_ref().expect("rejected").reason, "no ready node holds it any more");
+        assert_eq!(decision.notices.len(), 1, "{:?}", decision.notices);
+    }
+}
+
+#[test]
+fn a_canary_that_loses_its_nodes_together_with_stable_is_not_to_blame() {
+    let mut world = with_canary("v1.1.0");
+    for version in ["v1.0.0", "v1.1.0"] {
+        world.versions.insert(version.into(), available(version, 0));
+    }
+    for _ in 0..5 {
+        world.pass(60);
+        world.decide();
+    }
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+}
+
+#[test]
+fn a_third_version_in_the_middle_begins_at_the_first_step_with_nothing_measured() {
+    let mut world = with_canary("v1.1.0");
+    world.spec.analysis = Some(analysis());
+    world.commands.promote = Some(format!("{}/0", world.state.rollout_id));
+    world.decide();
+    world.measure([80, 0], [20, 0]);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 50);
+    assert_eq!(world.state.analysis.as_ref().map(|analysis| analysis.requests), Some(20));
+    let rollout = world.state.rollout_id.clone();
+    world.spec.version = "v1.2.0".into();
+    world.decide();
+    let canary = world.state.canary.clone().expect("on trial");
+    assert_eq!((&*canary.release.version, canary.weight, canary.step), ("v1.2.0", 20, 0));
+    assert_ne!(world.state.rollout_id, rollout);
+    let analysis = world.state.analysis.as_ref().expect("it is measured");
+    assert_eq!((analysis.requests, analysis.measurements.len()), (0, 0));
+    assert_eq!(world.state.rejected, None, "giving way is no failure");
 }
 
 #[test]

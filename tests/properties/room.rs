@@ -5,13 +5,14 @@ use proptest::{collection::vec, prelude::*};
 
 fn sites() -> impl Strategy<Value = Vec<Site>> {
     let bytes = || prop::option::weighted(0.8, 1..9u64);
-    vec((prop::option::weighted(0.8, 4..16u64), bytes(), bytes()), 0..7).prop_map(|sites| {
-        let site = |(index, (memory, first, second)): (usize, (Option<u64>, Option<u64>, Option<u64>))| Site {
-            node: format!("n{index}"),
-            memory,
-            takes: [first, second],
-        };
-        sites.into_iter().enumerate().map(site).filter(|site| site.takes != [None, None]).collect()
+    let site = (prop::option::weighted(0.8, 4..16u64), bytes(), bytes()).prop_map(|(memory, first, second)| Site {
+        node: String::new(),
+        memory,
+        takes: [first, second],
+    });
+    vec(site, 0..7).prop_map(|sites| {
+        let named = sites.into_iter().enumerate().map(|(index, site)| Site { node: format!("n{index}"), ..site });
+        named.filter(|site| site.takes != [None, None]).collect()
     })
 }
 

@@ -42,10 +42,23 @@ impl Drover {
 
     /// Starts a gateway on `port` for one namespace, which keeps its table in `dir`.
     pub async fn gateway(name: &str, kubeconfig: &Path, namespace: &str, port: u16, dir: &Path) -> Self {
+        Self::gateway_with(name, kubeconfig, namespace, port, dir, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub async fn gateway_with(
+        name: &str,
+        kubeconfig: &Path,
+        namespace: &str,
+        port: u16,
+        dir: &Path,
+        more: &[&str],
+    ) -> Self {
         let (listen, data) = (format!("127.0.0.1:{port}"), dir.join(name));
         std::fs::create_dir_all(&data).expect("a folder for the gateway's data");
         let data = data.display().to_string();
-        let arguments = ["gateway", "--namespace", namespace, "--gateway-listen", &listen, "--data-dir", &data];
+        let mut arguments = vec!["gateway", "--namespace", namespace, "--gateway-listen", &listen, "--data-dir", &data];
+        arguments.extend(more);
         Self::start(name, &arguments, kubeconfig, dir).await
     }
 

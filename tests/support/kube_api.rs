@@ -118,6 +118,19 @@ impl KubeApi {
         format!("https://127.0.0.1:{}", self.port)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The kubeconfig of a cluster administrator who reaches the API on another port.
+    pub fn kubeconfig_at(&self, port: u16) -> PathBuf {
+        let text = fs::read_to_string(self.kubeconfig()).expect("the kubeconfig is there");
+        let path = self.kubeconfig_path(&format!("port-{port}"));
+        let at = |port: u16| format!("https://127.0.0.1:{port}");
+        fs::write(&path, text.replace(&at(self.port), &at(port))).expect("a kubeconfig can be written");
+        path
+    }
+
     /// The kubeconfig of a cluster administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         match self.server() {
@@ -190,6 +203,11 @@ impl KubeApi {
     /// The writes that were answered after the marker. The log is written before the answer is sent.
     pub fn writes_since(&self, marker: Marker) -> Vec<Write> {
         self.audit_log()[marker.0..].lines().map(Write::parse).collect()
+    }
+
+    /// The writes that were answered between two markers.
+    pub fn writes_between(&self, from: Marker, to: Marker) -> Vec<Write> {
+        self.audit_log()[from.0..to.0].lines().map(Write::parse).collect()
     }
 
     /// The API server's process, while it runs.

@@ -6,18 +6,23 @@
 //! started it, or with the test process, however that ends.
 #![allow(dead_code, unused_imports)] // each test binary includes this module and uses a part of it
 
+mod checkout;
 pub mod disk;
 pub mod drover;
 pub mod gguf;
 pub mod kube_api;
+pub mod line;
 pub mod models;
 pub mod network;
+pub mod node_front;
 pub mod ollama;
 pub mod postgres;
 pub mod process;
 pub mod registry;
 pub mod stack;
 pub mod traffic;
+
+pub use checkout::checkout;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -27,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, header};
 use tempfile::TempDir;
 
 /// Asks `observe` again and again until it gives `Ok`. Panics after `within`, at the caller's line, with what
@@ -96,6 +102,14 @@ impl Drop for Scratch {
 /// An HTTP client that talks to this machine only: no proxy, no redirects, no limit on how long an answer takes.
 pub fn http_client() -> reqwest::Client {
     http_client_builder().build().expect("an HTTP client")
+}
+
+/// Headers without those that are about one connection only: what a proxy passes on.
+fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
+    headers
 }
 
 fn http_client_builder() -> reqwest::ClientBuilder {

@@ -1,6 +1,5 @@
 //! Ollama's own command line and client as people use them on a fleet: models pulled, run and removed.
 
-use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use crate::support::models::publish;
 use crate::support::ollama::Ollama;
 use crate::support::registry::{Registry, RegistryFront};
 use crate::support::stack::program;
-use crate::support::{Scratch, eventually, http_client};
+use crate::support::{Scratch, checkout, eventually, http_client};
 
 const SENTENCE: &str = "All is well on this one machine.";
 const MIB: u64 = 1 << 20;
@@ -128,7 +127,7 @@ async fn tools_pull_run_and_remove(shop: &Shop) {
 /// The client of Python pulls over a slow line while others ask for the same and one of them hangs up.
 async fn many_share_one_pull(shop: &Shop) {
     shop.front.limit_bandwidth(Some(6 * MIB));
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/up/operations.py");
+    let script = checkout("tests/up/operations.py");
     let mut python = Command::new(program("python"));
     python.arg("-B").arg(script).arg(shop.up.url("gateway")).env("NO_PROXY", "*").kill_on_drop(true);
     let pull = |body: Value| http_client().post(format!("{}/api/pull", shop.up.url("gateway"))).json(&body).send();

@@ -92,6 +92,30 @@ controller gateway{{ if .Values.mirror.enabled }} mirror{{ end }}
 {{- end }}
 {{- end }}
 
+{{/* The certificates in a value such as mirror.ca, as a volume named ca; nothing without any. Takes (list name-of-the-value value). */}}
+{{- define "drover.caVolume" -}}
+{{- $ca := index . 1 -}}
+{{- if and $ca.secret $ca.configMap -}}
+{{- fail (printf "%s: name a secret or a configMap, not both" (index . 0)) -}}
+{{- end -}}
+{{- with $ca.secret }}
+- name: ca
+  secret:
+    secretName: {{ . }}
+    items: [{key: {{ $ca.key }}, path: ca.crt}]
+{{- end }}
+{{- with $ca.configMap }}
+- name: ca
+  configMap:
+    name: {{ . }}
+    items: [{key: {{ $ca.key }}, path: ca.crt}]
+{{- end }}
+{{- end }}
+
+{{- define "drover.caMount" -}}
+- {name: ca, mountPath: /etc/drover/ca, readOnly: true}
+{{- end }}
+
 {{- define "drover.image" -}}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end }}

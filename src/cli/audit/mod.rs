@@ -2,12 +2,10 @@
 
 mod serve;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use clap::Args;
 use kube::api::ListParams;
-use reqwest::{Client, StatusCode};
-use serde::{Deserialize, Serialize};
 
 pub use serve::{Shown, router};
 
@@ -19,7 +17,7 @@ use super::{
 use crate::{
     api::ModelDeployment,
     cluster,
-    controller::audit,
+    controller::{audit, client as audit_client},
     domain::rollout::Entry,
     ports::{AuditFilter, AuditLog, AuditRecord},
     records::{self, Place},
@@ -29,7 +27,6 @@ use crate::{
 /// How many entries are listed if nobody says.
 const LIMIT: usize = 100;
 const USUAL_CONTROLLER: &str = "http://127.0.0.1:11438";
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub struct Audit {
@@ -54,12 +51,6 @@ pub struct Audit {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
-}
-
-/// What the controller answers.
-#[derive(Serialize, Deserialize)]
-struct Listing {
-    items: Vec<AuditRecord>,
 }
 
 /// Opens the audit where the settings say; `None` where they say nothing.
@@ -124,20 +115,7 @@ async fn ask(command: &Audit, since: Option<&str>) -> Result<Vec<AuditRecord>, S
         ("limit", Some(limit.as_str())),
     ];
     let query: Vec<(&str, &str)> = given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    let url = format!("{}/drover/v1/audit", base.trim_end_matches('/'));
-    let url = reqwest::Url::parse_with_params(&url, query)
-        .map_err(|_| format!("--controller {base}: write a URL such as {USUAL_CONTROLLER}"))?;
-    let client = Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().map_err(|error| error.to_string())?;
-    let no_answer = |error: reqwest::Error| format!("no controller answers at {base}: {}", error.without_url());
-    let answer = client.get(url).send().await.map_err(no_answer)?;
-    let (status, body) = (answer.status(), answer.text().await.map_err(no_answer)?);
-    if status != StatusCode::OK {
-        let said: Option<serde_json::Value> = serde_json::from_str(&body).ok();
-        let said = said.and_then(|said| said["error"].as_str().map(str::to_owned));
-        return Err(format!("{base}: {}", said.unwrap_or_else(|| format!("HTTP {status}"))));
-    }
-    let listing: Listing = serde_json::from_str(&body).map_err(|error| format!("{base}: {error}"))?;
-    Ok(listing.items)
+    audit_client::audit(&base, &query).await
 }
 
 /// What the statuses still tell.

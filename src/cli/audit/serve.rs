@@ -13,8 +13,9 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{LIMIT, Listing};
+use super::LIMIT;
 use crate::{
+    controller::client::AuditListing,
     gateway::callers::is_from_here,
     ports::{AuditFilter, AuditLog},
 };
@@ -60,7 +61,7 @@ async fn list(_: Allowed, State(shown): State<Shown>, Query(query): Query<BTreeM
         Err(fault) => return refuse(StatusCode::BAD_REQUEST, &fault),
     };
     match log.list(filter, limit).await {
-        Ok(items) => Json(Listing { items }).into_response(),
+        Ok(items) => Json(AuditListing { items }).into_response(),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }

@@ -71,7 +71,7 @@ pub enum Rollout {
     /// Go back: call the canary off, or put the version before the live one back
     #[command(
         after_help = "Takes effect within a second. The version taken back is not tried again until spec.version \
-            changes or `drover rollout retry`. Examples:\n  drover rollout undo support-bot\n  \
+            changes or `drover rollout retry`. Example:\n  drover rollout undo support-bot\n  \
             drover rollout undo support-bot --to v1.0.0"
     )]
     Undo {

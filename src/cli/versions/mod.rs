@@ -105,7 +105,7 @@ pub enum Versions {
             What a version is can't be changed later. Registered once more as it is, nothing happens; with anything else it is\n\
             refused. It gets no requests: `drover deploy` gives it some."
     )]
-    Create(create::Create),
+    Create(Box<create::Create>),
 }
 
 /// Which version.

@@ -10,12 +10,16 @@ mod status;
 mod trials;
 mod warm;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -27,6 +31,7 @@ use crate::{
     api::{ModelDeployment, ModelDeploymentStatus, ModelVersion, OllamaNode, Provider},
     cluster::{self, Precondition},
     domain::{
+        pace::Pace,
         registry::moves,
         rollout::{self, Authors},
     },
@@ -37,8 +42,14 @@ const ASK_OFTEN: Duration = Duration::from_millis(100);
 const ASK_SELDOM: Duration = Duration::from_secs(5);
 const OFTEN_FOR: Duration = Duration::from_secs(60);
 
+/// One rollout goes up in so long. Each step is half a dozen writes (the status, events, both versions), and the API serves
+/// others, too; rollbacks wait for nobody.
+const STEP_EVERY: Duration = Duration::from_millis(125);
+
 struct Deployments {
     context: Arc<Context>,
+    pace: Mutex<Pace<ObjectRef<ModelDeployment>>>,
+    started: Instant,
     warm: warm::Warm,
     trials: trials::Trials,
 }
@@ -78,7 +89,13 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     context.versions.ready().await?;
     context.providers.ready().await?;
     let meter = context.meters.of::<ModelDeployment>();
-    let reconciler = Arc::new(Deployments { context, warm: warm::Warm::default(), trials: trials::Trials::default() });
+    let reconciler = Arc::new(Deployments {
+        context,
+        pace: Mutex::new(Pace::new(STEP_EVERY)),
+        started: Instant::now(),
+        warm: warm::Warm::default(),
+        trials: trials::Trials::default(),
+    });
     driver::run(reconciler, deployments, triggers, meter, stop).await
 }
 
@@ -120,6 +137,12 @@ impl Reconciler for Deployments {
                 input.authors = &known;
                 decision = rollout::plan(&input);
             }
+            if decision.goes_up_from(&earlier.rollout)
+                && let Some(wait) = self.pace().wait(&ObjectRef::from_obj(&*object), self.started.elapsed())
+            {
+                let look_again = self.trials.due_in(&object, &spec, &earlier.rollout);
+                return Ok([Some(wait), look_again].into_iter().flatten().min());
+            }
             decision.findings.extend(note.into_iter().chain(room).chain(names::clash(&self.context, &object)));
             let status = status::status(&object, &decision, now);
             if moves(&earlier.rollout, &status.rollout) {
@@ -138,12 +161,17 @@ impl Reconciler for Deployments {
     }
 
     fn forget(&self, object: &ObjectRef<ModelDeployment>) {
+        self.pace().forget(object);
         self.warm.forget(object);
         self.trials.forget(object);
     }
 }
 
 impl Deployments {
+    fn pace(&self) -> MutexGuard<'_, Pace<ObjectRef<ModelDeployment>>> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes a changed status; a decision made on an outdated object is refused by the API and made again.
     async fn write(&self, object: &ModelDeployment, status: &ModelDeploymentStatus) -> Result<bool, Error> {
         if object.status.as_ref() == Some(status) {

@@ -35,7 +35,7 @@ const UNREACHED: u32 = 2;
 /// Where the old version is called while a new one takes its name, below the token.
 const SET_ASIDE: &str = "set-aside:old";
 /// Checks of one object are spread by so much.
-const JITTER: f64 = 0.1;
+pub(super) const JITTER: f64 = 0.1;
 
 /// What an attempt is about, as the object that asked for it says.
 pub struct Terms {

@@ -11,7 +11,10 @@ use kube_runtime::reflector::ObjectRef;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::{job::Terms, metrics::Metrics};
+use super::{
+    job::{JITTER, Terms},
+    metrics::Metrics,
+};
 use crate::{
     api::{ModelPull, OllamaNode},
     domain::{
@@ -230,8 +233,13 @@ impl Pulling {
     /// Whether an object is due to have a node asked again; the first time at some moment of its interval.
     pub fn next_check(&self, pull: &ObjectRef<ModelPull>, url: &str, interval: Duration, now: Timestamp) -> Timestamp {
         let mut state = self.state();
-        let first = || now.saturating_add(interval.mul_f64(rand::random())).unwrap_or(Timestamp::MAX);
-        *state.checks.entry((pull.clone(), url.to_owned())).or_insert_with(first)
+        let within = |share: f64| now.saturating_add(interval.mul_f64(share)).unwrap_or(Timestamp::MAX);
+        let check = state.checks.entry((pull.clone(), url.to_owned())).or_insert_with(|| within(rand::random()));
+        // A shorter interval counts at once.
+        if *check > within(1.0 + JITTER) {
+            *check = within(rand::random());
+        }
+        *check
     }
 
     /// Drover puts a model on a node, or is about to: recorded with the node's next status.

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use crate::{
-    api::{ANNOTATION_UNDO, ModelDeployment, ModelVersion, parents},
-    domain::registry::{self, Candidate, Keeping, LineageFault, Stage},
+    api::{ANNOTATION_UNDO, Lifecycle, ModelDeployment, ModelVersion, parents},
+    domain::{
+        registry::{self, Candidate, Keeping, LineageFault, Stage},
+        rollout::State,
+    },
 };
 
 /// The version, and what is declared around it in its namespace.
@@ -42,6 +45,9 @@ impl Around<'_> {
 
     /// Whether it stays on the nodes that hold it.
     pub fn is_kept(&self) -> bool {
+        if self.stage().lifecycle != Lifecycle::Archived {
+            return true;
+        }
         let model = &self.version.spec.model;
         let mut deployments = self.deployments.iter().filter(|deployment| deployment.spec.model == *model).peekable();
         if deployments.peek().is_none() {
@@ -60,7 +66,7 @@ impl Around<'_> {
             let Some(status) = &deployment.status else { return true };
             let keeping = Keeping {
                 state: &status.rollout,
-                wanted: wanted(deployment),
+                wanted: wanted(deployment, &status.rollout),
                 window: deployment.spec.rollback_window as usize,
             };
             registry::is_kept(own, &all, &keeping)
@@ -79,8 +85,9 @@ pub fn are_twins(a: &ModelVersion, b: &ModelVersion) -> bool {
     a.spec.model == b.spec.model && a.spec.version.eq_ignore_ascii_case(&b.spec.version)
 }
 
-/// The versions that a deployment asks for: by its spec, and by an undo to one, `ROLLOUT/VERSION`.
-fn wanted(deployment: &ModelDeployment) -> Vec<&str> {
+/// The versions that a deployment asks for: by its spec, and by an undo of its present rollout to one of them.
+fn wanted<'a>(deployment: &'a ModelDeployment, state: &State) -> Vec<&'a str> {
     let undo = deployment.annotations().get(ANNOTATION_UNDO).and_then(|undo| undo.split_once('/'));
-    [deployment.spec.version.as_str()].into_iter().chain(undo.map(|(_, version)| version)).collect()
+    let undo = undo.filter(|(rollout, _)| *rollout == state.rollout_id).map(|(_, version)| version);
+    [deployment.spec.version.as_str()].into_iter().chain(undo).collect()
 }

@@ -98,11 +98,11 @@ impl FromStr for Stage {
             "archived" => of(Lifecycle::Archived, 0),
             _ => {
                 let weight = text.strip_prefix("canary_").and_then(|rest| rest.strip_suffix("pct"));
-                match weight.and_then(|weight| weight.parse().ok()).filter(|weight| (1..=99).contains(weight)) {
+                match weight.and_then(|weight| weight.parse().ok()).filter(|weight| *weight < 100) {
                     Some(weight) => of(Lifecycle::Canary, weight),
                     None => Err(format!(
                         "{text:?} is no place in a version's life: \
-                         write not_deployed, canary_20pct (1 to 99), deployed or archived"
+                         write not_deployed, canary_20pct (0 to 99), deployed or archived"
                     )),
                 }
             }

@@ -15,6 +15,9 @@ use crate::domain::{
     version,
 };
 
+/// How long a canary may be without a node: longer than a node takes to start again.
+const WITHOUT_NODE: Duration = Duration::from_secs(30);
+
 /// Everything a decision rests on.
 pub struct Input<'a> {
     /// What the user asks for.
@@ -77,6 +80,13 @@ impl Decision {
     pub fn was_asked_for(&self) -> bool {
         self.notices.iter().any(|notice| notice.by != NOBODY)
     }
+
+    /// Whether a version that serves beside or instead of another one gets more requests than `before`, without any
+    /// being taken back.
+    pub fn goes_up_from(&self, before: &State) -> bool {
+        let rollback = |state: &State| state.last_rollback.as_ref().map(|rollback| rollback.revision);
+        before.stable.is_some() && self.state.revision != before.revision && rollback(&self.state) == rollback(before)
+    }
 }
 
 /// Decides what happens next. Deciding again on the result without any change changes nothing, but for two cases: a
@@ -112,13 +122,14 @@ pub(super) struct Draft<'a> {
 impl Draft<'_> {
     /// The first rule that decides ends the search.
     fn apply_rules(&mut self) {
-        let rules: [fn(&mut Self) -> Next; 9] = [
+        let rules: [fn(&mut Self) -> Next; 10] = [
             Self::obey_undo,
             Self::obey_abort,
             Self::settle_on_stable,
             Self::obey_retry,
             Self::refuse_rejected,
             Self::drop_outdated_canary,
+            Self::mind_placement,
             Self::weigh_evidence,
             Self::advance_canary,
             Self::begin,
@@ -171,6 +182,25 @@ impl Draft<'_> {
             let message = format!("{outdated} gives way to {}, which spec.version asks for now", self.target());
             self.notice("Superseded", &outdated, name(self.input.authors.version.as_ref()), message);
         }
+        Next::Continue
+    }
+
+    /// A canary that no node holds any more goes, unless one is back soon. Where no node holds stable either, the version
+    /// is not to blame.
+    fn mind_placement(&mut self) -> Next {
+        let (Some(stable), Some(canary)) = (&self.state.stable, &mut self.state.canary) else { return Next::Continue };
+        let versions = self.input.versions;
+        if holders(versions, &canary.release) > 0 || holders(versions, &stable.release) == 0 {
+            canary.lost_since = None;
+            return Next::Continue;
+        }
+        let since = *canary.lost_since.get_or_insert(self.input.now);
+        let left = WITHOUT_NODE.saturating_sub(elapsed(since, self.input.now));
+        if left.is_zero() {
+            self.take_back_canary(&Cause { why: "no ready node holds it any more", by: NOBODY });
+            return Next::Done;
+        }
+        self.wake_after = Some(left);
         Next::Continue
     }
 
@@ -299,7 +329,8 @@ impl Draft<'_> {
             None => (step.weight, step.duration, format!("{version} takes {} % of requests", step.weight)),
         };
         let shadow = spec.shadow.map(|shadow| shadow.share);
-        self.state.canary = Some(Canary { release, weight, shadow, step: 0, step_started_at: self.input.now });
+        let step_started_at = self.input.now;
+        self.state.canary = Some(Canary { release, weight, shadow, step: 0, step_started_at, lost_since: None });
         self.wake_after = Some(duration);
         let analysis = || Analysis::new(&self.state.rollout_id, 0, shadow.is_some());
         self.state.analysis = spec.analysis.as_ref().map(|_| analysis());

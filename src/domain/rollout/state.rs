@@ -55,6 +55,10 @@ pub struct Canary {
     /// When this step began.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub step_started_at: Timestamp,
+    /// Since when no ready node holds it, though one holds stable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub lost_since: Option<Timestamp>,
 }
 
 impl Canary {

@@ -47,10 +47,11 @@ pub(super) fn score(session: u64, seat: Seat) -> f64 {
 /// The node of a session's shortlist that answers now: the first that works, has the model loaded if any has, and has not
 /// clearly more than its share of what they all have under way. `None` when none has room.
 pub fn settle(shortlist: &[usize], candidate: impl Fn(usize) -> Candidate) -> Option<usize> {
-    let usable = || {
-        let all = shortlist.iter().map(|index| (*index, candidate(*index)));
-        all.filter(|(_, candidate)| candidate.weight > 0 && !candidate.suspect)
-    };
+    let mut seen = [None; SHORTLIST];
+    for (seen, index) in seen.iter_mut().zip(shortlist) {
+        *seen = Some((*index, candidate(*index))).filter(|(_, candidate)| candidate.weight > 0 && !candidate.suspect);
+    }
+    let usable = || seen.iter().flatten();
     let (mut under_way, mut weights) = (1, 0);
     for (_, candidate) in usable() {
         under_way += u64::from(candidate.in_flight);
@@ -61,5 +62,5 @@ pub fn settle(shortlist: &[usize], candidate: impl Fn(usize) -> Candidate) -> Op
         candidate.has_room() && u64::from(candidate.in_flight) * weights < share.max(1)
     };
     let first = |loaded| usable().find(|(_, candidate)| candidate.loaded == loaded && is_bearable(candidate));
-    first(true).or_else(|| first(false)).map(|(index, _)| index)
+    first(true).or_else(|| first(false)).map(|(index, _)| *index)
 }

@@ -47,18 +47,52 @@ pub fn choose(count: usize, candidate: impl Fn(usize) -> Candidate, turn: usize)
 /// The nodes that hold one model, prepared for many choices among them.
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
-    loaded: Vec<usize>,
-    cold: Vec<usize>,
+    loaded: Group,
+    cold: Group,
+}
+
+/// Some of the nodes, by index.
+#[derive(Clone, Debug)]
+enum Group {
+    /// So many, and no others: there is nothing to look up.
+    All(usize),
+    These(Vec<usize>),
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self::All(0)
+    }
+}
+
+impl Group {
+    fn len(&self) -> usize {
+        match self {
+            Self::All(count) => *count,
+            Self::These(indices) => indices.len(),
+        }
+    }
+
+    fn at(&self, place: usize) -> usize {
+        match self {
+            Self::All(_) => place,
+            Self::These(indices) => indices[place],
+        }
+    }
 }
 
 impl Groups {
     /// For nodes of which each has the model in memory, or not.
     pub fn new(loaded: impl IntoIterator<Item = bool>) -> Self {
-        let mut groups = Self::default();
+        let (mut warm, mut cold) = (Vec::new(), Vec::new());
         for (index, is_loaded) in loaded.into_iter().enumerate() {
-            if is_loaded { groups.loaded.push(index) } else { groups.cold.push(index) }
+            if is_loaded { warm.push(index) } else { cold.push(index) }
         }
-        groups
+        match (warm.len(), cold.len()) {
+            (count, 0) => Self { loaded: Group::All(count), cold: Group::default() },
+            (0, count) => Self { loaded: Group::default(), cold: Group::All(count) },
+            _ => Self { loaded: Group::These(warm), cold: Group::These(cold) },
+        }
     }
 
     /// How many nodes there are.
@@ -77,14 +111,14 @@ impl Groups {
             let candidate = candidate(index);
             if candidate.suspect { Candidate { weight: 0, ..candidate } } else { candidate }
         };
-        let groups = [&self.loaded, &self.cold].into_iter().filter(|group| !group.is_empty());
+        let groups = [&self.loaded, &self.cold].into_iter().filter(|group| group.len() > 0);
         let found = groups.clone().find_map(|group| {
-            let draw = |n| group[(mixed((turn as u64).wrapping_mul(DRAWN) + n) % group.len() as u64) as usize];
+            let draw = |n| group.at((mixed((turn as u64).wrapping_mul(DRAWN) + n) % group.len() as u64) as usize);
             let drawn = (0..DRAWN).map(draw).map(|index| (index, sound(index)));
             let best =
                 drawn.filter(|(_, candidate)| candidate.has_room()).min_by_key(|(_, candidate)| candidate.rank());
             // None of those: most are busy, so each one counts.
-            let all = || choose(group.len(), |at| sound(group[at]), turn).map(|at| group[at]);
+            let all = || choose(group.len(), |place| sound(group.at(place)), turn).map(|place| group.at(place));
             best.map(|(index, _)| index).or_else(all)
         });
         found.or_else(|| choose(self.count(), candidate, turn))

@@ -26,6 +26,16 @@ pub fn fails_outright(canary: u64, stable: u64) -> bool {
     canary >= OUTRIGHT && stable < OUTRIGHT
 }
 
+/// So many requests may wait for a canary's first answer on a gateway, those included that it failed.
+const UNPROVEN: u64 = 20;
+
+/// Whether a canary that has answered nothing yet may get one more request, by how many wait for it and how many
+/// attempts failed. However many requests come before the first one has failed, few of them can meet a version that can't
+/// answer at all.
+pub fn may_be_tried(waiting: u64, failed: u64) -> bool {
+    waiting + failed < UNPROVEN
+}
+
 /// The hash that puts a session on one side of a rollout: the same for ever and on every gateway (FNV-1a, its bits
 /// mixed so that also the remainder by 100 is spread evenly).
 pub fn session_hash(rollout_id: &str, session: &[u8]) -> u64 {

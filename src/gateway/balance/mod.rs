@@ -7,13 +7,14 @@ mod node;
 mod outlook;
 mod pool;
 mod queue;
+mod roster;
 mod spare;
 
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,8 +26,8 @@ use tokio::{
 
 use self::{
     node::NodeState,
-    pool::Seat,
     queue::{Queue, Waiter},
+    roster::Rosters,
 };
 pub use self::{
     outlook::{Outlook, Seen},
@@ -34,7 +35,7 @@ pub use self::{
     spare::Spare,
 };
 use crate::{
-    domain::routing::{Ending, hash},
+    domain::routing::{Ending, Seat, hash},
     ports::NodeError,
     routing_table::{Holder, Namespace, RoutingTable},
 };
@@ -43,11 +44,10 @@ use crate::{
 pub struct Balance {
     /// By node id.
     nodes: Mutex<HashMap<String, Arc<NodeState>>>,
+    rosters: Rosters,
     queue: Mutex<Queue>,
     /// How many are in the queue, or about to be.
     waiting: AtomicUsize,
-    /// How many places are given back when a caller waits for them.
-    spares: AtomicUsize,
     /// How many may wait for one model.
     longest_queue: usize,
     began: Instant,
@@ -91,22 +91,30 @@ enum Turn {
 /// One request's place on a node; dropping it makes the place free.
 pub struct Place {
     balance: Arc<Balance>,
-    node: Arc<NodeState>,
-    window: Arc<AtomicU64>,
+    pool: Arc<Pool>,
+    /// In the pool's list.
+    index: usize,
     is_trial: bool,
     is_spare: bool,
-    /// The node, and how it holds the model.
-    pub holder: Arc<Holder>,
 }
 
 impl Place {
+    /// The node, and how it holds the model.
+    pub fn holder(&self) -> &Holder {
+        &self.pool.holders()[self.index]
+    }
+
+    fn node(&self) -> &Arc<NodeState> {
+        self.pool.node(self.index)
+    }
+
     /// Has the model's runner called with a context window of at least this, from now on; the widest that it was called
     /// with, this one included. Ollama loads a model anew whenever its window changes.
     pub fn widen(&self, wanted: Option<u64>) -> Option<u64> {
-        let wanted = wanted.unwrap_or_default();
-        let widest = match self.window.load(Ordering::Relaxed) {
+        let (window, wanted) = (self.pool.window(self.index), wanted.unwrap_or_default());
+        let widest = match window.load(Ordering::Relaxed) {
             running if running >= wanted => running,
-            _ => self.window.fetch_max(wanted, Ordering::Relaxed).max(wanted),
+            _ => window.fetch_max(wanted, Ordering::Relaxed).max(wanted),
         };
         (widest > 0).then_some(widest)
     }
@@ -122,40 +130,49 @@ impl Place {
             Some(NodeError::Status { .. } | NodeError::Throttled { .. }) => Ending::Failed,
             Some(_) => Ending::Lost,
         };
-        self.node.note(ending, || self.balance.now());
+        self.node().note(ending, || self.balance.now());
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.node.leave(self.is_trial);
+        let node = self.node();
+        node.leave(self.is_trial);
         if self.is_spare {
-            self.balance.spares.fetch_sub(1, Ordering::SeqCst);
+            node.returned();
         }
-        self.balance.hand_out(&self.node);
+        self.balance.hand_out(node);
     }
 }
 
 impl Balance {
     /// Nothing under way; so many requests may wait for one model.
     pub fn new(longest_queue: usize) -> Self {
-        let (nodes, queue, waiting) = (Mutex::default(), Mutex::default(), AtomicUsize::new(0));
-        Self { nodes, queue, waiting, spares: AtomicUsize::new(0), longest_queue, began: Instant::now() }
+        Self {
+            nodes: Mutex::default(),
+            rosters: Rosters::default(),
+            queue: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            longest_queue,
+            began: Instant::now(),
+        }
     }
 
     /// These holders of a model, prepared for choices among them.
     pub fn pool(&self, holders: &[Holder]) -> Arc<Pool> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let seat = |holder: &Holder| {
+        let known = |holder: &Holder| {
             let node = nodes.entry(holder.node.id.clone()).or_insert_with(|| {
                 let node = NodeState::default();
                 node.set_limit(holder.node.max_concurrent_requests);
                 node.into()
             });
-            let window = node.window(&holder.digest, holder.loaded);
-            Seat { holder: Arc::new(holder.clone()), node: node.clone(), window }
+            (node.clone(), node.window(&holder.digest, holder.loaded))
         };
-        Arc::new(Pool::new(holders.iter().map(seat).collect()))
+        let (states, windows) = holders.iter().map(known).unzip();
+        let rank = |holder: &Holder| Seat { hash: hash(holder.node.id.bytes()), weight: holder.node.weight };
+        let roster = self.rosters.of(states, holders.iter().map(rank).collect());
+        Arc::new(Pool::new(roster, holders.to_vec(), windows))
     }
 
     /// A place on a good node of those that are `usable`, waiting for it at most `patience`.
@@ -169,14 +186,14 @@ impl Balance {
         usable: impl Fn(&Holder) -> bool,
         patience: Duration,
     ) -> Result<Place, NoPlace> {
-        let usable = |index: usize| usable(&pool.seats()[index].holder);
+        let usable = |index: usize| usable(&pool.holders()[index]);
         if self.waiting.load(Ordering::SeqCst) == 0
             && let Some(place) = self.take(pool, wish, usable)
         {
             return Ok(place);
         }
-        let excluded: Vec<usize> = (0..pool.seats().len()).filter(|index| !usable(*index)).collect();
-        if excluded.len() == pool.seats().len() {
+        let excluded: Vec<usize> = (0..pool.holders().len()).filter(|index| !usable(*index)).collect();
+        if excluded.len() == pool.holders().len() {
             return Err(NoPlace::Nobody);
         }
         let others = excluded.clone();
@@ -227,6 +244,7 @@ impl Balance {
     /// Takes over the limits of a new table and forgets idle nodes that it no longer has.
     pub fn keep(self: &Arc<Self>, table: &RoutingTable) {
         let mut changed = Vec::new();
+        self.rosters.forget_unused();
         {
             let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
             nodes.retain(|_, state| Arc::strong_count(state) > 1);
@@ -239,7 +257,7 @@ impl Balance {
         changed.iter().for_each(|node| self.hand_out(node));
     }
 
-    fn take(self: &Arc<Self>, pool: &Pool, wish: Wish<'_>, usable: impl Fn(usize) -> bool) -> Option<Place> {
+    fn take(self: &Arc<Self>, pool: &Arc<Pool>, wish: Wish<'_>, usable: impl Fn(usize) -> bool) -> Option<Place> {
         let session = wish.session.filter(|_| pool.has_choice()).map(digest);
         let (index, is_trial) = pool.enter(session, usable, || self.now())?;
         Some(self.hold(pool, index, is_trial))
@@ -265,10 +283,8 @@ impl Balance {
         }
     }
 
-    fn hold(self: &Arc<Self>, pool: &Pool, index: usize, is_trial: bool) -> Place {
-        let Seat { holder, node, window } = &pool.seats()[index];
-        let (node, window, holder) = (node.clone(), window.clone(), holder.clone());
-        Place { balance: self.clone(), node, window, is_trial, is_spare: false, holder }
+    fn hold(self: &Arc<Self>, pool: &Arc<Pool>, index: usize, is_trial: bool) -> Place {
+        Place { balance: self.clone(), pool: pool.clone(), index, is_trial, is_spare: false }
     }
 
     fn now(&self) -> Duration {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::OwnedNotified};
 
 use crate::domain::routing::{Ending, Health, Standing};
 
@@ -28,7 +28,9 @@ pub struct NodeState {
     health: Mutex<Health>,
     /// By digest, as all names of one model share its runner.
     windows: Mutex<HashMap<String, Window>>,
-    /// Tells those on spare places that a caller waits.
+    /// Requests that give way to those of callers.
+    lent: AtomicU32,
+    /// Tells one of them that a caller waits.
     wanted: Arc<Notify>,
 }
 
@@ -59,9 +61,24 @@ impl NodeState {
         window.widest.clone()
     }
 
-    /// Where those on spare places hear that a caller waits.
-    pub fn wanted(&self) -> &Arc<Notify> {
-        &self.wanted
+    /// Counts one more request that gives way to callers', and says when it has to.
+    pub fn lend(&self) -> OwnedNotified {
+        self.lent.fetch_add(1, Ordering::SeqCst);
+        self.wanted.clone().notified_owned()
+    }
+
+    /// Counts one less.
+    pub fn returned(&self) {
+        self.lent.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Has one of them give way, if there is one.
+    pub fn reclaim(&self) -> bool {
+        let has_lent = self.lent.load(Ordering::SeqCst) > 0;
+        if has_lent {
+            self.wanted.notify_one();
+        }
+        has_lent
     }
 
     /// Allows so many requests at once.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Balance, Pool, Wish, digest, pool::Seat};
+use super::{Balance, Pool, Wish, digest};
 use crate::{domain::routing::Standing, routing_table::Holder};
 
 /// The nodes of a model at this moment.
@@ -22,7 +22,7 @@ pub struct Outlook {
 /// A node at this moment.
 pub struct Seen {
     /// The node, and how it holds the model.
-    pub holder: Arc<Holder>,
+    pub holder: Holder,
     /// Requests under way there.
     pub in_flight: u32,
     /// How many it takes at once.
@@ -49,15 +49,16 @@ impl Balance {
 
     /// Looks at the nodes of `pool` as [`Balance::place`] would.
     pub fn outlook(&self, pool: &Arc<Pool>, wish: Wish<'_>, usable: impl Fn(&Holder) -> bool) -> Outlook {
-        let usable = |index: usize| usable(&pool.seats()[index].holder);
+        let usable = |index: usize| usable(&pool.holders()[index]);
         let session = wish.session.filter(|_| pool.has_choice()).map(digest);
-        let seen = |Seat { holder, node, window }: &Seat| {
+        let seen = |(index, holder): (usize, &Holder)| {
+            let node = pool.node(index);
             let (in_flight, limit) = node.load();
-            let window = Some(window.load(Ordering::Relaxed)).filter(|window| *window > 0);
+            let window = Some(pool.window(index).load(Ordering::Relaxed)).filter(|window| *window > 0);
             Seen { holder: holder.clone(), in_flight, limit, standing: node.standing(self.now()), window }
         };
         Outlook {
-            nodes: pool.seats().iter().map(seen).collect(),
+            nodes: pool.holders().iter().enumerate().map(seen).collect(),
             next: pool.preview(session, usable, || self.now()),
             waiting: self.lock().waiting(pool),
         }

@@ -16,31 +16,25 @@ pub struct Spare {
 }
 
 impl Balance {
-    /// A free place on a sound node of those that are `usable`, at once; `None` when there is none that nobody waits for.
+    /// A free place on a sound node of those that are `usable`, at once, which leaves a free one to callers where a node
+    /// has several; `None` when there is none, or somebody waits for it.
     pub fn spare(self: &Arc<Self>, pool: &Arc<Pool>, usable: impl Fn(&Holder) -> bool) -> Option<Spare> {
-        // Before it is looked whether somebody waits: who waits from now on sees that there is a spare place to be given back.
-        self.spares.fetch_add(1, Ordering::SeqCst);
-        let spare = self.take(pool, Wish::default(), |index| usable(&pool.seats()[index].holder)).map(|mut place| {
-            place.is_spare = true;
-            Spare { wanted: place.node.wanted().clone().notified_owned(), place }
-        });
-        let Some(spare) = spare else {
-            self.spares.fetch_sub(1, Ordering::SeqCst);
-            return None;
-        };
-        let is_awaited = || self.waiting.load(Ordering::SeqCst) > 0 && self.lock().wants(&spare.place.node);
+        let mut place = self.take(pool, Wish::default(), |index| usable(&pool.holders()[index]))?;
+        place.is_spare = true;
+        // Before it is looked whether somebody waits: who waits from now on sees that there is a place to be given back.
+        let wanted = place.node().lend();
+        let (in_flight, limit) = place.node().load();
+        let is_last = in_flight >= limit && limit > 1;
+        let is_awaited = || self.waiting.load(Ordering::SeqCst) > 0 && self.lock().wants(place.node());
         // What is tried on a node that failed is a caller's request, or nothing would be known of it afterwards.
-        if spare.place.is_trial || is_awaited() {
-            return None;
-        }
-        Some(spare)
+        let is_fit = !is_last && !place.is_trial && !is_awaited();
+        is_fit.then_some(Spare { place, wanted })
     }
 
-    /// Has spare places on the nodes of a pool, but for those at `excluded`, given back.
+    /// Has one lent place of a pool, none of those at `excluded`, given back to who waits for it.
     pub(super) fn reclaim(&self, pool: &Pool, excluded: &[usize]) {
-        if self.spares.load(Ordering::SeqCst) > 0 {
-            let nodes = pool.seats().iter().enumerate().filter(|(index, _)| !excluded.contains(index));
-            nodes.for_each(|(_, seat)| seat.node.wanted().notify_waiters());
-        }
+        let mut indices = (0..pool.holders().len()).filter(|index| !excluded.contains(index));
+        // Whether there was one doesn't matter: then places become free as callers' requests end.
+        let _ = indices.any(|index| pool.node(index).reclaim());
     }
 }

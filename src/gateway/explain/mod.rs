@@ -212,6 +212,7 @@ fn effects(gateway: &Gateway, ask: &Ask, leg: &Leg<'_>, outlook: &Outlook) -> Ex
             reason: leg.reason.as_str().into(),
         }),
         parameters: parameters.effective(),
+        dropped_parameters: parameters.dropped.clone(),
         keep_alive: parameters.effective_keep_alive(),
         context: context_view(window, prompt::bytes(&body.bytes), cuts),
         system_prompt: body.has_system_prompt.then(|| target.prompt_edition.clone()).flatten(),

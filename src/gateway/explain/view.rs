@@ -35,6 +35,9 @@ pub struct Explanation {
     pub waits: bool,
     /// Every option that would take effect, and who set it.
     pub parameters: BTreeMap<String, Effective<Value>>,
+    /// Options that were asked for, but that the provider has nothing like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped_parameters: Vec<String>,
     /// How long the model would stay in memory afterwards; nothing leaves it to the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<Effective<Value>>,

@@ -1,5 +1,6 @@
 //! What is recorded of requests, where, and that it stays.
 
+mod audit;
 mod kills;
 mod management;
 mod outages;

@@ -12,12 +12,12 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::super::{free_port, http_client};
+use super::super::{end_to_end, free_port, http_client};
 use super::Registry;
 
 /// A proxy in front of a [`Registry`]. By itself it changes one thing only: the answer to a request for a whole blob
@@ -300,12 +300,4 @@ fn metered(
             Ok(piece)
         }
     })
-}
-
-/// Without the headers that are about one connection only.
-fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING] {
-        headers.remove(name);
-    }
-    headers
 }

@@ -1,0 +1,95 @@
+//! What keeps a bad canary from callers when nobody can take it back: the lease and the brake of each gateway.
+
+use crate::{
+    bot::{no_request_failed, serving_fleet, serving_fleet_alone, shares_are, trickles},
+    fleet::deployment_manifest,
+    namespace::SOON,
+    support::{eventually, kube_api::Server, line::Line},
+    world::on_both_apis,
+};
+
+/// Requests that one gateway may send to a canary that never answers.
+const FEW: u64 = 20;
+/// A part of the canary's name on the nodes.
+const CANARY: &str = "/bot:v1.1.0";
+const LEASE: &str = "3s";
+
+on_both_apis! {
+    a_gateway_that_is_cut_off_from_the_api_stops_serving_the_canary,
+    a_canary_that_fails_outright_gets_few_requests_and_is_taken_back,
+    a_canary_that_breaks_while_the_api_is_away_harms_nobody_and_is_taken_back_afterwards,
+}
+
+async fn a_gateway_that_is_cut_off_from_the_api_stops_serving_the_canary(server: Server) {
+    let mut fleet = serving_fleet(server, "1h").await;
+    let line = Line::start(fleet.api.port()).await;
+    let kubeconfig = fleet.api.kubeconfig_at(line.port());
+    fleet.replace_gateway(1, &kubeconfig, &["--canary-lease", LEASE]).await;
+    fleet.apply(&deployment_manifest("v1.1.0", "1h")).await;
+    let shares = async |what: &str, expected: [u64; 2]| {
+        eventually(what, SOON, async || shares_are(&fleet, expected).await).await;
+    };
+    shares("both serve the canary", [20, 20]).await;
+    let trickles = trickles(&fleet);
+
+    line.go_dead();
+    shares("the lease of the second ends", [20, 0]).await;
+    fleet.rollout(&["undo"]).await.expect("undo");
+    let decided = |s: &serde_json::Value| s["phase"] == "RollingBack" && s["lastRollback"]["effectiveAt"].is_null();
+    fleet.until("mdep", "bot", "decided, and not known to the second", decided).await;
+    shares("nobody serves it", [0, 0]).await;
+    line.revive();
+    let arrived = |s: &serde_json::Value| s["phase"] == "Degraded" && s["lastRollback"]["effectiveAt"].is_string();
+    fleet.until("mdep", "bot", "the second knows it, too", arrived).await;
+
+    // The connections of its watches die without a word, and new ones work: the API answers, and has nothing to tell.
+    fleet.rollout(&["retry"]).await.expect("retry");
+    shares("both serve the canary again", [20, 20]).await;
+    line.kill_present_connections();
+    fleet.rollout(&["undo"]).await.expect("undo");
+    shares("nobody serves it", [0, 0]).await;
+    fleet.until("mdep", "bot", "a new watch has brought it", arrived).await;
+    no_request_failed(trickles).await;
+}
+
+async fn a_canary_that_fails_outright_gets_few_requests_and_is_taken_back(server: Server) {
+    let fleet = serving_fleet(server, "1h").await;
+    let fronts = fleet.put_fronts().await;
+    for front in &fronts {
+        front.break_chats_of(Some(CANARY));
+    }
+    let trickles = trickles(&fleet);
+    fleet.apply(&deployment_manifest("v1.1.0", "1h")).await;
+    let back = fleet.until("mdep", "bot", "taken back", |s| s["lastRollback"]["effectiveAt"].is_string()).await;
+    let status = &back["status"];
+    let reason = status["rejected"]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("failed outright"), "{reason}");
+    assert_eq!((&status["phase"], &status["stable"]["weight"]), (&"Degraded".into(), &100.into()));
+    let tried: u64 = fronts.iter().map(|front| front.chats_of(CANARY)).sum();
+    assert!((1..=2 * FEW).contains(&tried), "{tried} requests");
+    no_request_failed(trickles).await;
+    shares_are(&fleet, [0, 0]).await.expect("it is not tried again");
+}
+
+async fn a_canary_that_breaks_while_the_api_is_away_harms_nobody_and_is_taken_back_afterwards(server: Server) {
+    let fleet = serving_fleet_alone(server, "1h").await;
+    let fronts = fleet.put_fronts().await;
+    fleet.apply(&deployment_manifest("v1.1.0", "1h")).await;
+    let canary = async || shares_are(&fleet, [20, 20]).await;
+    eventually("both serve the canary", SOON, canary).await;
+    let trickles = trickles(&fleet);
+
+    fleet.api.stop();
+    let before: u64 = fronts.iter().map(|front| front.chats_of(CANARY)).sum();
+    for front in &fronts {
+        front.break_chats_of(Some(CANARY));
+    }
+    let braked = async || shares_are(&fleet, [0, 0]).await;
+    eventually("both gave it up by themselves", SOON, braked).await;
+    let tried: u64 = fronts.iter().map(|front| front.chats_of(CANARY)).sum::<u64>() - before;
+    assert!((1..=2 * FEW).contains(&tried), "{tried} requests");
+    fleet.api.start_again().await;
+    let back = fleet.until("mdep", "bot", "taken back", |s| s["lastRollback"]["effectiveAt"].is_string()).await;
+    assert!(back["status"]["rejected"]["reason"].to_string().contains("failed outright"), "{}", back["status"]);
+    no_request_failed(trickles).await;
+}
