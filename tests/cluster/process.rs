@@ -71,7 +71,7 @@ fn the_small_commands_print_what_they_promise() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(text(&drover(&["completion", shell], &[]).stdout).contains("rollout"), "{shell}");
     }
-    assert_eq!(text(&drover(&["crds"], &[]).stdout).matches("kind: CustomResourceDefinition").count(), 6);
+    assert_eq!(text(&drover(&["crds"], &[]).stdout).matches("kind: CustomResourceDefinition").count(), 10);
     let help = text(&drover(&["rollout", "undo", "--help"], &[]).stdout);
     assert!(help.contains("Example:"), "help teaches by example: {help}");
 }
