@@ -37,11 +37,21 @@ impl Rules {
                 ErrorKind::ValidationFailure => error.message,
                 _ => format!("{} (rule: {})", error.message, error.rule),
             };
+            let given = scalar(&object, &error.field_path);
             let field = if error.field_path.is_empty() { "<nil>".into() } else { error.field_path };
-            Cause { reason: "FieldValueInvalid", field, message: format!("Invalid value: {detail}") }
+            match given {
+                Some(given) => Cause::invalid(field, given, &detail),
+                None => Cause { reason: "FieldValueInvalid", field, message: format!("Invalid value: {detail}") },
+            }
         });
         causes.collect()
     }
+}
+
+/// What is at a path such as `spec.steps[2].weight`, unless it is a list or a map, which an API server doesn't repeat.
+fn scalar<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    let pointer = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
+    object.pointer(&pointer).filter(|value| value.is_string() || value.is_number() || value.is_boolean())
 }
 
 /// Notes what the rules of a schema and of all below it look at; returns whether there are any.
