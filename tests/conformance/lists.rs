@@ -51,7 +51,11 @@ async fn fill(side: &Side, pulls: &str) -> [String; 2] {
         revisions.push(made.body["metadata"]["resourceVersion"].as_str().expect("a revision").to_owned());
     }
     let labels = json!({ "metadata": { "labels": { "x": "y" } } });
-    side.ask("PATCH", &format!("merge:{pulls}/b"), &labels).await;
+    let labelled = side.ask("PATCH", &format!("merge:{pulls}/b"), &labels).await;
+    let last = labelled.body["metadata"]["resourceVersion"].as_str().expect("a revision").to_owned();
+    // An API server's cache may lag behind, and revision 0 is whatever it has: this answer waits until it has all.
+    let all = format!("{pulls}?resourceVersion={last}&resourceVersionMatch=NotOlderThan");
+    assert_eq!(side.ask("GET", &all, &Value::Null).await.body["items"].as_array().map(Vec::len), Some(3));
     [revisions.remove(0), revisions.remove(0)]
 }
 
