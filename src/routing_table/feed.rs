@@ -224,7 +224,7 @@ impl Feed {
         if !held {
             table = table.without_canaries();
         }
-        let is_regained = held && !std::mem::replace(&mut self.held, held);
+        let was_held = std::mem::replace(&mut self.held, held);
         self.target.readiness.set(true);
         if table != *earlier {
             for warning in table.warnings.iter().filter(|warning| !earlier.warnings.contains(warning)) {
@@ -234,7 +234,7 @@ impl Feed {
             if held {
                 self.keep();
             }
-        } else if is_regained {
+        } else if held && !was_held {
             self.keep();
         }
     }
