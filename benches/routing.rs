@@ -76,7 +76,10 @@ fn objects() -> Objects {
         let objective = ["quality", "latency", "cost"][number % 3];
         let needs = json!({ "capabilities": ["chat"], "minContext": 4096 + number, "families": ["qwen", "llama"],
             "maxParameters": "40B", "objective": objective });
-        let model = |at: usize| json!({ "target": { "model": models[(number * 7 + at) % MODELS]["name"] } });
+        // Of one family, and never of the last, which alone sees images: what the first step can, all have to.
+        let index = number * families.len() + number % (families.len() - 1);
+        let model =
+            |at: usize| json!({ "target": { "model": models[(index + at * families.len()) % MODELS]["name"] } });
         let steps = json!({ "steps": [model(0), model(1), { "target": { "profile": format!("p{number}") } }] });
         objects.profiles.push(object("RoutingProfile", &format!("p{number}"), needs, json!(null)));
         objects.chains.push(object("FallbackChain", &format!("c{number}"), steps, json!(null)));
