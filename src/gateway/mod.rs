@@ -9,6 +9,7 @@ pub mod api;
 pub mod ask;
 pub mod attempt;
 pub mod balance;
+mod callable;
 pub mod callers;
 pub mod client;
 mod context;

@@ -7,6 +7,7 @@ mod support;
 
 mod analysis;
 mod bot;
+mod chains;
 mod chart;
 mod faults;
 mod fleet;
