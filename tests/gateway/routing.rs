@@ -151,6 +151,46 @@ async fn a_step_that_takes_too_long_is_left_for_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_stream_without_a_word_leaves_a_step_and_is_sent_by_the_last_one() {
+    let (nodes, fleet) = small_and_big().await;
+    let fleet = fleet.chain("extract", steps(&["small:1", "big:1"]));
+    let world = World::start(fleet.table()).await;
+    for path in ["/api/chat", "/v1/chat/completions", "/v1/messages"] {
+        let asked = with(chat("extract"), json!({ "stream": true, "max_tokens": 9 }));
+        nodes[0].next(says("", "stop"));
+        nodes[1].next(says("from big", "stop"));
+        let answer = world.post(path, &asked).await;
+        assert_eq!(step_failures(&answer), (200, "big:1".into(), "2".into()), "{path}: {}", answer.text);
+        assert!(answer.text.contains("from big"), "{path}: {}", answer.text);
+
+        nodes[0].next(says("", "stop"));
+        nodes[1].next(says("", "stop"));
+        let answer = world.post(path, &asked).await;
+        assert_eq!(step_failures(&answer), (200, "big:1".into(), "2".into()), "{path}: {}", answer.text);
+
+        // A thought or a word is sent, and then there is no way back.
+        let thought = json!({ "message": { "role": "assistant", "content": "", "thinking": "Hm." } });
+        for first in [thought, json!({ "message": { "role": "assistant", "content": "A" } })] {
+            let done = json!({ "message": { "role": "assistant", "content": "" }, "done_reason": "stop" });
+            nodes[0].next(Act::Say(vec![first, done]));
+            let answer = world.post(path, &asked).await;
+            assert_eq!(step_failures(&answer), (200, "small:1".into(), "1".into()), "{path}: {}", answer.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn loading_a_model_says_nothing_and_is_no_failure_of_a_step() {
+    let (nodes, fleet) = small_and_big().await;
+    let world = World::start(fleet.chain("extract", steps(&["small:1", "big:1"])).table()).await;
+    for stream in [true, false] {
+        nodes[0].next(says("", "load"));
+        let answer = world.post("/api/chat", &json!({ "model": "extract", "stream": stream })).await;
+        assert_eq!(step_failures(&answer), (200, "small:1".into(), "1".into()), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn unavailable_targets_are_skipped_and_a_request_with_images_never_goes_to_a_model_that_is_blind() {
     let nodes = FakeNode::start_many(2).await;
     let fleet = Fleet::default()
