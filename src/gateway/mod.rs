@@ -218,6 +218,7 @@ impl Gateway {
             namespace: self.0.settings.namespace.clone(),
             deployments: self.0.tally.stats(serving.table(), of),
             keys: serving.keys().stats(),
+            choices: self.preferences().stats(serving.table().namespace(&self.0.settings.namespace)),
         }
     }
 

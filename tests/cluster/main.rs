@@ -13,6 +13,7 @@ mod faults;
 mod fleet;
 mod health;
 mod keys;
+mod latency;
 mod many;
 mod mirror;
 mod namespace;
