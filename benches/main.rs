@@ -60,6 +60,7 @@ fn main() {
     }
     if wants("routing") {
         routing::run(&mut table);
+        runtime.block_on(gateway::hops::run(&mut table));
     }
     if wants("analysis") {
         analysis::run(&mut table);

@@ -87,7 +87,8 @@ fn objects() -> Objects {
     objects
 }
 
-fn object<K: DeserializeOwned>(kind: &str, name: &str, spec: Value, status: Value) -> Arc<K> {
+/// An object in the namespace `default`.
+pub fn object<K: DeserializeOwned>(kind: &str, name: &str, spec: Value, status: Value) -> Arc<K> {
     let metadata = json!({ "name": name, "namespace": "default" });
     let mut object = json!({ "apiVersion": "drover.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec });
     if !status.is_null() {

@@ -6,6 +6,7 @@
 mod answer;
 mod choosing;
 pub mod floor;
+pub mod hops;
 mod load;
 mod pinned;
 mod stub;
@@ -22,6 +23,8 @@ use crate::{
 
 /// The name by which nodes hold the model.
 const MODEL: &str = "drover-0a1b2c3d/stub:v1.0.0";
+/// The name of its deployment, by which callers ask for it.
+const PLAIN: &str = "stub";
 /// Chunks of a stream.
 const CHUNKS: usize = 50;
 /// How long the chunks of a paced stream are apart.
@@ -56,7 +59,7 @@ pub async fn run(table: &mut Table) {
             ("1 node", Target::gateway(scratch.path(), &ports[..1], &[]).await),
             ("16 nodes", Target::gateway(scratch.path(), &ports, &[]).await),
         ],
-        seconds: std::env::var("BENCH_SECONDS").map_or(SECONDS, |text| text.parse().expect("a number of seconds")),
+        seconds: seconds(),
     };
     table.note("load of the machine", machine::load());
     let idle: Vec<(f64, f64)> = bench.gateways.iter().map(|(_, gateway)| gateway.memory()).collect();
@@ -75,8 +78,13 @@ pub async fn run(table: &mut Table) {
     choosing::run(table);
 }
 
-const WHOLE: Phase = Phase { connections: 32, rate: None, stream: false, spread: Duration::ZERO };
-const STREAM: Phase = Phase { connections: 16, rate: None, stream: true, spread: Duration::ZERO };
+/// How long one measurement takes.
+fn seconds() -> f64 {
+    std::env::var("BENCH_SECONDS").map_or(SECONDS, |text| text.parse().expect("a number of seconds"))
+}
+
+const WHOLE: Phase = Phase { model: PLAIN, connections: 32, rate: None, stream: false, spread: Duration::ZERO };
+const STREAM: Phase = Phase { connections: 16, stream: true, ..WHOLE };
 
 struct Bench {
     stub: Target,

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path, process::Command, sync::Arc, time::Duration};
 
-use drover::routing_table::{Deployment, Holder, Namespace, Node, RoutingTable, Target as Model, save};
+use drover::routing_table::{
+    Deployment, Holder, Namespace, Node, RoutingTable, Target as Model, compile::Objects, directory, save,
+};
 use serde_json::json;
 
 use super::{
@@ -13,6 +15,7 @@ use super::{
 use crate::{
     machine,
     nginx::Nginx,
+    routing::object,
     support::{drover::program, free_port, http_client, process::Process},
 };
 
@@ -34,17 +37,17 @@ impl Api {
     }
 
     /// One request with about 600 bytes of body.
-    fn request(self, port: u16, stream: bool) -> String {
+    fn request(self, port: u16, model: &str, stream: bool) -> String {
         let (system, user) = ("You are terse. ".repeat(12), "Why is the sky blue? ".repeat(14));
         let messages = json!([{ "role": "system", "content": system }, { "role": "user", "content": user }]);
         let (path, body) = match self {
             Self::Ollama => (
                 "/api/chat",
-                json!({ "model": "stub", "messages": messages, "options": { "temperature": 0.7 }, "stream": stream }),
+                json!({ "model": model, "messages": messages, "options": { "temperature": 0.7 }, "stream": stream }),
             ),
             Self::OpenAi => (
                 "/v1/chat/completions",
-                json!({ "model": "stub", "messages": messages, "temperature": 0.7, "stream": stream }),
+                json!({ "model": model, "messages": messages, "temperature": 0.7, "stream": stream }),
             ),
         };
         let body = body.to_string();
@@ -59,6 +62,8 @@ impl Api {
 /// A kind of load.
 #[derive(Clone, Copy)]
 pub struct Phase {
+    /// The name by which the model is asked for.
+    pub model: &'static str,
     pub connections: usize,
     pub rate: Option<f64>,
     pub stream: bool,
@@ -166,8 +171,8 @@ impl Target {
 
     /// Puts it under load for so many seconds.
     pub fn measure(&self, api: Api, phase: Phase, seconds: f64) -> Measured {
-        let Phase { connections, rate, stream, spread } = phase;
-        let request = api.request(self.port, stream);
+        let Phase { model, connections, rate, stream, spread } = phase;
+        let request = api.request(self.port, model, stream);
         let spread = spread.as_secs_f64();
         let job = Job { port: self.port, request, connections, seconds, rate, spread, lines: stream };
         let job = serde_json::to_string(&job).expect("a job is JSON");
@@ -188,7 +193,8 @@ impl Target {
     }
 }
 
-/// A version on every node, under an alias as versions have it: the name in each answer is replaced.
+/// A version on every node, under an alias as versions have it: the name in each answer is replaced. The deployment is also
+/// what the profile, the chain and the worker `hop` come to.
 fn table(ports: &[u16]) -> RoutingTable {
     let node = |(index, port): (usize, &u16)| {
         Arc::new(Node {
@@ -223,10 +229,23 @@ fn table(ports: &[u16]) -> RoutingTable {
         sticky_header: None,
         schema_check: false,
     };
-    let namespace = Namespace {
+    let mut namespace = Namespace {
         deployments: BTreeMap::from([("stub".into(), deployment)]),
         nodes: nodes.iter().map(|node| (node.name.clone(), node.clone())).collect(),
         ..Namespace::default()
     };
+    directory::fill(&mut namespace, "default", &hops());
     RoutingTable { namespaces: BTreeMap::from([("default".into(), namespace)]), ..RoutingTable::default() }
+}
+
+/// A profile, a chain of two steps and a worker, all by the name of `hop`.
+fn hops() -> Objects {
+    let step = json!({ "target": { "deployment": "stub" } });
+    let steps = json!({ "steps": [step, { "target": { "profile": "hop" } }] });
+    Objects {
+        profiles: vec![object("RoutingProfile", "hop", json!({ "capabilities": ["chat"] }), json!(null))],
+        chains: vec![object("FallbackChain", "hop", steps, json!(null))],
+        workers: vec![object("Worker", "hop", json!({ "model": "deployment/stub" }), json!(null))],
+        ..Objects::default()
+    }
 }

@@ -49,7 +49,8 @@ pub struct RoutingProfileStatus {
     #[serde(default)]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
-    /// The model that answers now. With the objective `latency` each gateway goes by what it measured itself.
+    /// The model that answers now. With the objective `latency` each gateway goes by what it measured itself: what most of them
+    /// chose; that others chose otherwise is in the message of `Ready`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub chosen: String,
     /// Why that one.

@@ -95,7 +95,8 @@ impl From<NodeError> for Missed {
 }
 
 /// Asks the node of `place` for `target`, whose name there `renamer` replaces, in this run, up to the point from which the
-/// answer can be sent.
+/// answer can be sent. Where an empty answer is no good (`leaves_empty`), the beginning of a stream is held back until it says
+/// something.
 ///
 /// # Errors
 /// Whose fault it is that there is no answer. Nothing has been sent to the caller then.
@@ -106,6 +107,7 @@ pub async fn attempt(
     renamer: Arc<Renamer>,
     place: &Place,
     run: &mut Run,
+    leaves_empty: bool,
 ) -> Result<Answer, Missed> {
     let mut voice = Voice::new(ask, target, renamer, run.id);
     let (mut upstream, is_json) = match send(gateway, ask, target, place, &voice, run, false).await {
@@ -119,8 +121,9 @@ pub async fn attempt(
     let stream = ask.stream && !(is_json && ask.format.api() == Api::Ollama);
     let content_type = voice.content_type(stream);
     if stream && ask.check.is_none() {
-        let content = Content::Stream(Box::new(Opened::open(upstream, voice).await?));
-        return Ok(Answer { is_checked: false, schema_failure: None, is_empty: false, content_type, content });
+        let opened = Opened::open(upstream, voice, leaves_empty).await?;
+        let (is_empty, content) = (opened.is_empty(), Content::Stream(Box::new(opened)));
+        return Ok(Answer { is_checked: false, schema_failure: None, is_empty, content_type, content });
     }
     let whole = read(&mut upstream, LONGEST_ANSWER).await?;
     let lines = if stream { split(&whole)? } else { vec![whole.clone()] };
@@ -139,9 +142,7 @@ pub async fn attempt(
 
 /// Whether no line of an answer has a word or calls a tool.
 fn says_nothing(lines: &[Bytes]) -> bool {
-    lines
-        .iter()
-        .all(|line| Said::read(line).is_ok_and(|said| said.calls().is_empty() && said.message().content.is_empty()))
+    lines.iter().all(|line| Said::read(line).is_ok_and(|said| said.is_silent()))
 }
 
 /// The lines of a whole answer.
@@ -219,7 +220,11 @@ impl Ready {
     /// Leaves an answer that is whole and not good enough, which counts as such; says what is wrong with it.
     pub fn leave(self, run: &Run) -> String {
         self.place.note(None);
-        if let Content::Whole(_, ending) = &self.answer.content {
+        let ending = match &self.answer.content {
+            Content::Whole(_, ending) => Some(ending),
+            Content::Stream(opened) => opened.ending(),
+        };
+        if let Some(ending) = ending {
             let keeps_schema = self.answer.is_checked.then_some(self.answer.schema_failure.is_none());
             self.account.iter().for_each(|account| account.answered(&run.answered(ending, false, keeps_schema)));
         }

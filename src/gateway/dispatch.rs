@@ -91,7 +91,8 @@ impl<'a> Dispatch<'a> {
             (asked, failed) = (asked + 1, directory::Failure::Error);
             walk.tries();
             self.run.attempt(place.holder());
-            let answer = attempt(self.gateway, ask, leg.target, renamer.clone(), &place, self.run);
+            let leaves_empty = walk.goes_on(at, directory::Failure::Empty);
+            let answer = attempt(self.gateway, ask, leg.target, renamer.clone(), &place, self.run, leaves_empty);
             let (answer, is_late) = in_time(answer, walk.within(leg)).await;
             match answer {
                 Ok(answer) => return Ok(self.answered(leg, answer, place, |fault| walk.goes_on(at, fault))),

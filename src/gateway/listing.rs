@@ -5,8 +5,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
+    callable::{Callable, callable},
     callers::Caller,
-    resolve::{Found, callable},
+    resolve::Found,
 };
 use crate::{
     domain::node::NodeModel,
@@ -14,16 +15,23 @@ use crate::{
 };
 
 /// As `/api/tags` lists them. When a tag changed last, the table doesn't know: the zero of Ollama's clock stands there,
-/// which its command line shows as «Never».
+/// which its command line shows as «Never». A name that stands for a model is listed with what would answer first now, and
+/// its `details` say so.
 pub fn tags(namespace: &Namespace, caller: &Caller) -> Value {
-    let entries = callable(namespace, caller).map(|(name, target)| {
-        let since = namespace.deployments.get(name).map(|deployment| deployment.since.to_string());
-        let size = target.details.as_ref().map_or(0, |details| details.size_bytes);
+    let entries = callable(namespace, caller).map(|Callable { name, found, target }| {
+        let since = match found {
+            Found::Deployment(_, deployment) => deployment.since.to_string(),
+            Found::Tag(_) | Found::Routed(_) => "0001-01-01T00:00:00Z".into(),
+        };
+        let known = target.details.as_deref();
         let mut entry = json!({
-            "name": name, "model": name, "modified_at": since.as_deref().unwrap_or("0001-01-01T00:00:00Z"),
-            "size": size, "digest": digest(target), "details": details(target.details.as_deref()),
+            "name": name, "model": name, "modified_at": since, "size": known.map_or(0, |model| model.size_bytes),
+            "digest": digest(target), "details": details(known),
         });
-        if let Some(offer) = &target.offer {
+        if let Some(kind) = found.kind() {
+            entry["details"]["kind"] = kind.into();
+            entry["details"]["parent_model"] = target.tag.as_str().into();
+        } else if let Some(offer) = &target.offer {
             // As Ollama lists what it asks others for.
             entry["remote_model"] = target.model.as_str().into();
             entry["remote_host"] = offer.endpoint.url.as_str().into();
@@ -73,33 +81,36 @@ pub fn offered(target: &Target) -> Value {
 
 /// As `/v1/models` lists them to callers of OpenAI's API.
 pub fn models(namespace: &Namespace, caller: &Caller) -> Value {
-    let since = |name: &str| namespace.deployments.get(name).map_or(0, |d| d.since.as_second());
-    let entries = callable(namespace, caller).map(|(name, _)| model(name, since(name)));
+    let entries = callable(namespace, caller).map(|callable| model(&callable.name, callable.found));
     json!({ "object": "list", "data": entries.collect::<Vec<_>>() })
 }
 
-/// One model as OpenAI describes it; `created` in seconds since 1970.
-pub fn model(name: &str, created: i64) -> Value {
-    json!({ "id": name, "object": "model", "created": created, "owned_by": "drover" })
+/// One model as OpenAI describes it; who owns it tells a chain, a profile or a worker from a model.
+pub fn model(name: &str, found: Found<'_>) -> Value {
+    let owner = match found {
+        Found::Deployment(..) | Found::Tag(_) => "drover".into(),
+        Found::Routed(routed) => format!("drover/{}", routed.named().0),
+    };
+    json!({ "id": name, "object": "model", "created": created(found), "owned_by": owner })
 }
 
 /// As `/v1/models` lists them to callers of Anthropic's API: they send the header `anthropic-version`.
 pub fn anthropic_models(namespace: &Namespace, caller: &Caller) -> Value {
-    let since = |name: &str| namespace.deployments.get(name).map_or(0, |d| d.since.as_second());
-    let models: Vec<Value> = callable(namespace, caller).map(|(name, _)| anthropic_model(name, since(name))).collect();
+    let listed = callable(namespace, caller);
+    let models: Vec<Value> = listed.map(|callable| anthropic_model(&callable.name, callable.found)).collect();
     let id = |model: Option<&Value>| model.map_or(Value::Null, |model| model["id"].clone());
     let (first, last) = (id(models.first()), id(models.last()));
     json!({ "data": models, "has_more": false, "first_id": first, "last_id": last })
 }
 
 /// One model as Anthropic describes it.
-pub fn anthropic_model(name: &str, created: i64) -> Value {
-    let created = Timestamp::from_second(created).unwrap_or_default().to_string();
+pub fn anthropic_model(name: &str, found: Found<'_>) -> Value {
+    let created = Timestamp::from_second(created(found)).unwrap_or_default().to_string();
     json!({ "type": "model", "id": name, "display_name": name, "created_at": created })
 }
 
 /// Since when a name stands for what it does, in seconds since 1970; 0 where nobody knows.
-pub fn created(found: Found<'_>) -> i64 {
+fn created(found: Found<'_>) -> i64 {
     match found {
         Found::Deployment(_, deployment) => deployment.since.as_second(),
         Found::Tag(_) | Found::Routed(_) => 0,

@@ -9,6 +9,7 @@ pub mod api;
 pub mod ask;
 pub mod attempt;
 pub mod balance;
+mod callable;
 pub mod callers;
 pub mod client;
 mod context;
@@ -217,6 +218,7 @@ impl Gateway {
             namespace: self.0.settings.namespace.clone(),
             deployments: self.0.tally.stats(serving.table(), of),
             keys: serving.keys().stats(),
+            choices: self.preferences().stats(serving.table().namespace(&self.0.settings.namespace)),
         }
     }
 

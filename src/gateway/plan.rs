@@ -139,9 +139,8 @@ impl<'t> Planner<'t> {
                     Some((name, deployment)) => self.split(name, deployment),
                     None => continue,
                 },
-                Place::Tag(full) => plain(offers.tags.get(full)),
-                Place::Offer { provider, model } => {
-                    plain(offers.providers.get(provider).and_then(|provider| provider.models.get(model)))
+                place @ (Place::Tag(_) | Place::Offer { .. }) => {
+                    offers.target(place).map(|target| Leg::to(target, String::new())).into_iter().collect()
                 }
             };
             for leg in &mut found {
@@ -153,10 +152,6 @@ impl<'t> Planner<'t> {
         }
         Ok(legs)
     }
-}
-
-fn plain(target: Option<&Target>) -> Vec<Leg<'_>> {
-    target.map(|target| Leg::to(target, String::new())).into_iter().collect()
 }
 
 struct Split<'a, 't> {

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     domain::directory::{Directory, HYSTERESIS, Place, Profile, fastest},
-    routing_table::{Namespace, Target},
+    ports::ChoiceStats,
+    routing_table::Namespace,
 };
 
 /// A choice stands for so long at least, so that it is a look-up for most requests.
@@ -50,6 +51,21 @@ impl Preferences {
         choices.insert(name.to_owned(), Choice { model, until: now + STANDS });
         Some(chosen)
     }
+
+    /// The present choices, as far as the profiles are there and the models among their first ones.
+    pub fn stats(&self, namespace: &Namespace) -> Vec<ChoiceStats> {
+        let choices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = &namespace.directory;
+        let stands = |profile: &Profile<Value>, choice: &Choice| {
+            let lead = profile.ranked.iter().take(profile.lead as usize);
+            directory.model(&choice.model).is_some_and(|place| lead.copied().any(|known| known == place))
+        };
+        let chosen = directory.profiles.iter().filter_map(|(name, profile)| {
+            let choice = choices.get(&profile.name).filter(|choice| stands(profile, choice))?;
+            Some(ChoiceStats { profile: name.clone(), model: choice.model.to_string() })
+        });
+        chosen.collect()
+    }
 }
 
 fn latency(
@@ -59,13 +75,8 @@ fn latency(
     namespace: &Namespace,
     models: &Models,
 ) -> Option<f64> {
-    let (requested, target): (&str, &Target) = match &directory.models.get(place as usize)?.place {
-        Place::Deployment(name) => (name, &namespace.deployments.get(name)?.stable),
-        Place::Tag(full) => namespace.tags.get(full).map(|target| (target.tag.as_str(), target))?,
-        Place::Offer { provider, model } => {
-            let target = namespace.providers.get(provider)?.models.get(model)?;
-            (&target.tag, target)
-        }
-    };
+    let place = &directory.models.get(place as usize)?.place;
+    let target = namespace.target(place)?;
+    let requested = if let Place::Deployment(name) = place { name } else { &target.tag };
     models.latency(&ByModel::new(task, requested, &target.tag, target.version.as_deref()))
 }

@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use prometheus_client::metrics::counter as metrics;
 use tokio::time::timeout;
 
-use super::{balance::Place, counter::Account, ending::Ending, lines::Lines, run::Run, voice::Voice};
+use super::{balance::Place, counter::Account, ending::Ending, lines::Lines, run::Run, said::Said, voice::Voice};
 use crate::{domain::run_record::Outcome, ports::NodeError};
 
 /// The status of an answer whose first piece was sent.
@@ -41,6 +41,8 @@ struct Source {
     voice: Voice,
     /// The node's last words, until somebody takes them.
     ending: Option<Ending>,
+    /// Whether it is to be known if the node says anything, and it has said nothing so far.
+    is_silent: bool,
 }
 
 /// The body of a node's answer.
@@ -65,22 +67,32 @@ impl Upstream {
 }
 
 impl Opened {
-    /// Reads up to the first piece worth sending.
+    /// Reads up to the first piece worth sending; with `until_words` up to the first one that says something, or to the end.
     ///
     /// # Errors
     /// When the stream broke, ended or told of an error before that: nothing has been sent, another node may be asked.
-    pub async fn open(upstream: Upstream, voice: Voice) -> Result<Self, NodeError> {
-        let mut source = Source { upstream, lines: Lines::default(), voice, ending: None };
+    pub async fn open(upstream: Upstream, voice: Voice, until_words: bool) -> Result<Self, NodeError> {
+        let mut source = Source { upstream, lines: Lines::default(), voice, ending: None, is_silent: until_words };
         let mut out = BytesMut::new();
-        while out.is_empty() {
+        while out.is_empty() || source.is_silent && source.ending.is_none() {
             let piece = source.upstream.next().await?;
             let last = piece.is_none();
             source.write(piece, &mut out)?;
-            if last && out.is_empty() {
+            if last && (out.is_empty() || source.is_silent && source.ending.is_none()) {
                 return Err(NodeError::Broken("the node sent nothing".into()));
             }
         }
         Ok(Self { first: out.freeze(), source })
+    }
+
+    /// Whether it is known to be over without a word, a thought or the call of a tool.
+    pub fn is_empty(&self) -> bool {
+        self.source.is_silent
+    }
+
+    /// What the node says at its end, if that has come.
+    pub fn ending(&self) -> Option<&Ending> {
+        self.source.ending.as_ref()
     }
 }
 
@@ -104,6 +116,8 @@ impl Source {
         };
         for line in whole {
             let ending = Ending::of_line(&line);
+            self.is_silent = self.is_silent
+                && Said::read(&line).is_ok_and(|said| said.is_silent() && said.message().thinking.is_empty());
             self.voice.line(line, out)?;
             self.ending = ending.or(self.ending.take());
         }

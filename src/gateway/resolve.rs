@@ -1,21 +1,25 @@
 //! What a caller's model name stands for: pure.
 
+use std::borrow::Cow;
+
 use axum::http::StatusCode;
 use serde_json::Value;
 
-use super::{callers::Caller, failure::Failure, session::Message};
+use super::{
+    callable::{callable, is_hidden, of_providers},
+    callers::Caller,
+    failure::Failure,
+    session::Message,
+};
 use crate::{
     domain::{
-        alias::is_alias,
-        directory::{self, Directory, Pointer, Policy, Worker, leaves},
+        directory::{self, Directory, Place, Pointer, Policy, Worker, leaves},
         model_name::ModelName,
         reference::{Kind, Reference},
     },
     routing_table::{Deployment, Namespace, Target},
 };
 
-const DEPLOYMENT: &str = "deployment/";
-const PROVIDER: &str = "provider/";
 const LATEST: &str = ":latest";
 /// How many names an error lists.
 const LISTED: usize = 5;
@@ -91,17 +95,18 @@ impl<'a> Routed<'a> {
 
     /// Whether a caller may use it: by its name, or because all that it comes to may be used by name.
     fn is_for(&self, fit: impl Fn(&str) -> bool) -> bool {
-        let (kind, name) = self.named();
+        let name = self.name;
         let by_name = match self.kind {
-            None => fit(&format!("auto:{name}")),
-            Some(_) => fit(name) || fit(&format!("{kind}/{name}")),
+            None => fit(&Reference::Auto(name).to_string()),
+            Some(kind) => fit(name) || fit(&Reference::Object(kind, name).to_string()),
         };
-        let by_model = |name: &str| fit(name) || name.strip_prefix(DEPLOYMENT).is_some_and(&fit);
+        let by_model =
+            |model: &directory::Model| fit(&model.name) || matches!(&model.place, Place::Deployment(name) if fit(name));
         let models = || self.directory.reach(&self.pointer());
         by_name
             || Some(models())
                 .filter(|models| !models.is_empty())
-                .is_some_and(|models| models.iter().all(|model| by_model(&model.name)))
+                .is_some_and(|models| models.iter().all(|model| by_model(model)))
     }
 
     /// Whether a failed check of an answer has another step answer.
@@ -123,12 +128,23 @@ impl<'a> Routed<'a> {
 
 impl Found<'_> {
     /// Whether a caller may use it.
-    fn is_for(&self, caller: &Caller) -> bool {
+    pub(super) fn is_for(&self, caller: &Caller) -> bool {
         caller.patterns().is_none_or(|patterns| match self {
-            Self::Deployment(name, _) => patterns.fit(name) || patterns.fit(&format!("{DEPLOYMENT}{name}")),
+            Self::Deployment(name, _) => {
+                patterns.fit(name) || patterns.fit(&Reference::Object(Kind::Deployment, name).to_string())
+            }
             Self::Tag(target) => patterns.fit(&target.tag),
             Self::Routed(routed) => routed.is_for(|name| patterns.fit(name)),
         })
+    }
+
+    /// The kind of the object that it is, if it is one: `deployment`, `chain`, `profile`, `worker`; or `auto`.
+    pub fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Deployment(..) => Some(Kind::Deployment.name()),
+            Self::Tag(_) => None,
+            Self::Routed(routed) => Some(routed.named().0),
+        }
     }
 
     /// The name that the directory knows, if it is one.
@@ -159,38 +175,34 @@ impl Found<'_> {
 
 /// Finds what a reference stands for: `deployment/NAME`, `chain/NAME`, `profile/NAME`, `worker/NAME`, `auto:TAG` and
 /// `provider/NAME/MODEL`; or a bare name, first among objects of those kinds, then among the nodes' models, then among
-/// built-in profiles. As many clients add `:latest` to a bare name, a deployment is found by that, too, unless a model has the name.
+/// built-in profiles. As many clients add `:latest` to a bare name, an object is found by that, too, unless a model has the name.
 ///
 /// # Errors
 /// 404 that says what was looked for and what there is; 403 for what the caller may not use; 503 for a provider that can't
 /// be used now.
 pub fn resolve<'a>(namespace: &'a Namespace, name: &str, caller: &Caller) -> Result<Found<'a>, Failure> {
-    let found = match name.strip_prefix(PROVIDER) {
-        Some(reference) => Found::Tag(offered(namespace, name, reference, caller)?),
-        None => find(namespace, name).ok_or_else(|| unknown(namespace, name, caller))?,
+    let found = match Reference::parse(name) {
+        Reference::Provider { name, model } => Some(Found::Tag(offered(namespace, name, model, caller)?)),
+        Reference::Auto(tag) => routed(&namespace.directory, None, tag).map(Found::Routed),
+        Reference::Object(Kind::Deployment, name) => deployment(namespace, name),
+        Reference::Object(kind, name) => routed(&namespace.directory, Some(kind), name).map(Found::Routed),
+        Reference::Bare(name) => bare(namespace, name),
     };
+    let found = found.ok_or_else(|| unknown(namespace, name, caller))?;
     if found.is_for(caller) { Ok(found) } else { Err(caller.not_allowed(name)) }
 }
 
-fn find<'a>(namespace: &'a Namespace, name: &str) -> Option<Found<'a>> {
-    let routed = |kind, name| routed(&namespace.directory, kind, name).map(Found::Routed);
-    match Reference::parse(name) {
-        Reference::Auto(tag) => routed(None, tag),
-        Reference::Object(kind @ (Kind::Chain | Kind::Profile | Kind::Worker), name) => routed(Some(kind), name),
-        Reference::Bare(bare) => {
-            let owner = namespace.directory.owner(bare).filter(|kind| *kind != Kind::Deployment);
-            let owned = owner.and_then(|kind| routed(Some(kind), bare));
-            let found = owned.or_else(|| find_served(namespace, name));
-            found.or_else(|| {
-                [Kind::Chain, Kind::Profile, Kind::Worker].into_iter().find_map(|kind| routed(Some(kind), bare))
-            })
-        }
-        Reference::Object(Kind::Deployment, _) | Reference::Provider { .. } => find_served(namespace, name),
-    }
+/// Finds whose a bare name is: an object's, else a model's as nodes name it, else with `:latest` an object's.
+fn bare<'a>(namespace: &'a Namespace, name: &str) -> Option<Found<'a>> {
+    let routed = |kind| routed(&namespace.directory, Some(kind), name).map(Found::Routed);
+    let owner = namespace.directory.owner(name).filter(|kind| *kind != Kind::Deployment);
+    let tag = || if namespace.deployments.contains_key(name) { None } else { plain(namespace, name).map(Found::Tag) };
+    let others = || [Kind::Chain, Kind::Profile, Kind::Worker].into_iter().find_map(routed);
+    owner.and_then(routed).or_else(tag).or_else(|| deployment(namespace, name)).or_else(others)
 }
 
 /// What the directory has under a name of this kind; with `:latest`, too.
-fn routed<'a>(directory: &'a Directory<Value>, kind: Option<Kind>, name: &str) -> Option<Routed<'a>> {
+pub(super) fn routed<'a>(directory: &'a Directory<Value>, kind: Option<Kind>, name: &str) -> Option<Routed<'a>> {
     let key = |name: &str| match kind {
         None => directory.autos.get_key_value(name).map(|(name, _)| name),
         Some(Kind::Chain) => directory.chains.get_key_value(name).map(|(name, _)| name),
@@ -198,34 +210,19 @@ fn routed<'a>(directory: &'a Directory<Value>, kind: Option<Kind>, name: &str) -
         Some(Kind::Worker) => directory.workers.get_key_value(name).map(|(name, _)| name),
         Some(Kind::Deployment) => None,
     };
-    let found = key(name).or_else(|| key(name.strip_suffix(LATEST)?));
+    let found = with_latest(name, key);
     found.map(|name| Routed { kind, name, directory })
 }
 
-/// Finds a deployment, or a model as nodes name it. As many clients add `:latest` to a bare name, a deployment is found by
-/// that, too, unless a model has the name.
-fn find_served<'a>(namespace: &'a Namespace, name: &str) -> Option<Found<'a>> {
-    let short = name.strip_prefix(DEPLOYMENT);
-    if let Some((name, deployment)) = namespace.deployments.get_key_value(short.unwrap_or(name)) {
-        return Some(Found::Deployment(name, deployment));
-    }
-    if let Some(target) = plain(namespace, name).filter(|_| short.is_none()) {
-        return Some(Found::Tag(target));
-    }
-    let bare = short.unwrap_or(name).strip_suffix(LATEST);
-    let deployment = bare.and_then(|bare| namespace.deployments.get_key_value(bare));
-    deployment.map(|(name, deployment)| Found::Deployment(name, deployment))
+fn deployment<'a>(namespace: &'a Namespace, name: &str) -> Option<Found<'a>> {
+    let found = with_latest(name, |name| namespace.deployments.get_key_value(name));
+    found.map(|(name, deployment)| Found::Deployment(name, deployment))
 }
 
-/// A provider's model. A client that adds `:latest` to every name gets it, too.
-fn offered<'a>(namespace: &'a Namespace, name: &str, reference: &str, caller: &Caller) -> Result<&'a Target, Failure> {
-    let (provider, model) = reference.split_once('/').unwrap_or((reference, ""));
+/// A provider's model.
+fn offered<'a>(namespace: &'a Namespace, provider: &str, model: &str, caller: &Caller) -> Result<&'a Target, Failure> {
     let found = namespace.providers.get(provider);
-    let named = found.and_then(|found| {
-        let bare = || model.strip_suffix(LATEST).and_then(|bare| found.models.get(bare));
-        found.models.get(model).or_else(bare)
-    });
-    if let Some(target) = named {
+    if let Some(target) = found.and_then(|found| with_latest(model, |model| found.models.get(model))) {
         return Ok(target);
     }
     if let Some(fault) = found.and_then(|found| found.fault.as_ref()) {
@@ -234,36 +231,19 @@ fn offered<'a>(namespace: &'a Namespace, name: &str, reference: &str, caller: &C
     }
     let why = if found.is_some() { "the provider doesn't offer it" } else { "no such provider" };
     let there = some_of(of_providers(namespace, caller).map(|target| target.tag.as_str()));
+    let name = Reference::Provider { name: provider, model }.to_string();
     let message = format!("model {name:?} not found: {why} (write provider/NAME/MODEL); {there}");
     Err(Failure::new(StatusCode::NOT_FOUND, "model_not_found", message))
 }
 
-/// The models of providers that a caller can call.
-fn of_providers<'a>(namespace: &'a Namespace, caller: &'a Caller) -> impl Iterator<Item = &'a Target> {
-    let offered = namespace.providers.values().flat_map(|provider| provider.models.values());
-    offered.filter(|target| Found::Tag(target).is_for(caller))
+/// Finds something by a name, or by what it is without the `:latest` that some clients add to every name.
+fn with_latest<T>(name: &str, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+    find(name).or_else(|| find(name.strip_suffix(LATEST)?))
 }
 
 fn plain<'a>(namespace: &'a Namespace, name: &str) -> Option<&'a Target> {
     let full = name.parse::<ModelName>().ok()?.to_string().to_ascii_lowercase();
     namespace.tags.get(&full).filter(|target| !is_hidden(target))
-}
-
-/// The names that a caller can call: deployments, then tags that no deployment's name covers, then models of providers.
-pub fn callable<'a>(namespace: &'a Namespace, caller: &'a Caller) -> impl Iterator<Item = (&'a str, &'a Target)> {
-    let deployments = namespace.deployments.iter().map(|(name, deployment)| Found::Deployment(name, deployment));
-    let tags = namespace.tags.values().filter(|target| !is_hidden(target));
-    let tags = tags.filter(|target| !namespace.deployments.contains_key(&target.tag)).map(Found::Tag);
-    let all = deployments.chain(tags).filter(|found| found.is_for(caller)).filter_map(|found| match found {
-        Found::Deployment(name, deployment) => Some((name, &deployment.stable)),
-        Found::Tag(target) => Some((target.tag.as_str(), target)),
-        Found::Routed(_) => None,
-    });
-    all.chain(of_providers(namespace, caller).map(|target| (target.tag.as_str(), target)))
-}
-
-fn is_hidden(target: &Target) -> bool {
-    is_alias(&target.model.to_ascii_lowercase())
 }
 
 fn unknown(namespace: &Namespace, name: &str, caller: &Caller) -> Failure {
@@ -272,7 +252,7 @@ fn unknown(namespace: &Namespace, name: &str, caller: &Caller) -> Failure {
         Reference::Object(kind, _) => format!("no such {kind}"),
         Reference::Provider { .. } | Reference::Bare(_) => "no deployment and no model of that name".into(),
     };
-    let there = some_of(callable(namespace, caller).map(|(name, _)| name));
+    let there = some_of(callable(namespace, caller).map(|callable| callable.name));
     // Who may use some models only isn't told of others.
     let near = if caller.patterns().is_none() { namespace.directory.unknown(name).nearest } else { Vec::new() };
     let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) };
@@ -280,8 +260,8 @@ fn unknown(namespace: &Namespace, name: &str, caller: &Caller) -> Failure {
 }
 
 /// What there is, or some of it.
-fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<&str> = names.collect();
+fn some_of<'a>(names: impl Iterator<Item = impl Into<Cow<'a, str>>>) -> String {
+    let mut names: Vec<Cow<'a, str>> = names.map(Into::into).collect();
     let more = names.len().saturating_sub(LISTED);
     names.truncate(LISTED);
     match (names.is_empty(), more) {

@@ -288,8 +288,8 @@ async fn model(
 ) -> Response {
     let (table, api) = (gateway.table(), Api::of_request(uri.path(), &headers));
     match (resolve(table.namespace(&gateway.settings().namespace), &name, &caller), api) {
-        (Ok(found), Api::Anthropic) => Json(listing::anthropic_model(&name, listing::created(found))).into_response(),
-        (Ok(found), _) => Json(listing::model(&name, listing::created(found))).into_response(),
+        (Ok(found), Api::Anthropic) => Json(listing::anthropic_model(&name, found)).into_response(),
+        (Ok(found), _) => Json(listing::model(&name, found)).into_response(),
         (Err(failure), api) => failure.render(api),
     }
 }

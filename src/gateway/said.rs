@@ -156,6 +156,12 @@ impl<'a> Said<'a> {
         self.message.as_ref().and_then(|message| message.tool_calls.as_deref()).unwrap_or_default()
     }
 
+    /// Whether the model says nothing to the caller and calls no tool, though it was asked for more than to be loaded.
+    pub fn is_silent(&self) -> bool {
+        let is_load = matches!(self.done_reason.as_deref(), Some("load" | "unload"));
+        !is_load && self.calls().is_empty() && self.message().content.is_empty()
+    }
+
     /// Whether the answer ended because it got too long.
     pub fn is_cut(&self) -> bool {
         self.done_reason.as_deref() == Some("length")

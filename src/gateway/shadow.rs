@@ -171,7 +171,7 @@ impl Copy {
         let mut run = Run::start(recorder, ask.task.path(), &gateway.settings().namespace, Trace::default());
         run.aim(&Leg { account: account.clone(), ..Leg::to(target, String::new()) });
         run.attempt(place.holder());
-        match attempt(gateway, ask, target, serving.renamer(target), &place, &mut run).await {
+        match attempt(gateway, ask, target, serving.renamer(target), &place, &mut run, false).await {
             Ok(answer) => {
                 run.answers();
                 let ready = Ready { answer, place, account, broken: Counter::default() };

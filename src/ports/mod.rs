@@ -175,6 +175,18 @@ pub struct GatewayStats {
     /// The callers' keys that were used since it started.
     #[serde(default)]
     pub keys: Vec<KeyStats>,
+    /// What it chose for profiles where it goes by what it measured itself.
+    #[serde(default)]
+    pub choices: Vec<ChoiceStats>,
+}
+
+/// What a gateway chose for a profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChoiceStats {
+    /// Name of the `RoutingProfile`, or of a built-in one.
+    pub profile: String,
+    /// The model that goes first.
+    pub model: String,
 }
 
 /// What a gateway knows of a caller's key.

@@ -24,7 +24,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::{
-    caller::Limits, digest::Digest, directory::Directory, node::NodeModel, provider::Offer, run_record::SystemPrompt,
+    caller::Limits,
+    digest::Digest,
+    directory::{Directory, Place},
+    node::NodeModel,
+    provider::Offer,
+    run_record::SystemPrompt,
 };
 
 /// The table as the gateway holds it: loaded by each request, replaced as a whole by the feed.
@@ -217,6 +222,15 @@ impl Namespace {
     /// Whatever requests can be sent to: nodes, and what stands for providers.
     pub fn servers(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.nodes.values().chain(self.providers.values().map(|provider| &provider.node))
+    }
+
+    /// What requests for a model of the directory go to; of a deployment, its stable version.
+    pub fn target(&self, place: &Place) -> Option<&Target> {
+        match place {
+            Place::Deployment(name) => self.deployments.get(name).map(|deployment| &deployment.stable),
+            Place::Tag(full) => self.tags.get(full),
+            Place::Offer { provider, model } => self.providers.get(provider)?.models.get(model),
+        }
     }
 
     /// Whatever requests can be sent for: both sides of each deployment, plain tags, models of providers.

@@ -7,11 +7,13 @@ mod support;
 
 mod analysis;
 mod bot;
+mod chains;
 mod chart;
 mod faults;
 mod fleet;
 mod health;
 mod keys;
+mod latency;
 mod many;
 mod mirror;
 mod namespace;

@@ -32,7 +32,7 @@ pub async fn python(script: &str, arguments: &[&str]) {
 }
 
 /// Ollama's own command line, with the gateway for a server.
-async fn ollama(dir: &Scratch, url: &str, arguments: &[&str]) -> String {
+pub async fn ollama(dir: &Scratch, url: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(program("ollama"));
     command.args(arguments).env("OLLAMA_HOST", url).env("HOME", dir.path()).env("NO_PROXY", "*");
     run(command).await

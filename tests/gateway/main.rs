@@ -8,6 +8,7 @@ mod clients;
 mod explain;
 mod https;
 mod lines;
+mod lists;
 mod metrics;
 mod openai;
 mod parameters;

@@ -2,90 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drover::{
-    api::{FallbackChain, ModelCatalog, OllamaNode, RoutingProfile, Worker},
-    gateway::Settings,
-    routing_table::{
-        RoutingTable,
-        compile::{Objects, compile},
-    },
-};
-use jiff::Timestamp;
-use serde::de::DeserializeOwned;
+use drover::gateway::Settings;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Act, Answer, FakeNode, World, key,
+    Act, Answer, FakeNode, World,
+    declared::{Fleet, chat, model, steps, talks},
+    key,
     provider::{Far, Reply, models, provider},
     with_keys,
 };
-
-/// What a test declares.
-#[derive(Default)]
-struct Fleet {
-    objects: Objects,
-}
-
-fn object<K: DeserializeOwned>(kind: &str, name: &str, spec: Value, more: Value) -> Arc<K> {
-    let mut object = json!({
-        "apiVersion": "drover.dev/v1alpha1", "kind": kind,
-        "metadata": { "name": name, "namespace": "default", "generation": 1 }, "spec": spec,
-    });
-    object.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
-    Arc::new(serde_json::from_value(object).unwrap())
-}
-
-/// A model as a node lists it.
-fn model(name: &str, size: &str, capabilities: &[&str]) -> Value {
-    let digest = format!("sha256:{}", name.replace([':', '.'], "-"));
-    json!({ "name": name, "digest": digest, "sizeBytes": 1, "parameterSize": size, "capabilities": capabilities,
-        "contextLength": 8192 })
-}
-
-fn talks(name: &str, size: &str) -> Value {
-    model(name, size, &["completion", "tools"])
-}
-
-impl Fleet {
-    /// With a ready node that has these models.
-    fn node(mut self, node: &FakeNode, models: &[Value]) -> Self {
-        models.iter().for_each(|model| node.hold_model(model["name"].as_str().unwrap()));
-        let ready = json!([{ "type": "Ready", "status": "True", "reason": "Answering", "message": "",
-            "lastTransitionTime": "2026-11-20T20:00:00Z" }]);
-        let status = json!({ "status": { "version": "0.17.4", "models": models, "modelCount": models.len(), "conditions": ready } });
-        let spec = json!({ "url": node.url, "maxConcurrentRequests": 4 });
-        self.objects.nodes.push(object::<OllamaNode>("OllamaNode", &node.name, spec, status));
-        self
-    }
-
-    fn chain(mut self, name: &str, spec: Value) -> Self {
-        self.objects.chains.push(object::<FallbackChain>("FallbackChain", name, spec, json!({})));
-        self
-    }
-
-    fn profile(mut self, name: &str, spec: Value) -> Self {
-        self.objects.profiles.push(object::<RoutingProfile>("RoutingProfile", name, spec, json!({})));
-        self
-    }
-
-    fn worker(mut self, name: &str, spec: Value) -> Self {
-        self.objects.workers.push(object::<Worker>("Worker", name, spec, json!({})));
-        self
-    }
-
-    fn catalog(mut self, spec: Value) -> Self {
-        self.objects.catalogs.push(object::<ModelCatalog>("ModelCatalog", "ours", spec, json!({})));
-        self
-    }
-
-    fn table(&self) -> RoutingTable {
-        compile(&self.objects, Timestamp::UNIX_EPOCH)
-    }
-}
-
-fn chat(model: &str) -> Value {
-    json!({ "model": model, "stream": false, "messages": [{ "role": "user", "content": "hi" }] })
-}
 
 fn with(mut request: Value, more: Value) -> Value {
     request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -108,10 +34,6 @@ async fn small_and_big() -> (Vec<FakeNode>, Fleet) {
     let nodes = FakeNode::start_many(2).await;
     let fleet = Fleet::default().node(&nodes[0], &[talks("small:1", "1B")]).node(&nodes[1], &[talks("big:1", "8B")]);
     (nodes, fleet)
-}
-
-fn steps(targets: &[&str]) -> Value {
-    json!({ "steps": targets.iter().map(|target| json!({ "target": { "model": target } })).collect::<Vec<_>>() })
 }
 
 fn step_failures(answer: &Answer) -> (u16, String, String) {
@@ -226,6 +148,46 @@ async fn a_step_that_takes_too_long_is_left_for_the_next_one() {
     nodes[0].let_go();
     let answer = world.post("/api/chat", &chat("slow")).await;
     assert_eq!(answer.header("x-drover-model"), "small:1", "the node is as good as before");
+}
+
+#[tokio::test]
+async fn a_stream_without_a_word_leaves_a_step_and_is_sent_by_the_last_one() {
+    let (nodes, fleet) = small_and_big().await;
+    let fleet = fleet.chain("extract", steps(&["small:1", "big:1"]));
+    let world = World::start(fleet.table()).await;
+    for path in ["/api/chat", "/v1/chat/completions", "/v1/messages"] {
+        let asked = with(chat("extract"), json!({ "stream": true, "max_tokens": 9 }));
+        nodes[0].next(says("", "stop"));
+        nodes[1].next(says("from big", "stop"));
+        let answer = world.post(path, &asked).await;
+        assert_eq!(step_failures(&answer), (200, "big:1".into(), "2".into()), "{path}: {}", answer.text);
+        assert!(answer.text.contains("from big"), "{path}: {}", answer.text);
+
+        nodes[0].next(says("", "stop"));
+        nodes[1].next(says("", "stop"));
+        let answer = world.post(path, &asked).await;
+        assert_eq!(step_failures(&answer), (200, "big:1".into(), "2".into()), "{path}: {}", answer.text);
+
+        // A thought or a word is sent, and then there is no way back.
+        let thought = json!({ "message": { "role": "assistant", "content": "", "thinking": "Hm." } });
+        for first in [thought, json!({ "message": { "role": "assistant", "content": "A" } })] {
+            let done = json!({ "message": { "role": "assistant", "content": "" }, "done_reason": "stop" });
+            nodes[0].next(Act::Say(vec![first, done]));
+            let answer = world.post(path, &asked).await;
+            assert_eq!(step_failures(&answer), (200, "small:1".into(), "1".into()), "{path}: {}", answer.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn loading_a_model_says_nothing_and_is_no_failure_of_a_step() {
+    let (nodes, fleet) = small_and_big().await;
+    let world = World::start(fleet.chain("extract", steps(&["small:1", "big:1"])).table()).await;
+    for stream in [true, false] {
+        nodes[0].next(says("", "load"));
+        let answer = world.post("/api/chat", &json!({ "model": "extract", "stream": stream })).await;
+        assert_eq!(step_failures(&answer), (200, "small:1".into(), "1".into()), "{}", answer.text);
+    }
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use drover::domain::{
     directory::{
-        Absence, ChainSpec, Declared, Directory, End, Failure, Model, Needs, Object, Objective, Outcome, Place,
-        Pointer, ProfileSpec, StepSpec, Stop, WorkerSpec, fastest, walk,
+        Absence, Agreement, ChainSpec, Declared, Directory, End, Failure, Model, Needs, Object, Objective, Outcome,
+        Place, Pointer, ProfileSpec, StepSpec, Stop, WorkerSpec, fastest, walk,
     },
     model_db::{Capabilities, Capability, Parameters},
     reference::{Kind, Reference, nearest},
@@ -250,6 +250,23 @@ proptest! {
         prop_assert_eq!(fastest(Some(0), &[(0, Some(base)), (1, Some(base * 0.79))], 20), Some(1));
         prop_assert_eq!(fastest(Some(7), &[(0, Some(base)), (1, None)], 20), Some(0), "the present one is gone");
         prop_assert_eq!(fastest(None, &[(0, None), (1, None)], 20), Some(0));
+    }
+
+    #[test]
+    fn what_most_gateways_chose_is_shown_and_every_other_choice_is_named(
+        choices in vec(select(vec!["a", "b", "c"]), 1..6).prop_map(|all| all.into_iter().map(str::to_owned).collect::<Vec<_>>()),
+        seed in any::<usize>(),
+    ) {
+        let told = Agreement::of(choices.clone()).expect("somebody chose");
+        let votes = |model: &str| choices.iter().filter(|choice| *choice == model).count();
+        prop_assert!(choices.iter().all(|choice| votes(choice) <= votes(&told.chosen)));
+        let named: BTreeSet<_> = told.others.iter().chain([&told.chosen]).collect();
+        prop_assert_eq!(named, choices.iter().collect::<BTreeSet<_>>());
+        prop_assert!(!told.others.contains(&told.chosen));
+        let (mut others, by) = (choices.clone(), seed % choices.len());
+        others.rotate_left(by);
+        prop_assert_eq!(Agreement::of(others), Some(told), "whoever was asked first");
+        prop_assert_eq!(Agreement::of([]), None);
     }
 
     #[test]

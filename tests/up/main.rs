@@ -5,6 +5,7 @@ mod instance;
 mod keys;
 mod manifests;
 mod operations;
+mod routing;
 mod starts;
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,6 +4,7 @@
 
 mod catalog;
 mod chain;
+mod measured;
 mod profile;
 mod worker;
 
@@ -18,6 +19,7 @@ use serde_json::Value;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::measured::{Choices, Said};
 use super::{
     Context, Error,
     driver::{self, Reconciler, Refs},
@@ -27,7 +29,7 @@ use crate::{
     cluster::{self, Kind, Precondition, Watched},
     domain::{
         conditions::Finding,
-        directory::Directory,
+        directory::{Agreement, Directory},
         reference::{self, Reference},
     },
     routing_table::{
@@ -52,16 +54,18 @@ struct Names {
     conflicts: Conflicts,
     /// The objects that they were worked out from.
     objects: Objects,
+    /// What the gateways chose where they go by what they measure.
+    choices: Arc<Choices>,
 }
 
 impl Names {
-    fn of(objects: Objects) -> Self {
+    fn of(objects: Objects, choices: Arc<Choices>) -> Self {
         let mut spaces: Vec<String> = objects.catalogs.iter().filter_map(|object| object.namespace()).collect();
         spaces.dedup();
         let conflicts = spaces.iter().flat_map(|space| catalogue(&objects.catalogs, space).1).collect();
         let is_used = !(objects.profiles.is_empty() && objects.chains.is_empty() && objects.workers.is_empty());
         let table = if is_used { compile(&objects, Timestamp::UNIX_EPOCH) } else { RoutingTable::default() };
-        Self { table, conflicts, objects }
+        Self { table, conflicts, objects, choices }
     }
 
     /// Whether they were worked out from an object as it is now, with its spec and its commands.
@@ -79,6 +83,11 @@ impl Names {
 
     fn directory(&self, namespace: &str) -> &Directory<Value> {
         &self.table.namespace(namespace).directory
+    }
+
+    /// What the gateways chose for a profile.
+    fn choice(&self, namespace: &str, profile: &str) -> Option<&Agreement> {
+        self.choices.get(namespace)?.get(profile)
     }
 }
 
@@ -120,13 +129,15 @@ async fn keep(
     sender: watch::Sender<Option<Arc<Names>>>,
     stop: CancellationToken,
 ) -> Result<(), String> {
-    let mut changes = context.changes_of_names();
+    let said = Said::default();
+    let chosen = measured::changes(context.clone(), said.clone()).boxed();
+    let mut changes = stream::select(context.changes_of_names(), chosen);
     context.ready().await?;
     while let Some(change) = stop.run_until_cancelled(changes.next()).await {
         change.ok_or("the watches ended")?;
         sleep(SETTLE).await;
         while let Some(Some(())) = changes.next().now_or_never() {}
-        sender.send_replace(Some(Arc::new(Names::of(Objects::but_keys(&context)))));
+        sender.send_replace(Some(Arc::new(Names::of(Objects::but_keys(&context), said.load_full()))));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::{
     controller::Context,
     domain::{
         conditions::{self, Finding, READY, STALLED},
-        directory::Pointer,
+        directory::{Agreement, Pointer},
         model_db::Capabilities,
         reference::Kind,
     },
@@ -37,9 +37,14 @@ impl Named for RoutingProfile {
     fn status(&self, names: &Names, now: Timestamp) -> RoutingProfileStatus {
         let (directory, name) = (names.directory(&space(self)), self.name_any());
         let profile = directory.profiles.get(&name).cloned().unwrap_or_default();
-        let found = directory.ways(&Pointer::Profile(name.clone()), Capabilities::NONE, |_| None);
+        let choice = names.choice(&space(self), &name);
+        let prefer = |_: &_| choice.and_then(|choice| directory.model(&choice.chosen));
+        let found = directory.ways(&Pointer::Profile(name.clone()), Capabilities::NONE, prefer);
         let first = found.as_ref().ok().and_then(|ways| ways.first());
-        let notes = || profile.overrides.iter().map(|note| format!("; {note}")).collect::<String>();
+        let notes = || {
+            let differing = choice.filter(|_| profile.lead > 1).and_then(differing);
+            profile.overrides.iter().chain(&differing).map(|note| format!("; {note}")).collect::<String>()
+        };
         let mut findings = match (&profile.fault, first) {
             (Some(fault), _) => {
                 [READY, STALLED].map(|type_| Finding::new(type_, type_ == STALLED, "Cycle", fault.clone())).to_vec()
@@ -66,4 +71,10 @@ impl Named for RoutingProfile {
             rejected: listed.collect(),
         }
     }
+}
+
+/// That gateways don't agree.
+fn differing(choice: &Agreement) -> Option<String> {
+    let others = choice.others.join(", ");
+    (!others.is_empty()).then(|| format!("the gateways differ, each by what it measured: others choose {others}"))
 }

@@ -4,6 +4,7 @@
 //! [`Directory::new`] resolves what was declared; [`resolve`] reads it. Whatever can't be used is there, too, with the
 //! reason.
 
+mod agreement;
 mod chain;
 mod choices;
 mod fallback;
@@ -20,6 +21,7 @@ use std::{collections::BTreeMap, fmt::Display};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    agreement::Agreement,
     chain::{Chain, ChainFault, MOST_ATTEMPTS, Step},
     fallback::{End, Failure, Outcome, Stop, leaves, walk},
     model::{Absence, Model, Place},

@@ -117,8 +117,10 @@ impl<V> Directory<V> {
                     Kind::Profile => near(nearest(name, self.profiles.keys().map(String::as_str))),
                     Kind::Worker => near(nearest(name, self.workers.keys().map(String::as_str))),
                     Kind::Deployment => {
-                        let own = self.models.iter().filter(|model| matches!(model.place, Place::Deployment(_)));
-                        let names = own.filter_map(|model| model.name.strip_prefix("deployment/"));
+                        let names = self.models.iter().filter_map(|model| match &model.place {
+                            Place::Deployment(name) => Some(name.as_str()),
+                            Place::Tag(_) | Place::Offer { .. } => None,
+                        });
                         near(nearest(name, names))
                     }
                 }

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each module uses a part of it
 
 pub mod collector;
+pub mod declared;
 pub mod node;
 pub mod provider;
 pub mod real;
