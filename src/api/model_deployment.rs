@@ -9,7 +9,7 @@ use super::{
     model_version::{MODEL_FORM, MODEL_RULE},
 };
 use crate::domain::{
-    analysis::{Criterion, Limit, Measure, Query, Settings},
+    analysis::{Criterion, Limit, Measure, Query, Settings, micros},
     conditions::Condition,
     duration::HumanDuration,
     labels::NodeSelector,
@@ -287,7 +287,8 @@ impl CanaryStrategy {
     /// The copies of requests that it begins with.
     pub fn copies(&self) -> Option<Shadow> {
         let duration = self.shadow_duration.map_or(DEFAULT_SHADOW_DURATION, |duration| duration.0);
-        self.shadow.map(|share| Shadow { share, duration })
+        let budget = micros(self.shadow_budget());
+        self.shadow.map(|share| Shadow { share, duration, budget })
     }
 
     /// How many US dollars the copies to a provider may cost at each gateway.

@@ -50,6 +50,8 @@ type Durations = Family<ByKind, Histogram, fn() -> Histogram>;
 pub struct Meters {
     reconciles: Family<ByOutcome, Counter>,
     durations: Durations,
+    /// Entries of the audit that were lost before they could be stored.
+    pub audit_lost: Counter,
 }
 
 /// The counters of one kind's reconciler.
@@ -64,12 +66,15 @@ impl Meters {
     /// Counters that `/metrics` shows.
     pub fn registered(metrics: &Metrics) -> Self {
         let (reconciles, durations) = (Family::default(), Durations::new_with_constructor(duration));
+        let audit_lost = Counter::default();
         metrics.register(|registry| {
             registry.register("reconciles", "Looks at one object", reconciles.clone());
             let help = "Time that a look at one object took";
             registry.register_with_unit("reconcile_duration", help, Unit::Seconds, durations.clone());
+            let help = "Entries of the audit that were lost because they could not be stored for too long";
+            registry.register("audit_entries_lost", help, audit_lost.clone());
         });
-        Self { reconciles, durations }
+        Self { reconciles, durations, audit_lost }
     }
 
     /// Those of one kind.

@@ -242,7 +242,10 @@ pub async fn start(
     supervisor.service("deployment controller", deployment::run(context.clone(), stop.clone()));
     supervisor.service("provider controller", provider::run(context.clone(), secrets, stop.clone()));
     if let Some(log) = audit {
-        supervisor.service("audit", audit::run(context.deployments.clone(), log, stop.clone()));
+        supervisor.service(
+            "audit",
+            audit::run(context.deployments.clone(), log, context.meters.audit_lost.clone(), stop.clone()),
+        );
     }
     supervisor.service("key controller", key::run(context.clone(), stop.clone()));
     routing::start(supervisor, &context);

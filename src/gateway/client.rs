@@ -2,12 +2,17 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use futures::{FutureExt, future::BoxFuture, future::try_join_all};
+use futures::{
+    StreamExt,
+    future::ready,
+    stream::{self, BoxStream, FuturesUnordered},
+};
 use reqwest::{Client, Url};
-use tokio::net::lookup_host;
+use tokio::{net::lookup_host, time::timeout};
 
 use crate::ports::{GatewayError, GatewayStats, Gateways};
 
+/// For each gateway, and for its address.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 
 /// A client to all gateways behind a list of URLs.
@@ -37,7 +42,9 @@ impl GatewayClient {
         let (host, port) = (parsed.host_str().unwrap_or_default(), parsed.port_or_known_default().unwrap_or(80));
         let host = host.trim_matches(['[', ']']);
         // A name that isn't found is not proof that nobody serves: name servers fail, too.
-        let found = lookup_host((host, port)).await.map_err(|error| unknown(error.to_string()))?;
+        let late = |_| unknown(format!("no address within {ASK_WITHIN:?}"));
+        let found = timeout(ASK_WITHIN, lookup_host((host, port))).await.map_err(late)?;
+        let found = found.map_err(|error| unknown(error.to_string()))?;
         let found: BTreeSet<SocketAddr> = found.collect();
         let replica = |address: SocketAddr| {
             let mut replica = parsed.clone();
@@ -62,24 +69,24 @@ impl GatewayClient {
         answer.error_for_status().map_err(unknown)?.json().await.map_err(unknown)
     }
 
-    async fn ask_replicas(&self, url: &str, of: Option<[&str; 2]>) -> Result<Vec<GatewayStats>, GatewayError> {
-        let replicas = Self::replicas(url).await?;
-        let answers = try_join_all(replicas.into_iter().map(|replica| async {
-            match self.ask(replica, of).await {
-                Err(GatewayError::Away(_)) => Ok(None),
-                answer => answer.map(Some),
+    fn ask_replicas<'a>(
+        &'a self,
+        url: &'a str,
+        of: Option<[&'a str; 2]>,
+    ) -> BoxStream<'a, Result<GatewayStats, GatewayError>> {
+        let ask_each = move |found: Result<Vec<Url>, GatewayError>| match found {
+            Ok(replicas) => {
+                let asked: FuturesUnordered<_> = replicas.into_iter().map(|replica| self.ask(replica, of)).collect();
+                asked.filter(|answer| ready(!matches!(answer, Err(GatewayError::Away(_))))).boxed()
             }
-        }));
-        Ok(answers.await?.into_iter().flatten().collect())
+            Err(error) => stream::once(ready(Err(error))).boxed(),
+        };
+        stream::once(Self::replicas(url)).flat_map(ask_each).boxed()
     }
 }
 
 impl Gateways for GatewayClient {
-    fn stats<'a>(&'a self, of: Option<[&'a str; 2]>) -> BoxFuture<'a, Result<Vec<GatewayStats>, GatewayError>> {
-        async move {
-            let answers = try_join_all(self.urls.iter().map(|url| self.ask_replicas(url, of))).await?;
-            Ok(answers.into_iter().flatten().collect())
-        }
-        .boxed()
+    fn stats<'a>(&'a self, of: Option<[&'a str; 2]>) -> BoxStream<'a, Result<GatewayStats, GatewayError>> {
+        stream::select_all(self.urls.iter().map(|url| self.ask_replicas(url, of))).boxed()
     }
 }

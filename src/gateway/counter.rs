@@ -9,14 +9,12 @@ use std::{
 };
 
 use crate::domain::{
-    analysis::{self, Observed, Sketch},
+    analysis::{self, Observed, Sketch, micros},
     routing::may_be_tried,
 };
 
 /// A score below this says that an answer was bad.
 const GOOD_SCORE: f64 = 0.5;
-/// So many millionths of a dollar are one.
-const MICRO: f64 = 1e6;
 
 /// One version's attempts.
 #[derive(Debug, Default)]
@@ -86,7 +84,7 @@ impl Account {
     /// An attempt that the node answered.
     pub fn answered(&self, answer: &Answered) {
         if let (Some(spent), Some(cost)) = (&self.spent, answer.cost) {
-            spent.fetch_add((cost * MICRO).ceil() as u64, Ordering::Relaxed);
+            spent.fetch_add(micros(cost), Ordering::Relaxed);
         }
         self.counter.responded();
         if self.counter.is_unit(self.session) {

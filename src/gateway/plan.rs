@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     domain::{
+        analysis::micros,
         directory::Place,
         model_db::Capabilities,
         routing::{fails_outright, is_canary_session, is_canary_turn, session_hash},
@@ -222,7 +223,7 @@ impl<'a> Split<'a, '_> {
             return None;
         }
         let spent = self.tally.spent(self.namespace, self.name, &self.deployment.rollout_id);
-        let is_affordable = target.offer.is_none() || spent.load(Ordering::Relaxed) as f64 <= shadow.budget * 1e6;
+        let is_affordable = target.offer.is_none() || spent.load(Ordering::Relaxed) <= micros(shadow.budget);
         is_affordable.then(|| Account { spent: Some(spent), ..self.account(target) })
     }
 

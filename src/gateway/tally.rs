@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::counter::Counter;
@@ -108,7 +111,8 @@ impl Tally {
         let deployments = spaces.flat_map(|(namespace, space)| {
             let asked = |name: &str| of.is_none_or(|of| of == [namespace.as_str(), name]);
             space.deployments.iter().filter(move |(name, _)| asked(name)).map(|(name, deployment)| {
-                let counters = counts.get(&(namespace.clone(), name.clone())).map(|counts| &counts.counters);
+                let counts = counts.get(&(namespace.clone(), name.clone()));
+                let counters = counts.map(|counts| &counts.counters);
                 let versions = counters.into_iter().flatten();
                 let failed = |version: Option<&str>| {
                     let counter = counters.and_then(|counters| counters.get(version?));
@@ -123,6 +127,7 @@ impl Tally {
                     since: deployment.since,
                     rollout_id: deployment.rollout_id.clone(),
                     braked,
+                    copies_cost_micros: counts.map_or(0, |counts| counts.spent.load(Ordering::Relaxed)),
                     versions: versions
                         .map(|(version, counter)| (version.clone(), counter.read(of.is_some())))
                         .collect(),

@@ -216,8 +216,16 @@ pub struct DeploymentStats {
     /// The canary failed outright, and gets no more requests of this gateway.
     #[serde(default)]
     pub braked: bool,
+    /// What copies of this rollout's requests cost so far, by the provider's price list, in millionths of a US dollar.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub copies_cost_micros: u64,
     /// Counters by version, since the gateway started.
     pub versions: BTreeMap<String, Observed>,
+}
+
+/// Keeps out of the stats what most deployments never have.
+fn is_nothing(cost: &u64) -> bool {
+    *cost == 0
 }
 
 /// Why a gateway could not be asked.
@@ -233,9 +241,9 @@ pub enum GatewayError {
 
 /// How the controller learns what the gateways serve.
 pub trait Gateways: Send + Sync {
-    /// Asks every gateway, about all deployments or one (namespace and name): only then with the times of answers. A
-    /// gateway that is away is left out.
-    fn stats<'a>(&'a self, of: Option<[&'a str; 2]>) -> BoxFuture<'a, Result<Vec<GatewayStats>, GatewayError>>;
+    /// Asks every gateway, about all deployments or one (namespace and name): only then with the times of answers. Each
+    /// answer comes when it is there, so that nobody waits for a gateway that hangs; one that is away is left out.
+    fn stats<'a>(&'a self, of: Option<[&'a str; 2]>) -> BoxStream<'a, Result<GatewayStats, GatewayError>>;
 }
 
 /// How the controller learns numbers that neither it nor a gateway counts.

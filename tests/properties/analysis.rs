@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use drover::domain::analysis::{
-    Analysis, Batch, Count, Criterion, Evidence, Hypothesis, Limit, Measure, Observed, Query, Settings, Sketch, bound,
-    bucket, price_bucket,
+    Analysis, Batch, Count, Counted, Criterion, Evidence, Hypothesis, Limit, Measure, Observed, Query, Reading,
+    Settings, Sketch, bound, bucket, price_bucket,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::{collection::vec, prelude::*};
@@ -108,7 +108,32 @@ proptest! {
         }
     }
 
-    /// A gateway that starts anew counts from zero: nothing may be taken for negative or counted twice.
+    /// However gateways hang, come back, start anew and join: each batch has exactly what they counted since the last one
+    /// that they were heard for. Nothing comes twice, and nothing that a gateway still knows is left out for good.
+    #[test]
+    fn what_a_hanging_gateway_counted_comes_later_and_once(
+        looks in vec((vec((0..30u64, 0..10u64, 0..6u8), GATEWAYS), any::<bool>()), 1..30),
+    ) {
+        let mut gateways: Vec<Counting> = (0..GATEWAYS).map(Counting::new).collect();
+        let mut counted = Counted::default();
+        for (events, is_used) in looks {
+            for (gateway, (stable, canary, event)) in gateways.iter_mut().zip(events) {
+                gateway.pass([stable, canary], event);
+            }
+            let heard: Vec<usize> = (0..GATEWAYS).filter(|at| gateways[*at].answers).collect();
+            let now: Reading = heard.iter().map(|at| gateways[*at].tell()).collect();
+            counted.meet(&now);
+            let batch = counted.batch(&now, "v1", "v2");
+            let due = |side: usize| heard.iter().map(|at| gateways[*at].due(side)).sum::<u64>();
+            prop_assert_eq!([batch.stable.attempts, batch.canary.attempts], [due(0), due(1)]);
+            heard.iter().for_each(|at| gateways[*at].met());
+            if is_used {
+                counted.settle(now, (GATEWAYS - heard.len()) as u32);
+                heard.iter().for_each(|at| gateways[*at].settled());
+            }
+        }
+    }
+
     #[test]
     fn only_what_both_readings_saw_of_a_gateway_counts(before in 0..100u64, after in 0..100u64, fresh in 0..100u64) {
         let counts = |attempts| [("v1".to_owned(), Observed { attempts, ..Observed::default() })].into();
@@ -117,6 +142,53 @@ proptest! {
         let batch = Batch::between(&earlier, &later, "v1", "v2");
         prop_assert_eq!(batch.stable.attempts, after);
         prop_assert_eq!(batch.canary.attempts, 0);
+    }
+}
+
+const GATEWAYS: usize = 3;
+
+/// A gateway that counts, and what of it is in no batch yet.
+struct Counting {
+    place: usize,
+    /// How often it started.
+    life: u32,
+    counts: [u64; 2],
+    /// Where the next batch begins; nothing while it was never heard in this life.
+    since: Option<[u64; 2]>,
+    answers: bool,
+}
+
+impl Counting {
+    fn new(place: usize) -> Self {
+        Self { place, life: 0, counts: [0, 0], since: None, answers: true }
+    }
+
+    /// It counts so much, after it started anew (0), hangs from then on (1), or is there again (2).
+    fn pass(&mut self, attempts: [u64; 2], event: u8) {
+        match event {
+            0 => *self = Self { life: self.life + 1, ..Self::new(self.place) },
+            1 => self.answers = false,
+            2 => self.answers = true,
+            _ => {}
+        }
+        (0..2).for_each(|side| self.counts[side] += attempts[side]);
+    }
+
+    fn tell(&self) -> (String, std::collections::BTreeMap<String, Observed>) {
+        let of = |side: usize| Observed { attempts: self.counts[side], ..Observed::default() };
+        (format!("{}/{}", self.place, self.life), [("v1".to_owned(), of(0)), ("v2".to_owned(), of(1))].into())
+    }
+
+    fn due(&self, side: usize) -> u64 {
+        self.since.map_or(0, |since| self.counts[side] - since[side])
+    }
+
+    fn met(&mut self) {
+        self.since.get_or_insert(self.counts);
+    }
+
+    fn settled(&mut self) {
+        self.since = Some(self.counts);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod authors;
+mod backlog;
 mod backoff;
 mod caller;
 mod conditions;

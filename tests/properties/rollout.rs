@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use drover::domain::{
-    analysis::{Batch, Criterion, Limit, Measure, Observed, Settings, Verdict},
+    analysis::{Batch, Copies, Criterion, Limit, Measure, Observed, Settings, Verdict},
     pull::elapsed,
     rollout::{
         AUDIT_LIMIT, Authors, Availability, Commands, Decision, HistoryEntry, Input, Outcome, Phase, Release, Served,
@@ -62,6 +62,9 @@ enum Event {
     },
     /// A gateway stops sending requests to the canary.
     Brake,
+    Spend {
+        cost: u64,
+    },
     /// The process dies between decision and write.
     Crash,
     /// The decision is made on an older state: its write is refused.
@@ -87,7 +90,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn shadow() -> impl Strategy<Value = Option<Shadow>> {
-    let shadow = |(share, seconds)| Shadow { share, duration: Duration::from_secs(seconds) };
+    let shadow = |(share, seconds)| Shadow { share, duration: Duration::from_secs(seconds), budget: 1_000_000 };
     proptest::option::of((1..=100u8, 1..300u64).prop_map(shadow))
 }
 
@@ -122,6 +125,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::Analyse),
         4 => (1..60u64, 0..3u64).prop_map(|(attempts, failures)| Event::Count { attempts, failures }),
         1 => Just(Event::Brake),
+        1 => (0..2_000_000u64).prop_map(|cost| Event::Spend { cost }),
         1 => Just(Event::Crash),
         1 => Just(Event::Stale),
     ]
@@ -138,6 +142,7 @@ pub struct World {
     reachable: bool,
     batch: Option<Batch>,
     braked: bool,
+    copies: Option<Copies>,
     /// The canary's requests that were counted in a step, by when the step began.
     counted: (Timestamp, u64),
     now: Timestamp,
@@ -206,6 +211,7 @@ impl World {
             reachable: true,
             batch: None,
             braked: false,
+            copies: None,
             counted: (now, 0),
             now,
             decisions: 0,
@@ -222,6 +228,7 @@ impl World {
             served: self.reachable.then_some(self.served.as_slice()),
             batch: self.batch.as_ref(),
             braked: self.braked,
+            copies: self.copies,
             now: self.now,
         })
     }
@@ -232,7 +239,7 @@ impl World {
         self.count();
         self.check(&self.state, &decision);
         self.decisions += 1;
-        (self.batch, self.braked) = (None, false);
+        (self.batch, self.braked, self.copies) = (None, false, None);
         self.earlier = std::mem::replace(&mut self.state, decision.state.clone());
         decision
     }
@@ -308,6 +315,11 @@ impl World {
                 self.measure([4 * attempts, 0], [*attempts, *failures.min(attempts)]);
             }
             Event::Brake => self.braked = true,
+            Event::Spend { cost } => {
+                let mut copies = Copies::default();
+                copies.add(*cost, 1_000_000);
+                self.copies = Some(copies);
+            }
             Event::Crash => drop(self.decide_on(&self.state)),
             Event::Stale => {
                 // The API server refuses the write, because the object has moved on; nothing else happens.
@@ -789,7 +801,7 @@ fn with_copies(version: &str) -> World {
     let mut world = World::new();
     world.decide();
     world.spec.version = version.into();
-    world.spec.shadow = Some(Shadow { share: 10, duration: Duration::from_secs(60) });
+    world.spec.shadow = Some(Shadow { share: 10, duration: Duration::from_secs(60), budget: 1_000_000 });
     world.spec.analysis = Some(analysis());
     world.decide();
     let canary = world.state.canary.as_ref().expect("a canary");
@@ -815,6 +827,60 @@ fn copies_come_before_the_first_step_which_begins_after_time_and_evidence() {
 }
 
 #[test]
+fn a_budget_that_is_spent_before_the_evidence_is_there_is_named_with_what_to_do() {
+    let mut world = with_copies("v1.1.0");
+    let said = |world: &mut World, costs: &[u64]| {
+        let mut copies = Copies::default();
+        costs.iter().for_each(|cost| copies.add(*cost, 1_000_000));
+        world.copies = Some(copies);
+        let ready = world.decide().findings.swap_remove(0);
+        (ready.reason.clone(), ready.message)
+    };
+    world.pass(100);
+    assert_eq!(said(&mut world, &[400_000, 1_000_000]).0, "Shadow", "both may send more");
+    let (reason, message) = said(&mut world, &[400_000, 1_250_000]);
+    assert_eq!(reason, "ShadowBudgetSpent");
+    for part in ["copies cost 1.65 US dollars", "1 of 2 gateways", "1.00 dollars (shadowBudget)", "rollout promote"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let (again, state) = (world.decide(), world.state.clone());
+    assert_eq!(
+        (again.state, again.findings[0].reason.as_str()),
+        (state, "ShadowBudgetSpent"),
+        "nobody looked meanwhile"
+    );
+    assert_eq!(said(&mut world, &[400_000, 900_000]).0, "Shadow", "the budget was raised, or the gateway began anew");
+    said(&mut world, &[0, 1_250_000]);
+    world.measure([500, 0], [60, 0]);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20, "evidence that came all the same is enough");
+    assert_eq!(world.state.analysis.as_ref().and_then(|analysis| analysis.copies), None);
+}
+
+#[test]
+fn a_comparison_without_all_gateways_can_end_a_canary_and_raises_none() {
+    let mut world = with_canary("v1.1.0");
+    world.spec.analysis = Some(analysis());
+    world.pass(100);
+    let unheard = |world: &mut World, canary: [u64; 2]| {
+        world.measure([400, 0], canary);
+        world.batch.as_mut().expect("just measured").unheard = 1;
+        world.decide()
+    };
+    let said = unheard(&mut world, [100, 0]);
+    assert_eq!(World::share(&world.state, "v1.1.0"), 20);
+    assert!(said.findings[0].message.contains("what one gateway counted is missing"), "{said:?}");
+    let mut other = world.state.clone();
+    world.pass(30);
+    world.measure([400, 0], [100, 0]);
+    world.decide();
+    assert_eq!(World::share(&world.state, "v1.1.0"), 50, "all were asked");
+    std::mem::swap(&mut world.state, &mut other);
+    unheard(&mut world, [100, 60]);
+    assert!(world.state.canary.is_none() && world.state.rejected.is_some(), "half of the evidence is evidence");
+}
+
+#[test]
 fn copies_that_go_wrong_reject_a_version_that_never_had_a_request() {
     let mut world = with_copies("v1.1.0");
     world.measure([500, 0], [40, 20]);
@@ -837,7 +903,7 @@ fn copies_are_promoted_undone_changed_and_dropped() {
 
     let mut world = with_copies("v1.1.0");
     let revision = world.state.revision;
-    world.spec.shadow = Some(Shadow { share: 40, duration: Duration::from_secs(60) });
+    world.spec.shadow = Some(Shadow { share: 40, duration: Duration::from_secs(60), budget: 1_000_000 });
     world.decide();
     assert_eq!(world.state.canary.as_ref().and_then(|canary| canary.shadow), Some(40));
     assert_eq!(world.state.revision, revision + 1, "the gateways must know");

@@ -47,7 +47,8 @@ pub async fn watch(target: &Target, timeout: Option<Duration>) -> Result<u8, Str
             sight = follower.next() => match sight? {
                 Sight::Objects(objects) => {
                     let found = objects.get(&(namespace.clone(), target.name.clone()));
-                    seen = Some(found.ok_or_else(|| target.missing(&namespace))?.clone());
+                    let others = || objects.keys().map(|(_, name)| name.clone());
+                    seen = Some(found.ok_or_else(|| target.missing(&namespace, others()))?.clone());
                 }
                 Sight::Broken(why) => {
                     eprintln!("drover: {why}; trying again");

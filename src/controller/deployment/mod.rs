@@ -132,6 +132,7 @@ impl Reconciler for Deployments {
                 served: seen.served.as_deref(),
                 batch: look.batch.as_ref(),
                 braked: look.braked,
+                copies: look.copies,
                 now,
             };
             let mut decision = rollout::plan(&input);

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::TryStreamExt;
 use kube::ResourceExt;
 use tracing::debug;
 
@@ -168,23 +169,13 @@ fn of_provider(
     Availability { release: Some(release), nodes, message: usable.err().unwrap_or_default() }
 }
 
+/// What every gateway serves; `None` when one of them could not be asked: it may serve what others no longer do.
 async fn served(context: &Context, object: &ModelDeployment) -> Option<Vec<Served>> {
-    let gateways = ask(context, None).await?;
+    let gateways: Result<Vec<GatewayStats>, _> = context.gateways.stats(None).try_collect().await;
+    let gateways = gateways.inspect_err(|error| debug!(%error, "a gateway can't be asked what it serves")).ok()?;
     let namespace = object.namespace().unwrap_or_default();
     let serving = gateways.iter().filter(|stats| stats.namespace == namespace);
     Some(serving.map(|stats| revision(stats, object)).collect())
-}
-
-/// What the gateways say of all deployments, or of one; `None` when one of them could not be asked.
-pub async fn ask(context: &Context, of: Option<[&str; 2]>) -> Option<Vec<GatewayStats>> {
-    match tokio::time::timeout(ASK_WITHIN, context.gateways.stats(of)).await {
-        Ok(Ok(gateways)) => Some(gateways),
-        Ok(Err(error)) => {
-            debug!(%error, "a gateway can't be asked");
-            None
-        }
-        Err(_) => None,
-    }
 }
 
 fn revision(stats: &GatewayStats, object: &ModelDeployment) -> Served {

@@ -5,7 +5,7 @@ mod status;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
@@ -69,7 +69,7 @@ fn asked(context: Arc<Context>, said: Said) -> Refs<ApiKey> {
             if keys.is_empty() {
                 return Some((Vec::new(), TRY_AGAIN_AFTER));
             }
-            match context.gateways.stats(None).await {
+            match context.gateways.stats(None).try_collect::<Vec<_>>().await {
                 Ok(stats) => said.store(Some(Arc::new(stats))),
                 Err(error) => {
                     debug!(%error, "a gateway can't be asked which keys were used");

@@ -4,12 +4,14 @@ mod criterion;
 mod evidence;
 mod observed;
 mod query;
+mod reading;
 mod sketch;
 
 pub use criterion::{Criterion, Limit, Measure};
 pub use evidence::{Count, Evidence, Hypothesis};
-pub use observed::{Batch, Observed, Reading};
+pub use observed::Observed;
 pub use query::{Queried, Query, Value};
+pub use reading::{Batch, Copies, Counted, Reading, micros};
 pub use sketch::{BUCKETS, Sketch, bound, bucket, price_bucket};
 
 use std::time::Duration;
@@ -47,6 +49,10 @@ pub struct Settings {
     pub parts: u32,
 }
 
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// What one measurement came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Verdict {
@@ -76,6 +82,9 @@ pub struct Measurement {
     pub stable_attempts: u64,
     /// The canary's.
     pub canary_attempts: u64,
+    /// Gateways that could not be asked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unheard: u32,
     /// What followed.
     pub verdict: Verdict,
 }
@@ -108,6 +117,9 @@ pub struct Analysis {
     pub shadow: bool,
     /// The canary's attempts in this step.
     pub requests: u64,
+    /// What copies of requests cost, once a gateway spent what they may cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<Copies>,
     /// Comparisons in a row, in this step, that had nothing against the canary.
     #[serde(default)]
     pub successes: u32,
@@ -139,6 +151,7 @@ impl Analysis {
             rollout_id: rollout_id.into(),
             step,
             shadow: false,
+            copies: None,
             requests: 0,
             successes: 0,
             ..std::mem::take(self)
@@ -182,7 +195,8 @@ impl Analysis {
         };
         let (stable_attempts, canary_attempts) = (batch.stable.attempts, batch.canary.attempts);
         let (at, step, shadow) = (batch.at, self.step, self.shadow);
-        let measurement = Measurement { at, step, shadow, stable_attempts, canary_attempts, verdict };
+        let unheard = batch.unheard;
+        let measurement = Measurement { at, step, shadow, stable_attempts, canary_attempts, unheard, verdict };
         self.measurements.insert(0, measurement);
         self.measurements.truncate(MEASUREMENTS);
         failure
@@ -202,13 +216,13 @@ impl Analysis {
         failed.map(|heard| format!("{}: {}, {} times in a row", heard.name, heard.message, heard.failures))
     }
 
-    /// Whether a batch, which was added, leaves nothing against the canary; `None` when it says too little. The bets
-    /// against a canary that keeps its limits lose: while they are worth more than they began with, it is in doubt. So it is
-    /// while a query gives no number.
+    /// Whether a batch, which was added, leaves nothing against the canary; `None` when it says too little, as one does
+    /// that lacks a gateway's counts. The bets against a canary that keeps its limits lose: while they are worth more than
+    /// they began with, it is in doubt. So it is while a query gives no number.
     fn is_in_favour(&self, settings: &Settings, batch: &Batch) -> Option<bool> {
         let deciding = |criterion: &&Criterion| !criterion.dry_run;
         let mut criteria = settings.criteria.iter().filter(deciding).peekable();
-        let says_too_little = criteria.peek().is_some() && !batch.is_enough();
+        let says_too_little = criteria.peek().is_some() && (!batch.is_enough() || batch.unheard > 0);
         let names: Vec<String> = criteria.map(ToString::to_string).collect();
         let is_doubted = |measured: &&Measured| names.contains(&measured.criterion) && measured.evidence.worth() > 1.0;
         let is_missed =
@@ -224,6 +238,11 @@ impl Analysis {
     /// Whether the step may be left, as far as measurements go.
     pub fn is_enough(&self, settings: &Settings) -> bool {
         self.lacks(settings) == 0 && self.successes >= settings.consecutive_successes
+    }
+
+    /// How many gateways could not be asked for the last comparison.
+    pub fn unheard(&self) -> u32 {
+        self.measurements.first().map_or(0, |last| last.unheard)
     }
 
     /// How many of the canary's requests are missing before the step may be left.

@@ -1,15 +1,8 @@
 //! What gateways count of a version's attempts.
 
-use std::collections::BTreeMap;
-
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Count, Sketch, Value};
-
-/// With fewer attempts than these on one side, a batch waits for more.
-const ENOUGH_OF_STABLE: u64 = 20;
-const ENOUGH_OF_CANARY: u64 = 5;
+use super::{Count, Sketch};
 
 /// What became of one version's attempts, since a gateway started or in a span of time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,46 +91,5 @@ impl Observed {
             first_token: self.first_token.since(&earlier.first_token),
             token_time: self.token_time.since(&earlier.token_time),
         }
-    }
-}
-
-/// The counts of one deployment at one time: by gateway process, then by version.
-pub type Reading = BTreeMap<String, BTreeMap<String, Observed>>;
-
-/// Both versions' attempts in the same span of time, over all gateways.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
-    /// The rollout it was measured for.
-    pub rollout_id: String,
-    /// When it ended.
-    pub at: Timestamp,
-    /// The stable version's.
-    pub stable: Observed,
-    /// The canary's.
-    pub canary: Observed,
-    /// The answers to queries, by name.
-    pub values: BTreeMap<String, Value>,
-}
-
-impl Batch {
-    /// What was counted between two readings. A gateway that was not there before, or started anew, counts from the later
-    /// one on: what it counted before may be of another rollout.
-    pub fn between(earlier: &Reading, later: &Reading, stable: &str, canary: &str) -> Self {
-        let of = |version: &str| {
-            let mut sum = Observed::default();
-            for (gateway, now) in later {
-                let Some(before) = earlier.get(gateway) else { continue };
-                let nothing = Observed::default();
-                let counts = now.get(version).unwrap_or(&nothing);
-                sum.merge(&counts.since(before.get(version).unwrap_or(&nothing)));
-            }
-            sum
-        };
-        Self { stable: of(stable), canary: of(canary), ..Self::default() }
-    }
-
-    /// Whether its counts say enough to be looked at; else the next reading shall add to them.
-    pub fn is_enough(&self) -> bool {
-        self.stable.attempts >= ENOUGH_OF_STABLE && self.canary.attempts >= ENOUGH_OF_CANARY
     }
 }

@@ -4,10 +4,13 @@
 //! [`plan()`] are tried in order and the first that applies decides; the phase people see is computed last.
 
 mod audit;
+mod begin;
 mod commands;
 mod placement;
 mod plan;
 mod state;
+mod steps;
+mod switch;
 mod verdict;
 
 use audit::NOBODY;
@@ -41,6 +44,8 @@ pub struct Shadow {
     pub share: u8,
     /// How long at least.
     pub duration: Duration,
+    /// What copies to a provider may cost at each gateway, in millionths of a US dollar.
+    pub budget: u64,
 }
 
 /// What the user asks for.

@@ -1,18 +1,16 @@
 //! The rules, in order.
 
-use std::{cmp::Ordering, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{
-    Authors, Canary, Commands, HistoryEntry, NOBODY, Outcome, Phase, Rejected, Release, Rollback, Served, Shadow, Side,
-    Spec, State, Versions, audit::name, holders, next_rollout_id, verdict,
+    Authors, Commands, NOBODY, Phase, Release, Served, Spec, State, Versions, audit::name, switch::effective_at,
+    verdict,
 };
 use crate::domain::{
-    analysis::{Analysis, Batch},
+    analysis::{Batch, Copies},
     conditions::Finding,
-    pull::elapsed,
-    version,
 };
 
 /// Everything a decision rests on.
@@ -33,6 +31,8 @@ pub struct Input<'a> {
     pub batch: Option<&'a Batch>,
     /// A gateway stopped sending requests to the canary, which failed outright.
     pub braked: bool,
+    /// What copies of requests cost, if every gateway said so.
+    pub copies: Option<Copies>,
     /// The time of the decision.
     pub now: Timestamp,
 }
@@ -138,7 +138,7 @@ impl Draft<'_> {
         }
     }
 
-    fn target(&self) -> &str {
+    pub(super) fn target(&self) -> &str {
         &self.input.spec.version
     }
 
@@ -182,209 +182,6 @@ impl Draft<'_> {
         Next::Continue
     }
 
-    /// A canary that is worse than it may be goes, whether or not somebody has paused it or must promote it.
-    fn weigh_evidence(&mut self) -> Next {
-        let Some(canary) = &self.state.canary else { return Next::Continue };
-        if self.input.braked {
-            let why = "attempt after attempt failed outright, and a gateway stopped sending requests to it";
-            self.take_back_canary(&Cause { why, by: NOBODY });
-            return Next::Done;
-        }
-        let Some(settings) = &self.input.spec.analysis else { return Next::Continue };
-        let known = self.state.analysis.take().filter(|known| known.rollout_id == self.state.rollout_id);
-        let mut analysis =
-            known.unwrap_or_else(|| Analysis::new(&self.state.rollout_id, canary.step, canary.shadow.is_some()));
-        let failure = self.input.batch.and_then(|batch| analysis.add(settings, batch));
-        self.state.analysis = Some(analysis);
-        let Some(failure) = failure else { return Next::Continue };
-        self.take_back_canary(&Cause { why: &failure, by: NOBODY });
-        Next::Done
-    }
-
-    /// The canary's step is held, left for the next one, or was the last one.
-    fn advance_canary(&mut self) -> Next {
-        let (spec, is_held) = (self.input.spec, self.input.spec.paused || self.is_held());
-        let Some(canary) = &mut self.state.canary else { return Next::Continue };
-        let enough_nodes = holders(self.input.versions, &canary.release) >= spec.min_nodes.max(1);
-        if is_held || !enough_nodes {
-            return Next::Done;
-        }
-        if let (Some(share), Some(shadow)) = (&mut canary.shadow, spec.shadow) {
-            *share = shadow.share;
-        }
-        let promotion = format!("{}/{}", self.state.rollout_id, canary.step_name());
-        let promoted = self.input.commands.promote.as_deref() == Some(&promotion);
-        let held = elapsed(canary.step_started_at, self.input.now);
-        let duration = step_duration(spec, canary);
-        if !promoted && held < duration {
-            self.wake_after = Some(duration - held);
-            return Next::Done;
-        }
-        if !promoted && (spec.require_approval || self.lacks_evidence()) {
-            return Next::Done;
-        }
-        if promoted {
-            self.state.handled.promote = Some(promotion);
-        }
-        self.leave_step(promoted.then(|| name(self.input.authors.promote.as_ref())));
-        Next::Done
-    }
-
-    fn lacks_evidence(&self) -> bool {
-        let spec = self.input.spec;
-        if spec.shadow.is_none() && self.state.canary.as_ref().is_some_and(|canary| canary.shadow.is_some()) {
-            // Nobody wants copies any more, so none will come.
-            return false;
-        }
-        let lacks = |settings| self.state.analysis.as_ref().is_none_or(|analysis| !analysis.is_enough(settings));
-        spec.analysis.as_ref().is_some_and(lacks)
-    }
-
-    /// From the present step to the first one with more weight, or to all requests; because of whoever promoted it.
-    fn leave_step(&mut self, promoter: Option<&str>) {
-        let by = promoter.unwrap_or(NOBODY);
-        let Some(canary) = &mut self.state.canary else { return };
-        let higher = self.input.spec.steps.iter().enumerate().find(|(_, step)| step.weight > canary.weight);
-        let Some((index, step)) = higher else {
-            let release = canary.release.clone();
-            let why = if promoter.is_some() { "promoted past its last step" } else { "passed every step" };
-            self.replace_stable(release, &Cause { why, by }, false);
-            return;
-        };
-        if canary.shadow.take().is_none() && index as u32 <= canary.step {
-            // The steps were edited. ROLLOUT/STEP must not name two steps, or one promotion would count twice.
-            self.state.rollout_id = next_rollout_id(&self.input.spec.id_prefix, &self.state.rollout_id);
-        }
-        canary.weight = step.weight;
-        canary.step = index as u32;
-        canary.step_started_at = self.input.now;
-        if let Some(analysis) = &mut self.state.analysis {
-            analysis.begin_step(self.input.spec.analysis.as_ref(), &self.state.rollout_id, canary.step);
-        }
-        let version = canary.release.version.clone();
-        let how = if promoter.is_some() { ": promoted" } else { "" };
-        self.wake_after = Some(step.duration);
-        self.fill_stable();
-        self.notice("StepStarted", &version, by, format!("{version} takes {} % of requests{how}", step.weight));
-    }
-
-    /// A new version, once it can serve.
-    fn begin(&mut self) -> Next {
-        let (spec, by) = (self.input.spec, name(self.input.authors.version.as_ref()));
-        let ready = self.input.versions.get(self.target()).filter(|a| a.nodes >= spec.min_nodes.max(1));
-        let Some(release) = ready.and_then(|a| a.release.clone()) else { return Next::Done };
-        let is_older = self
-            .state
-            .stable_version()
-            .is_some_and(|stable| version::compare(self.target(), stable) == Some(Ordering::Less));
-        let is_this_live =
-            |entry: &HistoryEntry| entry.release.version == release.version && entry.outcome == Outcome::Deployed;
-        // The history is short: the version before may have dropped out of it.
-        let is_previous = self.state.previous.as_ref().is_some_and(|previous| previous.version == release.version);
-        let was_live = is_previous || self.state.history.iter().any(is_this_live);
-        if self.state.stable.is_some() && is_older && was_live {
-            // A command that was meant for what gives way now must not hit what takes its place.
-            self.state.rollout_id = next_rollout_id(&spec.id_prefix, &self.state.rollout_id);
-            let reason = format!("spec.version was set back to {}", release.version);
-            self.replace_stable(release, &Cause { why: &reason, by }, true);
-            self.state.rejected = None;
-            return Next::Done;
-        }
-        if spec.paused && self.state.stable.is_some() {
-            return Next::Done;
-        }
-        self.state.rollout_id = next_rollout_id(&spec.id_prefix, &self.state.rollout_id);
-        let Some(step) = spec.steps.first().filter(|_| self.state.stable.is_some()) else {
-            let why = if self.state.stable.is_some() { "switched at once" } else { "first version" };
-            self.replace_stable(release, &Cause { why, by }, false);
-            return Next::Done;
-        };
-        let version = release.version.clone();
-        let (weight, duration, message) = match spec.shadow {
-            Some(Shadow { share, duration }) => {
-                (0, duration, format!("{version} gets copies of {share} % of requests"))
-            }
-            None => (step.weight, step.duration, format!("{version} takes {} % of requests", step.weight)),
-        };
-        let shadow = spec.shadow.map(|shadow| shadow.share);
-        let step_started_at = self.input.now;
-        self.state.canary = Some(Canary { release, weight, shadow, step: 0, step_started_at, lost_since: None });
-        self.wake_after = Some(duration);
-        let analysis = || Analysis::new(&self.state.rollout_id, 0, shadow.is_some());
-        self.state.analysis = spec.analysis.as_ref().map(|_| analysis());
-        self.fill_stable();
-        self.notice("RolloutStarted", &version, by, message);
-        Next::Done
-    }
-
-    pub(super) fn take_back_canary(&mut self, cause: &Cause<'_>) {
-        let (Some(canary), Some(stable)) = (self.state.canary.take(), self.state.stable_version().map(str::to_owned))
-        else {
-            return;
-        };
-        self.record_rollback(&canary.release, stable, cause);
-        self.fill_stable();
-    }
-
-    /// All requests go to `release`, from this decision on.
-    pub(super) fn replace_stable(&mut self, release: Release, cause: &Cause<'_>, rollback: bool) {
-        self.state.canary = None;
-        let old = self.state.stable.replace(Side { release: release.clone(), weight: 100 }).map(|side| side.release);
-        let from = old.as_ref().map(|old| old.version.clone());
-        match old {
-            Some(old) if rollback => {
-                self.record_rollback(&old, release.version.clone(), cause);
-                self.state.previous = self.state.earlier_release(&[&release.version, &old.version]);
-            }
-            old => {
-                self.state.previous = old;
-                let message = format!("{} takes all requests: {}", release.version, cause.why);
-                self.notice("Deployed", &release.version, cause.by, message);
-            }
-        }
-        self.remember(release, Outcome::Deployed, [from, None], cause);
-    }
-
-    fn record_rollback(&mut self, from: &Release, to: String, cause: &Cause<'_>) {
-        let now = self.input.now;
-        // Only what spec.version asks for would be tried again by itself.
-        if from.version == self.target() {
-            let (version, digest) = (from.version.clone(), from.identity().to_owned());
-            self.state.rejected = Some(Rejected { version, digest, reason: cause.why.into() });
-            // A retry that was there before there was anything to retry must not defeat the rollback.
-            if self.input.commands.retry.as_deref() == Some(&self.state.rollout_id) {
-                self.state.handled.retry.clone_from(&self.input.commands.retry);
-            }
-        }
-        let message = format!("from {} to {to}: {}", from.version, cause.why);
-        self.notice("RolledBack", &from.version, cause.by, message);
-        self.remember(from.clone(), Outcome::RolledBack, [None, Some(to.clone())], cause);
-        if self.state.previous.as_ref().is_some_and(|previous| previous.version == from.version) {
-            self.state.previous = self.state.earlier_release(&[&to, &from.version]);
-        }
-        self.state.last_rollback = Some(Rollback {
-            from: from.version.clone(),
-            to,
-            reason: cause.why.into(),
-            revision: 0, // set in `finish`, when the new revision is known
-            decided_at: now,
-            effective_at: None,
-        });
-    }
-
-    fn remember(&mut self, release: Release, outcome: Outcome, [from, to]: [Option<String>; 2], cause: &Cause<'_>) {
-        let (reason, by, at) = (cause.why.to_owned(), cause.by.to_owned(), self.input.now);
-        self.state.remember(HistoryEntry { release, outcome, reason, at, from, to, by });
-    }
-
-    /// Stable has what the canary doesn't have.
-    fn fill_stable(&mut self) {
-        let taken = self.state.canary.as_ref().map_or(0, |canary| canary.weight);
-        if let Some(stable) = &mut self.state.stable {
-            stable.weight = 100 - taken;
-        }
-    }
-
     fn finish(mut self) -> Decision {
         let before = self.input.state;
         if before.stable != self.state.stable || sides(before) != sides(&self.state) {
@@ -414,23 +211,4 @@ impl Draft<'_> {
 /// What gateways look at of the canary: not when its step began.
 fn sides(state: &State) -> Option<(&Release, u8, Option<u8>)> {
     state.canary.as_ref().map(|canary| (&canary.release, canary.weight, canary.shadow))
-}
-
-/// How long the canary's step is held at least.
-fn step_duration(spec: &Spec, canary: &Canary) -> Duration {
-    if canary.shadow.is_some() {
-        return spec.shadow.map_or(Duration::ZERO, |shadow| shadow.duration);
-    }
-    // By weight, not by index: the steps may have been edited meanwhile.
-    let reached = spec.steps.iter().rfind(|step| step.weight <= canary.weight);
-    reached.map_or(Duration::ZERO, |step| step.duration)
-}
-
-/// When the last gateway took the rollback up; `None` while one hasn't, or none is known.
-fn effective_at(rollback: &Rollback, served: Option<&[Served]>) -> Option<Timestamp> {
-    let served = served?;
-    if served.iter().any(|gateway| gateway.revision < rollback.revision) {
-        return None;
-    }
-    served.iter().map(|gateway| gateway.since.max(rollback.decided_at)).max()
 }

@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Canary, Input, Side, State, holders};
-use crate::domain::conditions::{Finding, READY, RECONCILING, STALLED};
+use crate::domain::{
+    analysis::Analysis,
+    conditions::{Finding, READY, RECONCILING, STALLED},
+};
 
 const SHORT_DIGEST: usize = "sha256:".len() + 12;
 
@@ -95,6 +98,7 @@ fn explain(input: &Input<'_>, state: &State, phase: Phase) -> (&'static str, Str
             ("Paused", format!("held by drover rollout pause, until drover rollout resume; {}", shares(state)))
         }
         Phase::RollingBack => ("RollingBack", "the gateways take up the rollback".into()),
+        Phase::Progressing if is_spent(input, state) => ("ShadowBudgetSpent", progress(input, state)),
         Phase::Progressing if is_shadow(state) => ("Shadow", progress(input, state)),
         Phase::Progressing => ("CanaryStep", progress(input, state)),
         Phase::Degraded if !is_serving(input, state) => ("NoReadyNodes", nowhere(input, state)),
@@ -147,6 +151,12 @@ fn is_shadow(state: &State) -> bool {
     state.canary.as_ref().is_some_and(|canary| canary.shadow.is_some())
 }
 
+/// Whether the step lacks requests, and some that were to come won't, because copies cost as much as they may.
+fn is_spent(input: &Input<'_>, state: &State) -> bool {
+    let (Some(settings), Some(analysis)) = (&input.spec.analysis, &state.analysis) else { return false };
+    is_shadow(state) && analysis.copies.is_some() && analysis.lacks(settings) > 0
+}
+
 fn shares(state: &State) -> String {
     match (&state.stable, &state.canary) {
         (Some(stable), Some(Canary { release, shadow: Some(share), .. })) => format!(
@@ -178,8 +188,8 @@ fn progress(input: &Input<'_>, state: &State) -> String {
 /// What a step that is compared still waits for.
 fn evidence(input: &Input<'_>, state: &State) -> String {
     let (Some(settings), Some(analysis)) = (&input.spec.analysis, &state.analysis) else { return String::new() };
-    match analysis.lacks(settings) {
-        0 if analysis.is_enough(settings) => String::new(),
+    let waits = match analysis.lacks(settings) {
+        0 if analysis.is_enough(settings) => return String::new(),
         0 => format!(
             "; {} of {} comparisons in a row that have nothing against {}",
             analysis.successes,
@@ -187,5 +197,25 @@ fn evidence(input: &Input<'_>, state: &State) -> String {
             state.canary_version().unwrap_or_default()
         ),
         lacks => format!("; {lacks} of {} requests to the canary are still to be measured", settings.min_requests),
-    }
+    };
+    let unheard = match analysis.unheard() {
+        0 => String::new(),
+        1 => "; what one gateway counted is missing: it doesn't answer the controller".into(),
+        unheard => format!("; what {unheard} gateways counted is missing: they don't answer the controller"),
+    };
+    let spent = if is_spent(input, state) { spent(input, analysis) } else { String::new() };
+    format!("{waits}{unheard}{spent}")
+}
+
+/// What copies cost, and what to do.
+fn spent(input: &Input<'_>, analysis: &Analysis) -> String {
+    let (Some(copies), Some(shadow)) = (&analysis.copies, &input.spec.shadow) else { return String::new() };
+    format!(
+        "; copies cost {:.2} US dollars, and {} of {} gateways sent as many as {:.2} dollars (shadowBudget) allow: raise \
+         shadowBudget, lower minRequests, or begin the first step by drover rollout promote",
+        copies.cost_micros as f64 / 1e6,
+        copies.spent_out,
+        copies.gateways,
+        shadow.budget as f64 / 1e6
+    )
 }
