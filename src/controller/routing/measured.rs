@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use futures::{Stream, stream};
+use futures::{Stream, TryStreamExt, stream};
 use tokio::time::sleep;
 use tracing::debug;
 
@@ -32,7 +32,7 @@ pub fn changes(context: Arc<Context>, said: Said) -> impl Stream<Item = ()> {
             if !context.profiles.all().iter().any(is_measured) {
                 continue;
             }
-            let choices = match context.gateways.stats(None).await {
+            let choices = match context.gateways.stats(None).try_collect().await {
                 Ok(gateways) => choices(gateways),
                 Err(error) => {
                     debug!(%error, "a gateway can't be asked what it chose for profiles");
