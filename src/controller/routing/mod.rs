@@ -8,7 +8,7 @@ mod measured;
 mod profile;
 mod worker;
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{marker::PhantomData, pin::pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use jiff::Timestamp;
@@ -130,55 +130,18 @@ async fn keep(
     stop: CancellationToken,
 ) -> Result<(), String> {
     let said = Said::default();
-    let mut changes = stream::select_all([
-        measured::changes(context.clone(), said.clone()).boxed(),
-        context.nodes.changes().map(drop).boxed(),
-        context.pulls.changes().map(drop).boxed(),
-        context.versions.changes().map(drop).boxed(),
-        context.deployments.changes().map(drop).boxed(),
-        context.providers.changes().map(drop).boxed(),
-        context.catalogs.changes().map(drop).boxed(),
-        context.profiles.changes().map(drop).boxed(),
-        context.chains.changes().map(drop).boxed(),
-        context.workers.changes().map(drop).boxed(),
-    ]);
-    context.routing_ready().await?;
-    while let Some(change) = stop.run_until_cancelled(changes.next()).await {
-        change.ok_or("the watches ended")?;
+    let mut changes = context.changes_of_names();
+    let mut choices = pin!(measured::changes(context.clone(), said.clone()));
+    context.ready().await?;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            change = changes.next() => change.ok_or("the watches ended")?,
+            Some(()) = choices.next() => {}
+        }
         sleep(SETTLE).await;
         while let Some(Some(())) = changes.next().now_or_never() {}
-        sender.send_replace(Some(Arc::new(Names::of(context.routing_objects(), said.load_full()))));
-    }
-    Ok(())
-}
-
-impl Context {
-    /// Waits until everything is read that names depend on.
-    async fn routing_ready(&self) -> Result<(), String> {
-        self.nodes.ready().await?;
-        self.pulls.ready().await?;
-        self.versions.ready().await?;
-        self.deployments.ready().await?;
-        self.providers.ready().await?;
-        self.catalogs.ready().await?;
-        self.profiles.ready().await?;
-        self.chains.ready().await?;
-        self.workers.ready().await
-    }
-
-    fn routing_objects(&self) -> Objects {
-        Objects {
-            nodes: self.nodes.all(),
-            versions: self.versions.all(),
-            deployments: self.deployments.all(),
-            pulls: self.pulls.all(),
-            providers: self.providers.all(),
-            keys: Vec::new(),
-            catalogs: self.catalogs.all(),
-            profiles: self.profiles.all(),
-            chains: self.chains.all(),
-            workers: self.workers.all(),
-        }
+        sender.send_replace(Some(Arc::new(Names::of(Objects::but_keys(&context), said.load_full()))));
     }
 }
 
