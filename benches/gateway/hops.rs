@@ -3,7 +3,7 @@
 
 use super::{
     PLAIN, WHOLE, seconds,
-    targets::{Api, Phase, Target},
+    targets::{Api, Measured, Phase, Target},
 };
 use crate::{
     machine,
@@ -22,21 +22,29 @@ pub async fn run(table: &mut Table) {
     let _stub = Target::stub(scratch.path(), &[port]).await;
     let gateway = Target::gateway(scratch.path(), &[port], &[]).await;
     table.note("load of the machine", machine::load());
-    let measure = |model, seconds| gateway.measure(Api::Ollama, Phase { model, ..WHOLE }, seconds).figures.rate;
+    let measure = |model, seconds| gateway.measure(Api::Ollama, Phase { model, ..WHOLE }, seconds);
     for name in NAMES {
         measure(name, 0.5);
     }
-    let mut rates = [const { Vec::new() }; NAMES.len()];
+    let mut measured = [const { Vec::<Measured>::new() }; NAMES.len()];
     for round in 0..ROUNDS {
         // Another one begins each round, so that what comes first has no advantage.
         for at in (0..NAMES.len()).map(|turn| (round + turn) % NAMES.len()) {
-            rates[at].push(measure(NAMES[at], seconds()));
+            measured[at].push(measure(NAMES[at], seconds()));
         }
     }
-    let [plain, others @ ..] = &rates;
-    for (name, rates) in NAMES[1..].iter().zip(others) {
-        let ratios: Vec<f64> = rates.iter().zip(plain).map(|(rate, plain)| rate / plain).collect();
-        let figure = format!("{} ×: {:.0}/s, plain {:.0}/s", spread(&ratios), median(rates), median(plain));
+    let figures = |of: fn(&Measured) -> f64| measured.each_ref().map(|all| all.iter().map(of).collect::<Vec<f64>>());
+    let (rates, cpu) = (figures(|measured| measured.figures.rate), figures(|measured| measured.cpu));
+    for (at, name) in NAMES.iter().enumerate().skip(1) {
+        let ratios: Vec<f64> = rates[at].iter().zip(&rates[0]).map(|(rate, plain)| rate / plain).collect();
+        let figure = format!(
+            "{} ×: {:.0}/s, plain {:.0}/s; CPU {:.1} µs, plain {:.1} µs",
+            spread(&ratios),
+            median(&rates[at]),
+            median(&rates[0]),
+            median(&cpu[at]),
+            median(&cpu[0])
+        );
         table.goal(
             format!("requests/s by {name}: ≥ {GOAL} × by the deployment's name"),
             figure,

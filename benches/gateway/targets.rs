@@ -19,6 +19,9 @@ use crate::{
     support::{drover::program, free_port, http_client, process::Process},
 };
 
+/// What nodes have beside the version.
+const OTHER: &str = "other:1b";
+
 /// An API by which the model is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Api {
@@ -194,7 +197,7 @@ impl Target {
 }
 
 /// A version on every node, under an alias as versions have it: the name in each answer is replaced. The deployment is also
-/// what the profile, the chain and the worker `hop` come to.
+/// what the profile, the chain and the worker `hop` come to; profile and chain have a plain model behind it.
 fn table(ports: &[u16]) -> RoutingTable {
     let node = |(index, port): (usize, &u16)| {
         Arc::new(Node {
@@ -220,6 +223,7 @@ fn table(ports: &[u16]) -> RoutingTable {
         holders: holders.collect(),
         ..Model::default()
     };
+    let other = Model { tag: OTHER.into(), version: None, model: OTHER.into(), ..stable.clone() };
     let deployment = Deployment {
         revision: 1,
         since: "2026-01-01T00:00:00Z".parse().expect("a time"),
@@ -231,6 +235,7 @@ fn table(ports: &[u16]) -> RoutingTable {
     };
     let mut namespace = Namespace {
         deployments: BTreeMap::from([("stub".into(), deployment)]),
+        tags: BTreeMap::from([(format!("registry.ollama.ai/library/{OTHER}"), other)]),
         nodes: nodes.iter().map(|node| (node.name.clone(), node.clone())).collect(),
         ..Namespace::default()
     };
@@ -240,8 +245,7 @@ fn table(ports: &[u16]) -> RoutingTable {
 
 /// A profile, a chain of two steps and a worker, all by the name of `hop`.
 fn hops() -> Objects {
-    let step = json!({ "target": { "deployment": "stub" } });
-    let steps = json!({ "steps": [step, { "target": { "profile": "hop" } }] });
+    let steps = json!({ "steps": [{ "target": { "deployment": "stub" } }, { "target": { "model": OTHER } }] });
     Objects {
         profiles: vec![object("RoutingProfile", "hop", json!({ "capabilities": ["chat"] }), json!(null))],
         chains: vec![object("FallbackChain", "hop", steps, json!(null))],

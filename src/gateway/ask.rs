@@ -180,8 +180,14 @@ impl Ask {
             #[serde(default)]
             images: Option<Vec<IgnoredAny>>,
         }
-        let messages = self.rest.get("messages").and_then(|said| serde_json::from_slice::<Vec<Message>>(said).ok());
-        messages.into_iter().flatten().any(|message| message.images.is_some_and(|images| !images.is_empty()))
+        let Some(messages) = self.rest.get("messages") else { return false };
+        // Most conversations show none, and a search is sooner done than reading all of a long one. Names may be written in escapes.
+        let Ok(text) = std::str::from_utf8(messages) else { return false };
+        if !text.contains("\"images\"") && !text.contains("\\u") {
+            return false;
+        }
+        let messages = serde_json::from_str::<Vec<Message>>(text).unwrap_or_default();
+        messages.into_iter().any(|message| message.images.is_some_and(|images| !images.is_empty()))
     }
 
     /// The same with parameters of others, which count as their sources say.

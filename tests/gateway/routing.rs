@@ -207,6 +207,10 @@ async fn unavailable_targets_are_skipped_and_a_request_with_images_never_goes_to
     let image = json!({ "messages": [{ "role": "user", "content": "what?", "images": ["aGk="] }] });
     let answer = world.post("/api/chat", &with(chat("mixed"), image.clone())).await;
     assert_eq!((answer.status, answer.header("x-drover-model")), (200, "sees:1"), "{}", answer.text);
+    let escaped = image.to_string().replace("images", "\\u0069mages");
+    let asked = format!("{{\"model\":\"mixed\",\"stream\":false,{}", &escaped[1..]);
+    let answer = world.http.post(format!("{}/api/chat", world.url)).body(asked).send().await.unwrap();
+    assert_eq!(answer.headers()["x-drover-model"], "sees:1", "however the request is written");
     let answer = world.post("/api/chat", &with(chat("profile/code"), image)).await;
     assert_eq!(answer.status, 503);
     for candidate in ["small:1: it lacks code, vision", "sees:1: it lacks code", "gone:1: only n2 has it"] {

@@ -122,7 +122,8 @@ async fn other_commands_find_it() {
         command.env("DROVER_DATA_DIR", scratch.join("data")).kill_on_drop(true);
         async move { command.output().await.expect("it runs") }
     };
-    let waited = run(&["wait", "models", "--timeout", "300ms"]).await;
+    // Long enough for a first answer on a slow machine: what it waits for never comes.
+    let waited = run(&["wait", "models", "--timeout", "3s"]).await;
     assert_eq!(waited.status.code(), Some(2), "{}", text(&waited.stderr));
     assert!(text(&waited.stdout).contains("far:1"), "{}", text(&waited.stdout));
     let listed = run(&["mirror", "ls"]).await;

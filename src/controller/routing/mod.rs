@@ -8,7 +8,7 @@ mod measured;
 mod profile;
 mod worker;
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{marker::PhantomData, pin::pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use jiff::Timestamp;
@@ -130,16 +130,19 @@ async fn keep(
     stop: CancellationToken,
 ) -> Result<(), String> {
     let said = Said::default();
-    let chosen = measured::changes(context.clone(), said.clone()).boxed();
-    let mut changes = stream::select(context.changes_of_names(), chosen);
+    let mut changes = context.changes_of_names();
+    let mut choices = pin!(measured::changes(context.clone(), said.clone()));
     context.ready().await?;
-    while let Some(change) = stop.run_until_cancelled(changes.next()).await {
-        change.ok_or("the watches ended")?;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            change = changes.next() => change.ok_or("the watches ended")?,
+            Some(()) = choices.next() => {}
+        }
         sleep(SETTLE).await;
         while let Some(Some(())) = changes.next().now_or_never() {}
         sender.send_replace(Some(Arc::new(Names::of(Objects::but_keys(&context), said.load_full()))));
     }
-    Ok(())
 }
 
 struct OfKind<K> {
