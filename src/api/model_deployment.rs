@@ -60,7 +60,8 @@ pub struct ModelDeploymentSpec {
     /// How a new version takes over.
     #[serde(default)]
     pub strategy: Strategy,
-    /// True keeps both versions in memory during a rollout.
+    /// True has a new version loaded on `minNodes` nodes before its first request, and both versions kept in memory during a
+    /// rollout.
     #[serde(default)]
     pub warm: bool,
     /// How many earlier versions are kept on the nodes for a rollback.

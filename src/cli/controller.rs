@@ -83,8 +83,7 @@ pub async fn start(
     let context = controller::start(supervisor, parts, options, metrics, readiness)
         .await
         .map_err(|error| format!("asking Kubernetes for the uid of namespace kube-system: {error}"))?;
-    let (nodes, pulls, providers) = (context.nodes.clone(), context.pulls.clone(), context.providers.clone());
-    let watched = WatchedFleet { nodes, pulls, providers };
+    let watched = WatchedFleet::of(&context.watches);
     fleet.keep_current(supervisor, watched.clone(), metrics);
     let looked = context.looked.subscribe();
     health::warn_at_start(&supervisor.jobs(), watched, looked);

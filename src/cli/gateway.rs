@@ -10,7 +10,7 @@ use super::{
     provider_keys::KeyPlace,
 };
 use crate::{
-    cluster::{self, Operations},
+    cluster::{self, Operations, Watches},
     gateway::{self, Gateway, recorder::Recorder},
     health::{FleetHealth, WatchedFleet},
     ports::ProviderKeys,
@@ -42,15 +42,14 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let client = cluster::connect().await?;
     let namespace = namespace(&settings);
     let Process { supervisor, metrics } = &mut process;
-    let watched = WatchedFleet::start(supervisor, &client, &namespace);
-    fleet.keep_current(supervisor, watched.clone(), metrics);
-    let WatchedFleet { nodes, pulls, providers } = watched;
+    let watches = Watches::start(supervisor, &client, Some(&namespace));
+    fleet.keep_current(supervisor, WatchedFleet::of(&watches), metrics);
     let is_allowed = settings.model_operations.unwrap_or(false);
-    let fleet = (nodes.clone(), pulls.clone());
+    let fleet = (watches.nodes.clone(), watches.pulls.clone());
     let operations = is_allowed.then(|| Operations::new(client.clone(), &namespace, fleet, supervisor.stop_token()));
     let keys = KeyPlace::of_gateway(&settings).keys;
     let target = start(&mut process, listener, &settings, readiness, keys, operations)?;
-    feed::start(&mut process.supervisor, client, &namespace, (nodes, pulls, providers), target);
+    feed::start(&mut process.supervisor, client, &namespace, watches, target);
     process.run().await
 }
 

@@ -11,6 +11,7 @@ mod operations;
 mod secrets;
 mod snapshots;
 mod watch;
+mod watches;
 mod write;
 
 pub use apply::{Applier, Identity, Known, Present};
@@ -24,6 +25,7 @@ pub use operations::Operations;
 pub use secrets::registry_login;
 pub use snapshots::{keep_snapshot, snapshots};
 pub use watch::{Change, Changed, Watched};
+pub use watches::Watches;
 pub use write::{CLI, Precondition, annotate, apply_status, create, merge, set_finalizer};
 
 use std::{fmt::Debug, path::Path};

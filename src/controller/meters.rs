@@ -15,11 +15,8 @@ use prometheus_client::{
 };
 
 use crate::{
-    api::{
-        ApiKey, FallbackChain, HasConditions, ModelCatalog, ModelDeployment, ModelPull, ModelVersion, OllamaNode,
-        Provider, RoutingProfile, Worker,
-    },
-    cluster::{Kind, Watched},
+    api::HasConditions,
+    cluster::{Kind, Watched, Watches},
     domain::conditions::{ConditionStatus, READY},
     telemetry::Metrics,
 };
@@ -111,28 +108,7 @@ fn duration() -> Histogram {
 }
 
 /// The objects by kind and by what their `Ready` condition says, counted when somebody asks.
-pub struct Objects {
-    /// Watched objects.
-    pub nodes: Watched<OllamaNode>,
-    /// Watched objects.
-    pub pulls: Watched<ModelPull>,
-    /// Watched objects.
-    pub versions: Watched<ModelVersion>,
-    /// Watched objects.
-    pub deployments: Watched<ModelDeployment>,
-    /// Watched objects.
-    pub providers: Watched<Provider>,
-    /// Watched objects.
-    pub keys: Watched<ApiKey>,
-    /// Watched objects.
-    pub catalogs: Watched<ModelCatalog>,
-    /// Watched objects.
-    pub profiles: Watched<RoutingProfile>,
-    /// Watched objects.
-    pub chains: Watched<FallbackChain>,
-    /// Watched objects.
-    pub workers: Watched<Worker>,
-}
+pub struct Objects(pub Watches);
 
 impl fmt::Debug for Objects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,16 +119,16 @@ impl fmt::Debug for Objects {
 impl Collector for Objects {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut counts = BTreeMap::new();
-        count(&self.nodes, &mut counts);
-        count(&self.pulls, &mut counts);
-        count(&self.versions, &mut counts);
-        count(&self.deployments, &mut counts);
-        count(&self.providers, &mut counts);
-        count(&self.keys, &mut counts);
-        count(&self.catalogs, &mut counts);
-        count(&self.profiles, &mut counts);
-        count(&self.chains, &mut counts);
-        count(&self.workers, &mut counts);
+        count(&self.0.nodes, &mut counts);
+        count(&self.0.pulls, &mut counts);
+        count(&self.0.versions, &mut counts);
+        count(&self.0.deployments, &mut counts);
+        count(&self.0.providers, &mut counts);
+        count(&self.0.keys, &mut counts);
+        count(&self.0.catalogs, &mut counts);
+        count(&self.0.profiles, &mut counts);
+        count(&self.0.chains, &mut counts);
+        count(&self.0.workers, &mut counts);
         let help = "Objects by kind and by the status of their Ready condition";
         let mut encoder = encoder.encode_descriptor("objects", help, None, ConstGauge::new(0_i64).metric_type())?;
         for ((kind, ready), count) in counts {

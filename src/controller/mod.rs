@@ -14,7 +14,7 @@ mod routing;
 pub mod version;
 mod written;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, ops::Deref, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube_runtime::reflector::ObjectRef;
@@ -22,11 +22,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{broadcast, watch};
 
 use crate::{
-    api::{
-        ApiKey, FallbackChain, ModelCatalog, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider,
-        RoutingProfile, Worker,
-    },
-    cluster::{self, Client, Events, Watched},
+    api::{ModelPull, OllamaNode},
+    cluster::{self, Client, Events, Watched, Watches},
     ports::{AuditLog, Gateways, Mirror, NodeApi, NodeError, ProviderApi, ProviderKeys, Queries},
     supervisor::{Jobs, Supervisor},
     telemetry::{Metrics, Readiness},
@@ -123,26 +120,8 @@ pub struct Context {
     pub options: Options,
     /// Tells this cluster from any other.
     pub cluster_uid: String,
-    /// Watched objects.
-    pub nodes: Watched<OllamaNode>,
-    /// Watched objects.
-    pub pulls: Watched<ModelPull>,
-    /// Watched objects.
-    pub versions: Watched<ModelVersion>,
-    /// Watched objects.
-    pub deployments: Watched<ModelDeployment>,
-    /// Watched objects.
-    pub providers: Watched<Provider>,
-    /// Watched objects.
-    pub keys: Watched<ApiKey>,
-    /// Watched objects.
-    pub catalogs: Watched<ModelCatalog>,
-    /// Watched objects.
-    pub profiles: Watched<RoutingProfile>,
-    /// Watched objects.
-    pub chains: Watched<FallbackChain>,
-    /// Watched objects.
-    pub workers: Watched<Worker>,
+    /// What there is.
+    pub watches: Watches,
     /// Nodes that this process has looked at, and whose status says so.
     pub looked: watch::Sender<HashSet<ObjectRef<OllamaNode>>>,
     /// What is counted.
@@ -181,22 +160,16 @@ impl Pokes {
     }
 }
 
-impl Context {
-    fn objects(&self) -> meters::Objects {
-        meters::Objects {
-            nodes: self.nodes.clone(),
-            pulls: self.pulls.clone(),
-            versions: self.versions.clone(),
-            deployments: self.deployments.clone(),
-            providers: self.providers.clone(),
-            keys: self.keys.clone(),
-            catalogs: self.catalogs.clone(),
-            profiles: self.profiles.clone(),
-            chains: self.chains.clone(),
-            workers: self.workers.clone(),
-        }
-    }
+/// Most of what reconcilers ask the context for is what there is.
+impl Deref for Context {
+    type Target = Watches;
 
+    fn deref(&self) -> &Watches {
+        &self.watches
+    }
+}
+
+impl Context {
     /// The number that a query of an analysis gives, or why there is none.
     async fn value(&self, query: &str) -> Result<f64, String> {
         match &self.queries {
@@ -230,18 +203,22 @@ pub async fn start(
             pull::Addresses { advertised: options.mirror_advertise.clone(), nearby: options.mirror_nearby.clone() };
         Arc::new(pull::Grants::new(mirror, addresses, options.mirror_key.clone()))
     });
+    let scope = namespace.as_deref();
+    let watches = Watches {
+        nodes: cluster::watch_by(supervisor, &client, scope, pull::words_of_node),
+        pulls: cluster::watch_by(supervisor, &client, scope, pull::words_of_pull),
+        keys: cluster::watch_by(supervisor, &client, scope, key::words_of_key),
+        versions: cluster::watch(supervisor, &client, scope),
+        deployments: cluster::watch(supervisor, &client, scope),
+        providers: cluster::watch(supervisor, &client, scope),
+        catalogs: cluster::watch(supervisor, &client, scope),
+        profiles: cluster::watch(supervisor, &client, scope),
+        chains: cluster::watch(supervisor, &client, scope),
+        workers: cluster::watch(supervisor, &client, scope),
+    };
     let context = Arc::new(Context {
         cluster_uid: cluster::uid(&client).await?,
-        nodes: cluster::watch_by(supervisor, &client, namespace.as_deref(), pull::words_of_node),
-        pulls: cluster::watch_by(supervisor, &client, namespace.as_deref(), pull::words_of_pull),
-        versions: cluster::watch(supervisor, &client, namespace.as_deref()),
-        deployments: cluster::watch(supervisor, &client, namespace.as_deref()),
-        providers: cluster::watch(supervisor, &client, namespace.as_deref()),
-        keys: cluster::watch_by(supervisor, &client, namespace.as_deref(), key::words_of_key),
-        catalogs: cluster::watch(supervisor, &client, namespace.as_deref()),
-        profiles: cluster::watch(supervisor, &client, namespace.as_deref()),
-        chains: cluster::watch(supervisor, &client, namespace.as_deref()),
-        workers: cluster::watch(supervisor, &client, namespace.as_deref()),
+        watches: watches.clone(),
         events: Events::new(&client, "drover-controller"),
         jobs: supervisor.jobs(),
         looked: watch::Sender::default(),
@@ -257,7 +234,7 @@ pub async fn start(
         queries,
         options,
     });
-    metrics.register(|registry| registry.register_collector(Box::new(context.objects())));
+    metrics.register(|registry| registry.register_collector(Box::new(meters::Objects(watches.clone()))));
     let stop = supervisor.stop_token();
     supervisor.service("node controller", node::run(context.clone(), stop.clone()));
     supervisor.service("pull controller", pull::run(context.clone(), stop.clone()));
@@ -272,21 +249,11 @@ pub async fn start(
     }
     supervisor.service("key controller", key::run(context.clone(), stop.clone()));
     routing::start(supervisor, &context);
-    let shared = context.clone();
     supervisor.service("readiness", async move {
-        context.nodes.ready().await?;
-        context.pulls.ready().await?;
-        context.versions.ready().await?;
-        context.deployments.ready().await?;
-        context.providers.ready().await?;
-        context.keys.ready().await?;
-        context.catalogs.ready().await?;
-        context.profiles.ready().await?;
-        context.chains.ready().await?;
-        context.workers.ready().await?;
+        watches.ready().await?;
         readiness.set(true);
         stop.cancelled().await;
         Ok::<(), String>(())
     });
-    Ok(shared)
+    Ok(context)
 }

@@ -22,7 +22,7 @@ pub use start::warn_at_start;
 
 use crate::{
     api::{ModelPull, OllamaNode, Provider},
-    cluster::{self, Client, Watched},
+    cluster::{Watched, Watches},
     supervisor::{Supervisor, blocking},
     telemetry::{Metrics, Readiness},
 };
@@ -86,14 +86,10 @@ pub struct WatchedFleet {
 }
 
 impl WatchedFleet {
-    /// Watches of one namespace.
-    pub fn start(supervisor: &mut Supervisor, client: &Client, namespace: &str) -> Self {
-        let namespace = Some(namespace);
-        Self {
-            nodes: cluster::watch(supervisor, client, namespace),
-            pulls: cluster::watch(supervisor, client, namespace),
-            providers: cluster::watch(supervisor, client, namespace),
-        }
+    /// What of all that is watched concerns health.
+    pub fn of(watches: &Watches) -> Self {
+        let Watches { nodes, pulls, providers, .. } = watches.clone();
+        Self { nodes, pulls, providers }
     }
 
     /// Word of every change.

@@ -5,7 +5,7 @@ pub mod lines;
 mod transport;
 mod wire;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
 use lines::lines;
@@ -20,7 +20,7 @@ use crate::{
         node::{Probe, ProbeFault},
         pull::Line,
     },
-    ports::{Inference, ModelDetails, NodeApi, NodeError, NodeRequest, NodeResponse},
+    ports::{Inference, Load, ModelDetails, NodeApi, NodeError, NodeRequest, NodeResponse},
 };
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -137,19 +137,18 @@ impl NodeApi for Ollama {
         async move { self.call(Method::POST, url, "/api/copy", body).await.map(drop) }.boxed()
     }
 
-    fn load<'a>(
-        &'a self,
-        url: &'a str,
-        model: &'a str,
-        options: BTreeMap<String, Value>,
-        keep_alive: Option<String>,
-    ) -> BoxFuture<'a, Result<(), NodeError>> {
-        let mut body = json!({ "model": model, "options": options, "stream": false });
-        if let Some(keep_alive) = keep_alive {
+    fn load<'a>(&'a self, url: &'a str, model: &'a str, how: Load) -> BoxFuture<'a, Result<(), NodeError>> {
+        let mut body = json!({ "model": model, "options": how.options, "stream": false });
+        // Each kind of model is refused by the other's path; nothing to work on means: only load it.
+        let path = if how.embeds { "/api/embed" } else { "/api/generate" };
+        if how.embeds {
+            body["input"] = json!([]);
+        }
+        if let Some(keep_alive) = how.keep_alive {
             body["keep_alive"] = keep_alive.into();
         }
         // Big weights take minutes from a slow disk.
-        let request = self.request(Method::POST, url, "/api/generate").timeout(LOAD_WITHIN).json(&body).send();
+        let request = self.request(Method::POST, url, path).timeout(LOAD_WITHIN).json(&body).send();
         async move { accepted(request.await.map_err(|error| faults::of_call(&error, LOAD_WITHIN))?).await.map(drop) }
             .boxed()
     }

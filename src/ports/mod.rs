@@ -92,17 +92,22 @@ pub trait NodeApi: Send + Sync {
     /// Gives a model a second name; no bytes are copied.
     fn copy<'a>(&'a self, url: &'a str, from: &'a str, to: &'a str) -> BoxFuture<'a, Result<(), NodeError>>;
 
-    /// Has the node load a model with these options, for `keep_alive` or the node's own time.
-    fn load<'a>(
-        &'a self,
-        url: &'a str,
-        model: &'a str,
-        options: BTreeMap<String, Value>,
-        keep_alive: Option<String>,
-    ) -> BoxFuture<'a, Result<(), NodeError>>;
+    /// Has the node load a model.
+    fn load<'a>(&'a self, url: &'a str, model: &'a str, how: Load) -> BoxFuture<'a, Result<(), NodeError>>;
 
     /// Takes a name away; bytes that another name uses stay.
     fn delete<'a>(&'a self, url: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), NodeError>>;
+}
+
+/// How a node is to load a model.
+#[derive(Clone, Debug, Default)]
+pub struct Load {
+    /// The model makes embeddings and nothing else.
+    pub embeds: bool,
+    /// Options of its runner.
+    pub options: BTreeMap<String, Value>,
+    /// For how long; unset: the node's own time.
+    pub keep_alive: Option<String>,
 }
 
 /// A request to a node on behalf of a caller.

@@ -19,11 +19,8 @@ use super::{
     store,
 };
 use crate::{
-    api::{
-        ApiKey, FallbackChain, ModelCatalog, ModelDeployment, ModelPull, ModelVersion, OllamaNode, Provider,
-        RoutingProfile, Worker,
-    },
-    cluster::{self, Client, Watched},
+    api::ModelDeployment,
+    cluster::{self, Client, Watches},
     supervisor::Supervisor,
     telemetry::Readiness,
 };
@@ -63,31 +60,10 @@ pub fn restore(target: &Target) {
     }
 }
 
-/// Hands the watches of one namespace, of which others need some, too, and the compiler to the supervisor.
-pub fn start(
-    supervisor: &mut Supervisor,
-    client: Client,
-    namespace: &str,
-    (nodes, pulls, providers): (Watched<OllamaNode>, Watched<ModelPull>, Watched<Provider>),
-    target: Target,
-) {
-    let feed = Feed {
-        nodes,
-        pulls,
-        providers,
-        versions: cluster::watch(supervisor, &client, Some(namespace)),
-        deployments: cluster::watch(supervisor, &client, Some(namespace)),
-        keys: cluster::watch(supervisor, &client, Some(namespace)),
-        catalogs: cluster::watch(supervisor, &client, Some(namespace)),
-        profiles: cluster::watch(supervisor, &client, Some(namespace)),
-        chains: cluster::watch(supervisor, &client, Some(namespace)),
-        workers: cluster::watch(supervisor, &client, Some(namespace)),
-        lease: Lease::new(target.canary_lease),
-        held: false,
-        due: None,
-        rest: Instant::now(),
-        target,
-    };
+/// Hands the compiler to the supervisor.
+pub fn start(supervisor: &mut Supervisor, client: Client, namespace: &str, watches: Watches, target: Target) {
+    let lease = Lease::new(target.canary_lease);
+    let feed = Feed { watches, lease, held: false, due: None, rest: Instant::now(), target };
     let sights = sights(cluster::api(&client, Some(namespace)), feed.lease.beat());
     let stop = supervisor.stop_token();
     supervisor.service("routing table", feed.run(sights, stop));
@@ -97,16 +73,7 @@ pub fn start(
 type Looked = Option<(Instant, Sight)>;
 
 struct Feed {
-    nodes: Watched<OllamaNode>,
-    pulls: Watched<ModelPull>,
-    providers: Watched<Provider>,
-    versions: Watched<ModelVersion>,
-    deployments: Watched<ModelDeployment>,
-    keys: Watched<ApiKey>,
-    catalogs: Watched<ModelCatalog>,
-    profiles: Watched<RoutingProfile>,
-    chains: Watched<FallbackChain>,
-    workers: Watched<Worker>,
+    watches: Watches,
     target: Target,
     lease: Lease,
     /// Whether the lease held when the table was published.
@@ -119,7 +86,7 @@ struct Feed {
 
 impl Feed {
     async fn run(mut self, mut sights: BoxStream<'static, Looked>, stop: CancellationToken) -> Result<(), String> {
-        let mut changes = self.changes();
+        let mut changes = self.watches.changes();
         let mut complete = false;
         loop {
             let lapse = self.lease.ends().filter(|_| self.held);
@@ -131,7 +98,7 @@ impl Feed {
                     // A burst of changes makes one table.
                     while let Some(Some(())) = changes.next().now_or_never() {}
                     // One ready store at a time becomes ready; nothing is served from half a view.
-                    complete = complete || self.is_complete();
+                    complete = complete || self.watches.are_ready();
                     if complete {
                         self.due.get_or_insert(self.rest.max(Instant::now()));
                     }
@@ -144,7 +111,7 @@ impl Feed {
                         }
                     } else if complete && lags {
                         warn!("the watch of deployments is behind the Kubernetes API and is started again");
-                        self.deployments.restart();
+                        self.watches.deployments.restart();
                     }
                 }
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
@@ -158,35 +125,12 @@ impl Feed {
         }
     }
 
-    fn changes(&self) -> BoxStream<'static, ()> {
-        stream::select_all([
-            self.nodes.changes().map(drop).boxed(),
-            self.pulls.changes().map(drop).boxed(),
-            self.providers.changes().map(drop).boxed(),
-            self.versions.changes().map(drop).boxed(),
-            self.deployments.changes().map(drop).boxed(),
-            self.keys.changes().map(drop).boxed(),
-            self.catalogs.changes().map(drop).boxed(),
-            self.profiles.changes().map(drop).boxed(),
-            self.chains.changes().map(drop).boxed(),
-            self.workers.changes().map(drop).boxed(),
-        ])
-        .boxed()
-    }
-
-    fn is_complete(&self) -> bool {
-        let of_models = self.nodes.is_ready() && self.pulls.is_ready() && self.versions.is_ready();
-        let of_names = self.catalogs.is_ready() && self.profiles.is_ready() && self.chains.is_ready();
-        let of_callers = self.keys.is_ready() && self.workers.is_ready();
-        of_models && of_names && of_callers && self.deployments.is_ready() && self.providers.is_ready()
-    }
-
     /// Renews the lease if the watch has brought what the API had; whether it has.
     fn renew(&mut self) -> bool {
         if !self.lease.is_awaiting() {
             return false;
         }
-        let deployments = self.deployments.all();
+        let deployments = self.watches.deployments.all();
         let renewed = self.lease.renew(&deployments.iter().map(|deployment| version_of(&**deployment)).collect());
         if renewed {
             self.target.freshness.confirmed_at(Some(Timestamp::now()));
@@ -206,18 +150,7 @@ impl Feed {
     /// Canaries are served only while the lease holds. What is kept for a restart is only what was known to be right: its age
     /// is told by its file.
     fn replace(&mut self) {
-        let objects = Objects {
-            nodes: self.nodes.all(),
-            versions: self.versions.all(),
-            deployments: self.deployments.all(),
-            pulls: self.pulls.all(),
-            providers: self.providers.all(),
-            keys: self.keys.all(),
-            catalogs: self.catalogs.all(),
-            profiles: self.profiles.all(),
-            chains: self.chains.all(),
-            workers: self.workers.all(),
-        };
+        let objects = Objects::of(&self.watches);
         let held = self.lease.holds(Instant::now());
         let earlier = self.target.table.load_full();
         let mut table = compile(&objects, Timestamp::now()).keep_times(&earlier);
@@ -243,6 +176,29 @@ impl Feed {
         let Some(file) = &self.target.file else { return };
         if let Err(error) = store::save(file, &self.target.table.load()) {
             warn!(file = %file.display(), %error, "the table can't be kept for a restart");
+        }
+    }
+}
+
+impl Objects {
+    /// All that is there.
+    pub fn of(watches: &Watches) -> Self {
+        Self { keys: watches.keys.all(), ..Self::but_keys(watches) }
+    }
+
+    /// All that decides what a name stands for.
+    pub fn but_keys(watches: &Watches) -> Self {
+        Self {
+            nodes: watches.nodes.all(),
+            versions: watches.versions.all(),
+            deployments: watches.deployments.all(),
+            pulls: watches.pulls.all(),
+            providers: watches.providers.all(),
+            keys: Vec::new(),
+            catalogs: watches.catalogs.all(),
+            profiles: watches.profiles.all(),
+            chains: watches.chains.all(),
+            workers: watches.workers.all(),
         }
     }
 }

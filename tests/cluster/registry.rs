@@ -335,7 +335,8 @@ async fn a_model_that_embeds_moves_all_at_once(server: Server) {
     for (tag, version) in [("1", "v1.0.0"), ("2", "v1.1.0")] {
         let model = fleet.model(&format!("drover/vectors:{tag}"));
         fleet.apply(&version_manifest(version, &model)).await;
-        fleet.apply(&deployment_manifest(version, "1h")).await;
+        // Ollama loads such a model by another path than others.
+        fleet.apply(&deployment_manifest(version, "1h").replace("spec: {", "spec: {warm: true, ")).await;
         // Nothing declared brings the model, and the deployment says so.
         let waits = fleet
             .until("mdep", "bot", "waits for a pull", |s| s["conditions"].to_string().contains("create a ModelPull"))

@@ -1,6 +1,7 @@
 //! Versions: one digest for good, one object each, and no trace left behind.
 
 use crate::{
+    bot::serving_fleet,
     fleet::{Fleet, deployment_manifest, pull_manifest, version_manifest},
     namespace::{SOON, condition},
     support::{eventually, gguf::TinyLlama, kube_api::Server},
@@ -9,6 +10,7 @@ use crate::{
 
 on_both_apis! {
     a_version_keeps_its_digest_and_leaves_no_trace,
+    a_warm_version_is_in_memory_before_its_first_request,
 }
 
 async fn a_version_keeps_its_digest_and_leaves_no_trace(server: Server) {
@@ -94,4 +96,31 @@ async fn a_version_keeps_its_digest_and_leaves_no_trace(server: Server) {
 
 fn reason(status: &serde_json::Value) -> &str {
     status["conditions"][0]["reason"].as_str().unwrap_or_default()
+}
+
+async fn a_warm_version_is_in_memory_before_its_first_request(server: Server) {
+    let fleet = serving_fleet(server, "1h").await;
+    let fronts = fleet.put_fronts().await;
+    for front in &fronts {
+        front.break_chats_of(Some("/bot:v1.1.0"));
+    }
+    fleet.apply(&deployment_manifest("v1.1.0", "1h").replace("spec: {", "spec: {warm: true, ")).await;
+    let explained = |s: &serde_json::Value| {
+        let said = s["conditions"].to_string();
+        ["load v1.1.0 before its first request", "runner process has terminated"].iter().all(|part| said.contains(part))
+    };
+    let held = fleet.until("mdep", "bot", "says what it waits for", explained).await;
+    assert!(held["status"]["canary"].is_null(), "no request goes to what no node could load: {held}");
+    assert!(condition(&held["status"], "Ready", "True"), "v1.0.0 serves meanwhile: {held}");
+
+    for front in &fronts {
+        front.break_chats_of(None);
+    }
+    fleet.until("mdep", "bot", "begins", |s| s["canary"]["weight"] == 20).await;
+    let mut loaded = 0;
+    for node in &fleet.nodes {
+        let answer = fleet.http.get(format!("{}/api/ps", node.url())).send().await.expect("the node answers");
+        loaded += usize::from(answer.text().await.expect("the whole answer").contains("/bot:v1.1.0"));
+    }
+    assert!(loaded >= 1, "one node must hold it in memory, as many as minNodes");
 }

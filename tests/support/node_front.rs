@@ -45,7 +45,7 @@ impl NodeFront {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Chats with models whose name contains this fail from now on; `None`: none do.
+    /// Models whose name contains this neither chat nor load from now on; `None`: all do.
     pub fn break_chats_of(&self, part_of_name: Option<&str>) {
         *self.shared.broken.lock().expect("no panic while it is held") = part_of_name.map(str::to_owned);
     }
@@ -68,9 +68,11 @@ impl Shared {
         self.chats.lock().expect("no panic while it is held")
     }
 
-    /// Counts a chat; whether it is to fail.
-    fn fails(&self, model: &str) -> bool {
-        *self.chats().entry(model.to_owned()).or_default() += 1;
+    /// Counts a chat; whether this is to fail.
+    fn fails(&self, model: &str, is_chat: bool) -> bool {
+        if is_chat {
+            *self.chats().entry(model.to_owned()).or_default() += 1;
+        }
         let broken = self.broken.lock().expect("no panic while it is held");
         broken.as_ref().is_some_and(|part| model.contains(part))
     }
@@ -79,9 +81,10 @@ impl Shared {
 async fn proxy(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.expect("requests of tests are whole");
-    if parts.uri.path() == "/api/chat" {
+    let is_chat = parts.uri.path() == "/api/chat";
+    if is_chat || ["/api/generate", "/api/embed"].contains(&parts.uri.path()) {
         let asked: Value = serde_json::from_slice(&body).expect("JSON");
-        if shared.fails(asked["model"].as_str().unwrap_or_default()) {
+        if shared.fails(asked["model"].as_str().unwrap_or_default(), is_chat) {
             let body = Body::from(r#"{"error":"llama runner process has terminated"}"#);
             let broken = Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR);
             return broken.header(header::CONTENT_TYPE, "application/json").body(body).expect("a response");

@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{
     api,
-    cluster::{self, Client, Operations},
+    cluster::{self, Client, Operations, Watches},
     controller::Context,
     data_dir::DataDir,
-    health::{FleetHealth, WatchedFleet},
+    health::FleetHealth,
     mirror,
     routing_table::feed,
     settings::Settings,
@@ -97,15 +97,14 @@ impl Parts {
         let of_gateway = Settings { data_dir: Some(dir.gateway()), ..settings.clone() };
         let keys = KeyPlace::of_watched(cluster::watch(&mut process.supervisor, &client, None));
         let namespace = gateway::namespace(&settings);
-        let watched = WatchedFleet::start(&mut process.supervisor, &client, &namespace);
-        let WatchedFleet { nodes, pulls, providers } = watched;
+        let watches = Watches::start(&mut process.supervisor, &client, Some(&namespace));
         let (supervisor, is_allowed) = (&process.supervisor, settings.model_operations.unwrap_or(true));
-        let watched = (nodes.clone(), pulls.clone());
+        let watched = (watches.nodes.clone(), watches.pulls.clone());
         let stop = supervisor.stop_token();
         let operations = is_allowed.then(|| Operations::new(client.clone(), &namespace, watched, stop));
         let found = keys.keys.clone();
         let target = gateway::start(&mut process, doors.gateway, &of_gateway, serves.clone(), found, operations)?;
-        feed::start(&mut process.supervisor, client.clone(), &namespace, (nodes, pulls, providers), target);
+        feed::start(&mut process.supervisor, client.clone(), &namespace, watches, target);
         let places = Places { keys, mirror_nearby: Some(ready.mirror.clone()), audit };
         let context =
             controller::start(&mut process, client.clone(), &settings, controls.clone(), &fleet, places).await?;

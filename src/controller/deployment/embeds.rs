@@ -31,7 +31,8 @@ pub fn skip_steps(context: &Context, object: &ModelDeployment, state: &State, sp
     Some(Finding::new("ImmediateOnly", true, "EmbeddingModel", message))
 }
 
-fn embeds(context: &Context, version: &ModelVersion) -> bool {
+/// Whether a version makes embeddings and nothing else, as far as it is known.
+pub fn embeds(context: &Context, version: &ModelVersion) -> bool {
     let namespace = version.namespace().unwrap_or_default();
     if let Some(source) = &version.spec.source.provider {
         let providers = context.providers.list(&namespace);

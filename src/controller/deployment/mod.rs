@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::{
+    FutureExt,
+    future::{self, BoxFuture},
+};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
@@ -118,6 +121,7 @@ impl Reconciler for Deployments {
             let look = self.trials.look(&self.context, &object, &spec, &earlier.rollout).await;
             let mut seen = observe::observe(&self.context, &object, &earlier.rollout).await;
             let room = room::check(&self.context, &object, &earlier.rollout, &spec, &mut seen.versions);
+            let loading = self.warm.hold_back(&self.context, &object, &earlier.rollout, &mut seen.versions);
             let now = Timestamp::now();
             let mut input = rollout::Input {
                 spec: &spec,
@@ -146,17 +150,26 @@ impl Reconciler for Deployments {
             }
             decision.findings.extend(note.into_iter().chain(room).chain(names::clash(&self.context, &object)));
             let status = status::status(&object, &decision, now);
-            if moves(&earlier.rollout, &status.rollout) {
-                snapshots::keep(&self.context, &object, &earlier.rollout, now).await;
-            }
-            if self.write(&object, &status).await? {
+            let keep = async {
+                if moves(&earlier.rollout, &status.rollout) {
+                    snapshots::keep(&self.context, &object, &earlier.rollout, now).await;
+                }
+            };
+            let written = if decision.goes_up_from(&earlier.rollout) {
+                keep.await;
+                self.write(&object, &status).await
+            } else {
+                // Nothing that may be a rollback waits for its snapshot.
+                future::join(keep, self.write(&object, &status)).await.1
+            };
+            if written? {
                 self.announce(&object, &decision.notices).await;
             }
             self.trials.used(&object, look);
             self.warm.load_missing(&self.context, &object, &status.rollout);
             let ask_again = status::ask_again_after(&status, now, [ASK_OFTEN, ASK_SELDOM], OFTEN_FOR);
             let look_again = self.trials.due_in(&object, &spec, &status.rollout);
-            Ok([decision.wake_after, ask_again, look_again].into_iter().flatten().min())
+            Ok([decision.wake_after, ask_again, look_again, loading].into_iter().flatten().min())
         }
         .boxed()
     }

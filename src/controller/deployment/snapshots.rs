@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// A rollback must not wait for longer than this.
+/// No rollout waits for longer than this.
 const KEEP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Keeps it. What can't be kept is told: the change itself, which may be a rollback, goes on.

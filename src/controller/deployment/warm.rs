@@ -3,38 +3,93 @@
 use std::{
     cell::LazyCell,
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::super::Context;
+use super::{super::Context, embeds::embeds};
 use crate::{
     api::{ModelDeployment, ModelVersion, OllamaNode},
     domain::{
         params::{self, Source},
-        rollout::State,
+        rollout::{Outcome, State, Versions},
     },
+    ports::Load,
     routing_table::compile::{Objects, compile_deployments},
 };
+
+/// How often a version that waits for its nodes is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// When a node that could not load a version is asked again.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// A node's URL and an alias.
 type Place = (String, String);
 
-/// A revision and where its versions have been loaded.
-type Loaded = (i64, HashSet<Place>);
+/// What became of a model that a node was to load.
+#[derive(Clone)]
+enum Loading {
+    UnderWay,
+    Done,
+    Failed { why: String, at: Instant },
+}
+
+/// What was to be loaded for a revision.
+#[derive(Default)]
+struct Loads {
+    revision: i64,
+    places: HashMap<Place, Loading>,
+}
 
 /// What each deployment has had loaded for its present revision: each place once, because a node without room for two
 /// models would otherwise load them in turn for ever.
-#[derive(Default)]
-pub struct Warm(Mutex<HashMap<ObjectRef<ModelDeployment>, Loaded>>);
+#[derive(Clone, Default)]
+pub struct Warm(Arc<Mutex<HashMap<ObjectRef<ModelDeployment>, Loads>>>);
 
 impl Warm {
+    /// Nodes that have yet to load a version that gets no requests so far don't count as its nodes. Returns when to look
+    /// again, where that keeps it from beginning.
+    pub fn hold_back(
+        &self,
+        context: &Context,
+        object: &ModelDeployment,
+        state: &State,
+        versions: &mut Versions,
+    ) -> Option<Duration> {
+        let target = candidate(object, state)?;
+        let found = versions.get_mut(target).filter(|found| found.nodes > 0)?;
+        let namespace = object.namespace().unwrap_or_default();
+        let all = context.versions.list(&namespace);
+        let version = all.iter().find(|version| is_of(object, version, target) && place_of(version).is_some())?;
+        let nodes = context.nodes.list(&namespace);
+        let served = LazyCell::new(|| Served::of(context, object, state, &nodes));
+        let (mut waiting, mut failed) = (Vec::new(), None);
+        for node in cold_holders(object, version, &nodes).filter(|node| served.may_load(version, node)) {
+            match self.loading(object, state.revision, version, node) {
+                Some(Loading::Done) => continue,
+                Some(Loading::Failed { why, .. }) => failed = Some(format!("{} could not: {why}", node.name_any())),
+                Some(Loading::UnderWay) | None => {}
+            }
+            waiting.push(node.name_any());
+        }
+        found.nodes = found.nodes.saturating_sub(waiting.len() as u32);
+        if found.nodes >= object.spec.placement.min_nodes.max(1) || waiting.is_empty() {
+            return None;
+        }
+        let failed = failed.map(|failed| format!("; {failed}")).unwrap_or_default();
+        let verb = if waiting.len() == 1 { "loads" } else { "load" };
+        found.message = format!("{} {verb} {target} before its first request{failed}", waiting.join(", "));
+        Some(LOOK_AGAIN)
+    }
+
     /// Starts loading what is not in memory yet.
     pub fn load_missing(&self, context: &Arc<Context>, object: &ModelDeployment, state: &State) {
         if !object.spec.warm {
@@ -42,13 +97,16 @@ impl Warm {
         }
         let namespace = object.namespace().unwrap_or_default();
         let nodes = context.nodes.list(&namespace);
-        let in_use: HashSet<&str> = state.versions_in_use().collect();
+        let next = candidate(object, state).filter(|_| state.rejected.is_none());
+        let wanted: HashSet<&str> = state.versions_in_use().chain(next).collect();
         // Mostly nothing is cold, and then it needn't be known.
         let served = LazyCell::new(|| Served::of(context, object, state, &nodes));
         for version in context.versions.list(&namespace) {
-            if version.spec.model == object.spec.model && in_use.contains(version.spec.version.as_str()) {
+            let name = version.spec.version.as_str();
+            if wanted.contains(name) && is_of(object, &version, name) {
+                let again = if next == Some(name) { Some(TRY_AGAIN) } else { None };
                 for node in cold_holders(object, &version, &nodes).filter(|node| served.may_load(&version, node)) {
-                    self.load(context, object, state.revision, &version, node);
+                    self.load(context, object, (state.revision, again), &version, node);
                 }
             }
         }
@@ -56,44 +114,101 @@ impl Warm {
 
     /// Forgets a deployment that is gone.
     pub fn forget(&self, object: &ObjectRef<ModelDeployment>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
+        self.all().remove(object);
     }
 
-    /// Whether this is the first time for this revision.
-    fn is_due(&self, object: &ModelDeployment, revision: i64, place: &Place) -> bool {
-        let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (of, places) = loaded.entry(ObjectRef::from_obj(object)).or_default();
-        if *of != revision {
-            places.clear();
-            *of = revision;
+    fn loading(
+        &self,
+        object: &ModelDeployment,
+        revision: i64,
+        version: &ModelVersion,
+        node: &OllamaNode,
+    ) -> Option<Loading> {
+        let place = (node.spec.url.clone(), place_of(version)?.0.to_owned());
+        let all = self.all();
+        all.get(&ObjectRef::from_obj(object)).filter(|loads| loads.revision == revision)?.places.get(&place).cloned()
+    }
+
+    /// Whether this is the first time for this revision, or a failure is so long ago that it is time again.
+    fn is_due(&self, object: &ModelDeployment, (revision, again): (i64, Option<Duration>), place: &Place) -> bool {
+        let mut all = self.all();
+        let loads = all.entry(ObjectRef::from_obj(object)).or_default();
+        if loads.revision != revision {
+            *loads = Loads { revision, places: HashMap::new() };
         }
-        places.insert(place.clone())
+        let is_due = match loads.places.get(place) {
+            None => true,
+            Some(Loading::Failed { at, .. }) => again.is_some_and(|again| at.elapsed() >= again),
+            Some(Loading::UnderWay | Loading::Done) => false,
+        };
+        if is_due {
+            loads.places.insert(place.clone(), Loading::UnderWay);
+        }
+        is_due
     }
 
     fn load(
         &self,
         context: &Arc<Context>,
         object: &ModelDeployment,
-        revision: i64,
+        when: (i64, Option<Duration>),
         version: &ModelVersion,
         node: &OllamaNode,
     ) {
-        let Some(alias) = version.status.as_ref().and_then(|status| status.alias.clone()) else { return };
-        let (url, name) = (node.spec.url.clone(), node.name_any());
-        if !self.is_due(object, revision, &(url.clone(), alias.clone())) {
+        let Some((alias, _)) = place_of(version) else { return };
+        let (place, name) = ((node.spec.url.clone(), alias.to_owned()), node.name_any());
+        if !self.is_due(object, when, &place) {
             return;
         }
-        let options = serving_options(version, node);
-        let keep_alive = node.spec.keep_alive.map(|duration| duration.to_string());
-        let (context, object) = (context.clone(), ObjectRef::from_obj(node));
+        let how = Load {
+            embeds: embeds(context, version),
+            options: serving_options(version, node),
+            keep_alive: node.spec.keep_alive.map(|duration| duration.to_string()),
+        };
+        let (context, warm, of) = (context.clone(), self.clone(), (ObjectRef::from_obj(object), when.0));
+        let node = ObjectRef::from_obj(node);
         let jobs = context.jobs.clone();
         jobs.start(CancellationToken::new(), async move {
-            match context.ollama.load(&url, &alias, options, keep_alive).await {
-                Ok(()) => context.pokes.node(object),
-                Err(error) => warn!(node = name, alias, %error, "a version could not be loaded ahead of requests"),
-            }
+            let (url, alias) = &place;
+            let became = match context.ollama.load(url, alias, how).await {
+                Ok(()) => Loading::Done,
+                Err(error) => {
+                    warn!(node = name, alias, %error, "a version could not be loaded ahead of requests");
+                    Loading::Failed { why: error.to_string(), at: Instant::now() }
+                }
+            };
+            warm.note(&of, place, became);
+            context.pokes.node(node);
         });
     }
+
+    fn note(&self, (object, revision): &(ObjectRef<ModelDeployment>, i64), place: Place, became: Loading) {
+        if let Some(loads) = self.all().get_mut(object).filter(|loads| loads.revision == *revision) {
+            loads.places.insert(place, became);
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<ObjectRef<ModelDeployment>, Loads>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The version that is to begin, if it never served: one that did is gone back to, which waits for nothing.
+fn candidate<'a>(object: &'a ModelDeployment, state: &State) -> Option<&'a str> {
+    let target = object.spec.version.as_str();
+    let served = state.history.iter().filter(|entry| entry.outcome == Outcome::Deployed);
+    let mut known = state.versions_in_use().chain(served.map(|entry| entry.release.version.as_str()));
+    (object.spec.warm && known.all(|known| known != target)).then_some(target)
+}
+
+fn is_of(object: &ModelDeployment, version: &ModelVersion, name: &str) -> bool {
+    version.spec.model == object.spec.model && version.spec.version == name
+}
+
+/// A version's alias and digest, once both are known.
+fn place_of(version: &ModelVersion) -> Option<(&str, &str)> {
+    let status = version.status.as_ref()?;
+    Some((status.alias.as_deref()?, status.digest.as_deref()?))
 }
 
 /// Where the gateways send requests: of versions that share weights, a node runs one.
@@ -156,7 +271,7 @@ fn cold_holders<'a>(
     version: &'a ModelVersion,
     nodes: &'a [Arc<OllamaNode>],
 ) -> impl Iterator<Item = &'a OllamaNode> {
-    let known = version.status.as_ref().and_then(|status| Some((status.alias.as_ref()?, status.digest.as_ref()?)));
+    let known = place_of(version);
     nodes.iter().map(AsRef::as_ref).filter(move |node: &&OllamaNode| {
         let selector = &object.spec.placement.node_selector;
         known.and_then(|(alias, digest)| node.serves(selector, alias, digest)).is_some_and(|held| !held.loaded)

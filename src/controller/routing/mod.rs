@@ -120,55 +120,15 @@ async fn keep(
     sender: watch::Sender<Option<Arc<Names>>>,
     stop: CancellationToken,
 ) -> Result<(), String> {
-    let mut changes = stream::select_all([
-        context.nodes.changes().map(drop).boxed(),
-        context.pulls.changes().map(drop).boxed(),
-        context.versions.changes().map(drop).boxed(),
-        context.deployments.changes().map(drop).boxed(),
-        context.providers.changes().map(drop).boxed(),
-        context.catalogs.changes().map(drop).boxed(),
-        context.profiles.changes().map(drop).boxed(),
-        context.chains.changes().map(drop).boxed(),
-        context.workers.changes().map(drop).boxed(),
-    ]);
-    context.routing_ready().await?;
+    let mut changes = context.changes_of_names();
+    context.ready().await?;
     while let Some(change) = stop.run_until_cancelled(changes.next()).await {
         change.ok_or("the watches ended")?;
         sleep(SETTLE).await;
         while let Some(Some(())) = changes.next().now_or_never() {}
-        sender.send_replace(Some(Arc::new(Names::of(context.routing_objects()))));
+        sender.send_replace(Some(Arc::new(Names::of(Objects::but_keys(&context)))));
     }
     Ok(())
-}
-
-impl Context {
-    /// Waits until everything is read that names depend on.
-    async fn routing_ready(&self) -> Result<(), String> {
-        self.nodes.ready().await?;
-        self.pulls.ready().await?;
-        self.versions.ready().await?;
-        self.deployments.ready().await?;
-        self.providers.ready().await?;
-        self.catalogs.ready().await?;
-        self.profiles.ready().await?;
-        self.chains.ready().await?;
-        self.workers.ready().await
-    }
-
-    fn routing_objects(&self) -> Objects {
-        Objects {
-            nodes: self.nodes.all(),
-            versions: self.versions.all(),
-            deployments: self.deployments.all(),
-            pulls: self.pulls.all(),
-            providers: self.providers.all(),
-            keys: Vec::new(),
-            catalogs: self.catalogs.all(),
-            profiles: self.profiles.all(),
-            chains: self.chains.all(),
-            workers: self.workers.all(),
-        }
-    }
 }
 
 struct OfKind<K> {
