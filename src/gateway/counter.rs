@@ -83,12 +83,17 @@ pub struct Account {
 impl Account {
     /// An attempt that the node answered.
     pub fn answered(&self, answer: &Answered) {
-        if let (Some(spent), Some(cost)) = (&self.spent, answer.cost) {
-            spent.fetch_add(micros(cost), Ordering::Relaxed);
-        }
+        answer.cost.into_iter().for_each(|cost| self.spend(cost));
         self.counter.responded();
         if self.counter.is_unit(self.session) {
             self.counter.answered(answer);
+        }
+    }
+
+    /// It cost so many US dollars.
+    pub fn spend(&self, cost: f64) {
+        if let Some(spent) = &self.spent {
+            spent.fetch_add(micros(cost), Ordering::Relaxed);
         }
     }
 

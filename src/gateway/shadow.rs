@@ -29,6 +29,7 @@ use super::{
     spans::Trace,
 };
 use crate::{
+    domain::provider::Price,
     routing_table::{Holder, Target},
     supervisor::Tasks,
 };
@@ -146,6 +147,22 @@ impl Shadows {
     }
 }
 
+/// The pieces of an answer that is broken off. A provider charges for it, and says what only at its end; a piece is a token
+/// at least.
+struct Owed<'a> {
+    account: &'a Account,
+    price: Option<Price>,
+    pieces: u64,
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        if let Some(price) = self.price {
+            self.account.spend(price.of(0, self.pieces).amount);
+        }
+    }
+}
+
 impl Copy {
     async fn answer(&self) -> Outcome {
         let balance = self.gateway.balance();
@@ -175,10 +192,19 @@ impl Copy {
             Ok(answer) => {
                 run.answers();
                 let ready = Ready { answer, place, account, broken: Counter::default() };
+                let mut owed = Owed {
+                    account: &self.account,
+                    price: target.offer.as_ref().and_then(|offer| offer.price),
+                    pieces: 0,
+                };
                 // It says nothing that is not counted already.
                 if let Ok(response) = ready.into_response(run).await {
-                    response.into_body().into_data_stream().for_each(async |_| ()).await;
+                    let mut pieces = response.into_body().into_data_stream();
+                    while pieces.next().await.is_some() {
+                        owed.pieces += 1;
+                    }
                 }
+                owed.pieces = 0;
                 Outcome::Answered
             }
             Err(Missed::ByCaller(_) | Missed::TooLong(_)) => Outcome::Refused,

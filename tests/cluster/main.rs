@@ -29,6 +29,7 @@ mod routing;
 mod safety;
 mod specs;
 mod steering;
+mod terminal;
 mod versions;
 mod world;
 

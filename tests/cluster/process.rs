@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fleet::node_manifest,
+    fleet::{deployment_manifest, node_manifest},
     namespace::{Namespace, SOON},
     support::{
         Scratch,
@@ -94,6 +94,17 @@ async fn a_rollout_that_is_not_there_is_a_failure(server: Server) {
         assert_eq!(answer.status.code(), Some(1), "{command}");
         let said = text(&answer.stderr);
         assert!(said.contains("no ModelDeployment nobody in namespace default"), "{command}: {said}");
+    }
+    // Typed wrong, and one that no controller has seen.
+    let namespace = Namespace::new(api(server).await, "unseen").await;
+    namespace.apply(&deployment_manifest("v1.0.0", "1h")).await;
+    for command in ["promote", "pause", "resume", "abort", "undo", "retry"] {
+        for (name, part) in [("bto", "there is bot"), ("bot", "the controller has not seen it yet")] {
+            let answer = drover(&["rollout", command, name, "-n", &namespace.name], &[("KUBECONFIG", &kubeconfig)]);
+            assert_eq!(answer.status.code(), Some(1), "{command} {name}");
+            let said = text(&answer.stderr);
+            assert!(said.contains(part), "{command}: {said}");
+        }
     }
 }
 

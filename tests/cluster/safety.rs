@@ -1,10 +1,12 @@
 //! What keeps a bad canary from callers when nobody can take it back: the lease and the brake of each gateway.
 
+use serde_json::Value;
+
 use crate::{
-    bot::{no_request_failed, serving_fleet, serving_fleet_alone, shares_are, trickles},
+    bot::{REQUESTS_PER_SECOND, no_request_failed, serving_fleet, serving_fleet_alone, shares_are, trickles},
     fleet::deployment_manifest,
     namespace::SOON,
-    support::{eventually, kube_api::Server, line::Line},
+    support::{eventually, kube_api::Server, line::Line, traffic::Trickle},
     world::on_both_apis,
 };
 
@@ -19,6 +21,7 @@ const FEW_LAPSES: usize = 30;
 on_both_apis! {
     a_gateway_that_is_cut_off_from_the_api_stops_serving_the_canary,
     a_canary_that_fails_outright_gets_few_requests_and_is_taken_back,
+    a_gateway_that_hangs_keeps_no_failing_canary_alive,
     a_canary_that_breaks_while_the_api_is_away_harms_nobody_and_is_taken_back_afterwards,
 }
 
@@ -73,6 +76,28 @@ async fn a_canary_that_fails_outright_gets_few_requests_and_is_taken_back(server
     assert!((1..=2 * FEW).contains(&tried), "{tried} requests");
     no_request_failed(trickles).await;
     shares_are(&fleet, [0, 0]).await.expect("it is not tried again");
+}
+
+async fn a_gateway_that_hangs_keeps_no_failing_canary_alive(server: Server) {
+    let mut fleet = serving_fleet(server, "1h").await;
+    let fronts = fleet.put_fronts().await;
+    for front in &fronts {
+        front.break_chats_of(Some(CANARY));
+    }
+    // It accepts connections, and answers nothing.
+    fleet.gateways[1].process().pause();
+    let trickle = Trickle::start(&fleet.gateway_urls[0], "deployment/bot", REQUESTS_PER_SECOND);
+    fleet.apply(&deployment_manifest("v1.1.0", "1h")).await;
+    fleet.until("mdep", "bot", "20 %", |s| s["canary"]["weight"] == 20).await;
+    let back = fleet.until("mdep", "bot", "taken back", |s| s["rejected"]["version"] == "v1.1.0").await;
+    let status = &back["status"];
+    assert!(status["rejected"]["reason"].to_string().contains("failed outright"), "{status}");
+    assert_eq!((&status["phase"], &status["lastRollback"]["effectiveAt"]), (&"RollingBack".into(), &Value::Null));
+    no_request_failed([trickle]).await;
+    fleet.gateways[1].process().resume();
+    let effective = |s: &Value| s["phase"] == "Degraded" && s["lastRollback"]["effectiveAt"].is_string();
+    fleet.until("mdep", "bot", "the other one has heard of it", effective).await;
+    shares_are(&fleet, [0, 0]).await.expect("nobody serves it");
 }
 
 async fn a_canary_that_breaks_while_the_api_is_away_harms_nobody_and_is_taken_back_afterwards(server: Server) {

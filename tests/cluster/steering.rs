@@ -2,13 +2,14 @@
 
 use std::{collections::HashSet, process::Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     bot::{serving_fleet, serving_fleet_alone},
     fleet::{Fleet, deployment_manifest},
     namespace::{SOON, condition},
-    support::{drover::program, eventually, kube_api::Server},
+    support::{Scratch, drover::program, eventually, kube_api::Server},
+    terminal::Terminal,
     world::on_both_apis,
 };
 
@@ -42,8 +43,14 @@ impl Fleet {
 
 async fn people_steer_a_rollout_and_the_audit_says_who(server: Server) {
     let mut fleet = serving_fleet(server, STEP).await;
-    assert!(fleet.rollout(&["pause"]).await.expect_err("nothing to hold").contains("no rollout is under way"));
-    assert!(fleet.rollout(&["abort"]).await.expect_err("nothing to abort").contains("no rollout is under way"));
+    let idle = "bot: no rollout is under way: v1.0.0 has all requests";
+    refused(&fleet, &["promote"], &[idle]).await;
+    refused(&fleet, &["resume"], &[idle]).await;
+    refused(&fleet, &["pause"], &[idle, "spec.paused holds the next one"]).await;
+    refused(&fleet, &["abort"], &[idle, "`drover rollout undo bot` takes back what is live"]).await;
+    refused(&fleet, &["retry"], &["nothing was taken back", "v1.0.0 has all requests"]).await;
+    refused(&fleet, &["undo"], &["there is no earlier version than v1.0.0", "--to VERSION"]).await;
+    refused(&fleet, &["undo", "--to", "one"], &["--to one: write a version such as v1.0.0"]).await;
     assert_eq!(fleet.follow(&[]).await.0, Some(0), "v1.0.0 serves");
 
     fleet.apply(&deployment_manifest("v1.1.0", STEP)).await;
@@ -53,23 +60,54 @@ async fn people_steer_a_rollout_and_the_audit_says_who(server: Server) {
     assert_eq!(code, Some(2), "a step of an hour is not over in a second: {lines}");
     assert!(lines.contains("bot: Progressing: v1.0.0 has 80 %, v1.1.0 has 20 %"), "{lines}");
 
+    watched_on_a_terminal(&fleet).await;
     held_and_let_go(&fleet).await;
     let status = fleet.rollout(&["status"]).await.expect("status");
     assert!(status.contains("canary     50 %  v1.1.0") && status.contains("step 2 of 2, left in "), "{status}");
+    let terminal = Terminal::open(&fleet);
+    terminal.shows(&["50 %  v1.0.0", "50 %  v1.1.0"]).await;
     fleet.rollout(&["abort"]).await.expect("abort");
+    let (code, rest) = terminal.ended().await;
+    assert_eq!(code, Some(1), "it was taken back: {rest}");
+    assert!(rest.contains("bot (Degraded)") && rest.contains("rejected         v1.1.0"), "{rest}");
     fleet.kubectl(&["wait", "--for=condition=Stalled", "mdep/bot", "--timeout=30s"]).await;
     fleet.kubectl(&["wait", "--for=condition=Ready=false", "mdep/bot", "--timeout=30s"]).await;
     assert_eq!(fleet.follow(&[]).await.0, Some(1), "v1.1.0 was called off");
+    let again = "v1.1.0 was taken back; `drover rollout retry bot` tries it again";
+    refused(&fleet, &["promote"], &["no rollout is under way", again]).await;
+    refused(&fleet, &["undo"], &["there is no earlier version than v1.0.0"]).await;
     fleet.rollout(&["retry"]).await.expect("retry");
     fleet.until("mdep", "bot", "20 % again", |s| s["canary"]["weight"] == 20).await;
     taken_back_by_name(&fleet).await;
     told_once(&mut fleet).await;
 }
 
+/// A command that can't be obeyed says what is wrong and what to do.
+async fn refused(fleet: &Fleet, arguments: &[&str], parts: &[&str]) {
+    let said = fleet.rollout(arguments).await.expect_err("it can't be obeyed");
+    for part in parts {
+        assert!(said.contains(part), "{arguments:?}: {part} is not in {said}");
+    }
+}
+
+/// At 20 %: bars, a countdown, and an interruption that leaves the rollout as it is.
+async fn watched_on_a_terminal(fleet: &Fleet) {
+    let mut terminal = Terminal::open(fleet);
+    let bars = [format!("{}{}  80 %  v1.0.0", "█".repeat(32), "░".repeat(8)), "  20 %  v1.1.0".into()];
+    terminal.shows(&[&bars[0], &bars[1], "bot (Progressing)", "step 1 of 2, left in 59m"]).await;
+    terminal.counts_down().await;
+    terminal.press_ctrl_c().await;
+    let (code, rest) = terminal.ended().await;
+    assert_eq!(code, Some(130), "interrupted: {rest}");
+    assert!(rest.contains("bot (Progressing)") && rest.contains("canary     20 %  v1.1.0"), "{rest}");
+    assert_eq!(fleet.get("mdep", "bot").await["status"]["canary"]["weight"], 20);
+}
+
 async fn held_and_let_go(fleet: &Fleet) {
     fleet.rollout(&["pause"]).await.expect("pause");
     fleet.kubectl(&["wait", "--for=condition=Paused", "mdep/bot", "--timeout=30s"]).await;
-    assert!(fleet.rollout(&["promote"]).await.expect("promote").contains("once it is no longer held"));
+    let said = fleet.rollout(&["promote"]).await.expect("promote");
+    assert!(said.contains("v1.1.0 goes from 20 % to 50 % of requests, once it is no longer held"), "{said}");
     // Whoever applies the manifest again does not let it go.
     fleet.apply(&deployment_manifest("v1.1.0", STEP)).await;
     let held = fleet.until("mdep", "bot", "held", |s| s["phase"] == "Paused").await;
@@ -77,17 +115,18 @@ async fn held_and_let_go(fleet: &Fleet) {
     assert!(condition(&held["status"], "Ready", "True"), "what is held serves");
     fleet.rollout(&["resume"]).await.expect("resume");
     fleet.until("mdep", "bot", "50 %", |s| s["canary"]["weight"] == 50 && s["phase"] == "Progressing").await;
-    assert!(fleet.rollout(&["resume"]).await.expect_err("is not held").contains("it is not held"));
+    refused(fleet, &["resume"], &["v1.1.0: it is not held", "`drover rollout status bot`"]).await;
+    refused(fleet, &["retry"], &["nothing was taken back", "v1.1.0 is on trial"]).await;
 }
 
 async fn taken_back_by_name(fleet: &Fleet) {
     for (version, why) in [("v9.9.9", "there is no ModelVersion v9.9.9"), ("v1.1.0", "v1.1.0 is on trial")] {
-        let refused = fleet.rollout(&["undo", "--to", version]).await.expect_err("can't be gone back to");
-        assert!(refused.contains(why), "{refused}");
+        refused(fleet, &["undo", "--to", version], &[why]).await;
     }
     fleet.rollout(&["promote"]).await.expect("promote");
     fleet.until("mdep", "bot", "50 %", |s| s["canary"]["weight"] == 50).await;
-    fleet.rollout(&["promote"]).await.expect("promote");
+    let said = fleet.rollout(&["promote"]).await.expect("promote");
+    assert!(said.contains("v1.1.0 goes from 50 % to all requests"), "{said}");
     fleet.until("mdep", "bot", "v1.1.0 has all", |s| s["phase"] == "Healthy").await;
     let said = fleet.rollout(&["undo", "--to", "v1.0.0"]).await.expect("undo");
     assert!(said.contains("going back from v1.1.0 to v1.0.0"), "{said}");
@@ -137,9 +176,15 @@ async fn told_once(fleet: &mut Fleet) {
     assert_eq!(numbers.len(), before.len(), "an entry is there twice");
 
     let published = fleet.events("ModelDeployment", "bot").await;
+    shown_to_this_machine_only(fleet).await;
     fleet.controller.kill9();
     let fallback = fleet.drover(&["audit", "-n", &fleet.name, "--controller", &fleet.controller.health_url()]).await;
     assert!(fallback.expect_err("nobody is there").contains("no controller answers"));
+    // Where nobody answers, and where somebody answers who keeps none.
+    statuses_tell(fleet, &fleet.controller.health_url(), "no controller answers", &before).await;
+    statuses_tell(fleet, &fleet.gateways[0].health_url(), "it keeps no audit", &before).await;
+    fleet.controller.restart_with(&[("DROVER_MANAGEMENT_OPEN", "true")]).await;
+    assert_eq!(audit_as(fleet, "192.0.2.7", "limit=1").await.0, 200, "management-open shows it to everybody");
     fleet.controller.restart().await;
     fleet.wait_for_controller().await;
     assert_eq!(fleet.audit().await, before, "a restart repeats or loses entries");
@@ -147,6 +192,41 @@ async fn told_once(fleet: &mut Fleet) {
     let own = fleet.get("mver", "bot-v1.1.0").await["status"]["audit"].clone();
     let own = own.as_array().expect("an audit");
     assert!(own.len() >= 8 && own.len() <= 20 && own.iter().all(|entry| entry["deployment"] == "bot"), "{own:?}");
+}
+
+/// What the controller answers to somebody for whom a proxy asks: status and body.
+async fn audit_as(fleet: &Fleet, caller: &str, query: &str) -> (u16, String) {
+    let url = format!("{}/drover/v1/audit?{query}", fleet.controller.health_url());
+    let answer = fleet.http.get(url).header("x-forwarded-for", caller).send().await.expect("an answer");
+    (answer.status().as_u16(), answer.text().await.expect("a text"))
+}
+
+async fn shown_to_this_machine_only(fleet: &Fleet) {
+    let (status, said) = audit_as(fleet, "192.0.2.7", "limit=1").await;
+    assert!(status == 403 && said.contains("management-open") && !said.contains("items"), "{status} {said}");
+    let url = format!("{}/drover/v1/audit", fleet.controller.health_url());
+    for (query, status, part) in
+        [("limit=1", 200, "items"), ("limit=0", 400, "limit: 0"), ("who=me", 400, "who: write")]
+    {
+        let answer = fleet.http.get(format!("{url}?{query}")).send().await.expect("an answer");
+        assert_eq!(answer.status(), status, "{query}");
+        assert!(answer.text().await.expect("a text").contains(part), "{query}");
+    }
+}
+
+/// `drover audit` as people run it beside a `drover up`, whose health port is said to be there.
+async fn statuses_tell(fleet: &Fleet, health: &str, why: &str, expected: &[Value]) {
+    let (scratch, kubeconfig) = (Scratch::new(), fleet.api.kubeconfig());
+    let ready = json!({ "api": "", "kubeconfig": kubeconfig, "gateway": "", "mirror": "", "health": health });
+    std::fs::write(scratch.join("ready.json"), ready.to_string()).expect("written");
+    let mut command = tokio::process::Command::new(program());
+    command.args(["audit", "-n", &fleet.name, "-o", "json"]).env("DROVER_DATA_DIR", scratch.path());
+    let output = command.env("KUBECONFIG", kubeconfig).kill_on_drop(true).output().await.expect("drover starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(why) && said.contains("the statuses of ModelDeployments have their last entries"), "{said}");
+    let mut told: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+    told.sort_by_key(|entry| entry["number"].as_u64());
+    assert_eq!(told, expected, "a status has the last twenty");
 }
 
 impl Fleet {

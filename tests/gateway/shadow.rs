@@ -225,7 +225,45 @@ async fn copies_to_a_provider_cost_no_more_than_they_may() {
         counted(&world, asked.min(2), 0).await;
     }
     assert_eq!(far.got().len(), 2);
+    assert_eq!(world.stats().await.deployments[0].copies_cost_micros, 600_000);
     let stats = world.get("/drover/v1/stats?deployment=default/support-bot").await.json();
     let prices = stats["deployments"][0]["versions"]["v1.1.0"]["price"].as_object().unwrap().clone();
     assert_eq!(prices.values().filter_map(|count| count.as_u64()).sum::<u64>(), 2, "{stats}");
+}
+
+#[tokio::test]
+async fn a_copy_that_a_provider_answered_in_part_costs_what_came_of_it() {
+    let (node, far) = (FakeNode::start("n1").await, Far::start().await);
+    let priced = json!({ "name": "m", "inputPricePerMillion": 1000, "outputPricePerMillion": 1000 });
+    let offered = offering(provider("OpenAI", &far.url, json!({ "models": [priced], "maxConcurrentRequests": 1 })));
+    let providers = offered.namespace("default").providers.clone();
+    let mut canary = providers["far"].models["m"].clone();
+    canary.version = Some("v1.1.0".into());
+    let mut table = table(Some(shadowing(version("v1.0.0", &[&node]), canary, 100)), &[]);
+    table.namespaces.get_mut("default").unwrap().providers = providers;
+    let world = World::start(table).await;
+    let words = ["one", "two", "three"].map(|text| json!({ "choices": [{ "delta": { "content": text } }] }));
+    let whole = json!({
+        "choices": [{ "message": { "content": "Hi" }, "finish_reason": "stop" }],
+        "usage": { "prompt_tokens": 200, "completion_tokens": 100 },
+    });
+    let spent = async || world.stats().await.deployments[0].copies_cost_micros;
+    // How much of it has come when a caller wants the place isn't known; sooner or later it is something.
+    for round in 1..=20 {
+        far.next(Reply::events(&words).held());
+        let streamed = json!({ "model": "support-bot", "messages": [{ "role": "user", "content": "hi" }] });
+        assert_eq!(world.post("/api/chat", &streamed).await.status, 200);
+        eventually(1, || far.under_way()).await;
+        far.next(Reply::json(200, whole.clone()));
+        let messages = json!([{ "role": "user", "content": "hi" }]);
+        let asked = json!({ "model": "provider/far/m", "messages": messages, "stream": false });
+        assert_eq!(world.post("/api/chat", &asked).await.status, 200);
+        eventually(round, || copies(&world, "GaveWay")).await;
+        let spent = spent().await;
+        assert!(spent <= 3000 * round, "a tenth of a cent for each word: {spent}");
+        if spent > 0 {
+            return;
+        }
+    }
+    panic!("nothing was counted");
 }

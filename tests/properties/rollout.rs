@@ -740,9 +740,14 @@ fn an_undo_says_why_it_does_not_go_to_the_version_it_names() {
         assert_eq!(decision.notices[0].reason, "NothingToUndo");
         decision.notices[0].message.clone()
     };
-    assert_eq!(why("v1.2.0", &mut world), "v1.2.0 was taken back: undone by drover rollout undo");
+    let taken_back = "v1.2.0 was taken back: undone by drover rollout undo; `drover rollout retry` tries it again";
+    assert_eq!(why("v1.2.0", &mut world), taken_back);
     assert_eq!(why("v1.1.0", &mut world), "v1.1.0 has all requests already");
     assert_eq!(why("v1.3.0", &mut world), "v1.3.0 has never served: ask for it by spec.version");
+    world.spec.version = "v1.1.0".into();
+    world.decide();
+    let taken_back = "v1.2.0 was taken back: undone by drover rollout undo; ask for it by spec.version";
+    assert_eq!(why("v1.2.0", &mut world), taken_back);
     assert!(why("v9.0.0", &mut world).starts_with("there is no ModelVersion v9.0.0"));
     world.versions.get_mut("v1.0.0").and_then(|v| v.release.as_mut()).expect("known").digest = "sha256:other".into();
     assert!(why("v1.0.0", &mut world).contains("registered anew"));

@@ -109,15 +109,22 @@ impl Draft<'_> {
         if state.canary_version() == Some(version) {
             return Err(format!("{version} is on trial: `drover rollout promote` gives it more requests"));
         }
-        let rejected = state.rejected.as_ref().filter(|rejected| rejected.version == version);
-        if let Some(reason) = rejected.map(|rejected| &*rejected.reason).or_else(|| state.taken_back(version)) {
-            return Err(format!("{version} was taken back: {reason}"));
+        if let Some(rejected) = state.rejected.as_ref().filter(|rejected| rejected.version == version) {
+            return Err(format!(
+                "{version} was taken back: {}; `drover rollout retry` tries it again",
+                rejected.reason
+            ));
+        }
+        if let Some(reason) = state.taken_back(version) {
+            return Err(format!("{version} was taken back: {reason}; ask for it by spec.version"));
         }
         let live = state.history.iter().filter(|entry| entry.outcome == Outcome::Deployed).map(|entry| &entry.release);
         let was_live = state.previous.iter().chain(live).find(|release| release.version == version);
         let registered = self.input.versions.get(version).and_then(|found| found.release.as_ref());
         match (was_live, registered) {
-            (_, None) => Err(format!("there is no ModelVersion {version} of this model with a digest")),
+            (_, None) => Err(format!(
+                "there is no ModelVersion {version} of this model with a digest: `drover versions list` shows them"
+            )),
             (Some(live), Some(now)) if live.identity() != now.identity() => {
                 Err(format!("{version} was registered anew since it served: it is another model now"))
             }
