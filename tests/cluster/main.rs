@@ -24,6 +24,7 @@ mod registry;
 mod resumes;
 mod rollout;
 mod routing;
+mod runners;
 mod safety;
 mod specs;
 mod steering;
