@@ -95,26 +95,34 @@ pub fn plan(pull: &ModelPull, observed: &Observed, now: Timestamp) -> Plan {
         _ if seen.is_at(|stage| matches!(stage, Stage::Queued(_))) => Some(WHILE_WAITING),
         _ => seen.next_check.map(|at| elapsed(now, at)),
     });
-    let next_check = grant.and_then(|grant| grant.next_check).filter(|_| !pull.spec.suspend);
-    let next_check = next_check.max(next_check.and(failure.as_ref().map(|failure| failure.retry_at)));
-    let may_ask = failure.as_ref().is_none_or(|failure| failure.retry_at <= now);
-    let check_is_due = next_check.is_some_and(|at| at <= now);
-    let is_mirrored = observed.nodes.iter().any(|seen| !seen.is_direct) && !pull.spec.suspend;
-    let is_refreshed = is_mirrored && matches!(&observed.refresh, Some(Answer::Awaited | Answer::Refused(_)));
-    let needed = is_refreshed || decided.iter().any(|(decision, _)| decision.action == Action::Ask);
-    let next_try = is_refreshed.then(|| failure.as_ref().map_or(now, |failure| failure.retry_at));
-    let waits = waits.chain(next_check.into_iter().chain(next_try).map(|at| elapsed(now, at).max(WHILE_PULLING)));
+    let needed = decided.iter().any(|(decision, _)| decision.action == Action::Ask);
+    let (ask, asks_at) = asking(pull, observed, needed, now);
+    let waits = waits.chain(asks_at.into_iter().map(|at| elapsed(now, at).max(WHILE_PULLING)));
     let steps = observed.nodes.iter().zip(&decided).map(|(seen, (d, _))| step(pull, seen, d)).collect();
     let nodes: Vec<NodePull> = decided.iter().map(|(_, node)| node.clone()).collect();
     Plan {
         wake_after: waits.min(),
-        ask: may_ask && (needed || check_is_due),
+        ask,
         steps,
         refresh: refresh::answered(pull, observed, &nodes, now),
         nodes,
         unchecked: failure.map(|failure| failure.sentence()).or(stale),
         target,
     }
+}
+
+/// Whether the mirror is to be asked now, which a node may need, and when it will be if nothing happens before.
+fn asking(pull: &ModelPull, observed: &Observed, needed: bool, now: Timestamp) -> (bool, Option<Timestamp>) {
+    let grant = observed.mirror.as_ref().map(|(_, grant)| grant);
+    let retry_at = grant.and_then(|grant| grant.failure.as_ref()).map(|failure| failure.retry_at);
+    let next_check = grant.and_then(|grant| grant.next_check).filter(|_| !pull.spec.suspend);
+    let next_check = next_check.max(next_check.and(retry_at));
+    let is_mirrored = observed.nodes.iter().any(|seen| !seen.is_direct) && !pull.spec.suspend;
+    let is_refreshed = is_mirrored && matches!(&observed.refresh, Some(Answer::Awaited | Answer::Refused(_)));
+    let next_try = is_refreshed.then(|| retry_at.unwrap_or(now));
+    let may_ask = retry_at.is_none_or(|at| at <= now);
+    let is_due = next_check.is_some_and(|at| at <= now);
+    (may_ask && (needed || is_refreshed || is_due), [next_check, next_try].into_iter().flatten().min())
 }
 
 /// What the mirror said last, in this process or an earlier one.
