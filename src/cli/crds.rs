@@ -9,12 +9,15 @@ use crate::api;
 
 #[derive(Args)]
 pub struct Crds {
-    /// Write one file a kind into this folder instead
+    /// Write one file a kind into this folder instead, which is made where it is missing
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
 pub fn run(command: &Crds) -> Result<(), String> {
+    if let Some(dir) = &command.dir {
+        fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    }
     for crd in api::crds() {
         let yaml = serde_yaml::to_string(&crd).map_err(|error| error.to_string())?;
         match &command.dir {

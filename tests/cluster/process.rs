@@ -13,6 +13,7 @@ use crate::{
     fleet::node_manifest,
     namespace::{Namespace, SOON},
     support::{
+        Scratch,
         drover::{Drover, program},
         eventually, free_port, http_client,
         kube_api::Server,
@@ -72,6 +73,11 @@ fn the_small_commands_print_what_they_promise() {
         assert!(text(&drover(&["completion", shell], &[]).stdout).contains("rollout"), "{shell}");
     }
     assert_eq!(text(&drover(&["crds"], &[]).stdout).matches("kind: CustomResourceDefinition").count(), 10);
+    let scratch = Scratch::new();
+    let dir = scratch.join("a/new/folder");
+    let written = drover(&["crds", "--dir", dir.to_str().expect("a path")], &[]);
+    assert!(written.status.success(), "{}", text(&written.stderr));
+    assert_eq!(dir.read_dir().expect("the folder was made").count(), 10);
     let help = text(&drover(&["rollout", "undo", "--help"], &[]).stdout);
     assert!(help.contains("Example:"), "help teaches by example: {help}");
 }
