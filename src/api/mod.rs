@@ -43,6 +43,8 @@ pub const ANNOTATION_ABORT: &str = "drover.dev/abort";
 pub const ANNOTATION_PAUSE: &str = "drover.dev/pause";
 /// Annotation: try a rejected version again; value `ROLLOUT`.
 pub const ANNOTATION_RETRY: &str = "drover.dev/retry";
+/// Annotation of a ModelPull: each new value has its tag looked up once more, and nodes pull what it stands for by then.
+pub const ANNOTATION_REFRESH: &str = "drover.dev/refresh";
 
 /// Annotation: the model that a worker asks for instead of its spec's.
 pub const ANNOTATION_MODEL: &str = "drover.dev/model";

@@ -2,7 +2,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HasConditions, conditions_schema};
+use super::{ANNOTATION_REFRESH, HasConditions, conditions_schema};
 use crate::domain::{
     conditions::Condition,
     duration::HumanDuration,
@@ -165,6 +165,9 @@ pub struct ModelPullStatus {
     /// What the tag stands for on the nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Resolved>,
+    /// The last request to look the tag up again that was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<Refresh>,
     /// Each node, the worst first, at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
@@ -187,6 +190,20 @@ pub struct Resolved {
     pub upstream_digest: String,
     /// Bytes on a node's disk.
     pub size_bytes: i64,
+}
+
+/// A request to look up again what a tag stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refresh {
+    /// The value of the annotation `drover.dev/refresh`.
+    pub id: String,
+    /// True until every node holds what was found.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
+    /// Why the tag could not be looked up.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// One node's part of a pull.
@@ -224,6 +241,20 @@ pub struct NodePull {
     /// What it is doing, or what is wrong and what to do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+impl ModelPull {
+    /// The request to look the tag up again that was made last.
+    pub fn refresh_asked(&self) -> Option<&str> {
+        let id = self.metadata.annotations.as_ref()?.get(ANNOTATION_REFRESH)?;
+        (!id.is_empty()).then_some(id)
+    }
+
+    /// The same until all that it asks for is done.
+    pub fn refresh_wanted(&self) -> Option<&str> {
+        let answered = self.status.as_ref().and_then(|status| status.refresh.as_ref());
+        self.refresh_asked().filter(|id| answered.is_none_or(|answered| answered.id != *id || answered.pending))
+    }
 }
 
 impl HasConditions for ModelPull {

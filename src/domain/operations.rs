@@ -119,6 +119,29 @@ pub fn news(pull: &SeenPull<'_>) -> News {
     waiting(pull)
 }
 
+/// How a ModelPull that was declared comes by what its tag stands for.
+#[derive(Clone, Copy, Debug)]
+pub enum Declared<'a> {
+    /// It names the digest.
+    Pinned(&'a str),
+    /// It looks the tag up this often.
+    Follows(&'a str),
+    /// It keeps what nodes have.
+    Keeps,
+}
+
+/// Why a tag was not looked up again for who pulled it: somebody else declared what becomes of it.
+pub fn not_looked_up(object: &str, declared: Declared<'_>) -> String {
+    let why = match declared {
+        Declared::Pinned(digest) => format!("it pins {digest}"),
+        Declared::Follows(interval) => format!("it does so every {interval}"),
+        Declared::Keeps => {
+            format!("`kubectl annotate modelpull {object} --overwrite drover.dev/refresh=$(date +%s)` does that")
+        }
+    };
+    format!("not looked up again, which is for ModelPull {object} to say: {why}")
+}
+
 /// Whether a line is worth saying after `told`: each status gets a line of its own on a screen. Counts of attempts in one,
 /// and that all begins again, are not.
 pub fn is_news(told: Option<&Line>, line: &Line) -> bool {
@@ -127,6 +150,20 @@ pub fn is_news(told: Option<&Line>, line: &Line) -> bool {
         let moved = (&told.digest, told.total, told.completed) != (&line.digest, line.total, line.completed);
         line.status != STARTING && (moved || shape(told) != shape(line))
     })
+}
+
+/// The same where the tag is looked up again: how that ended counts before anything is over. `looked_up` is `None` where
+/// nobody asked for it, else what it came to, once that is known: empty, or why it could not be done.
+pub fn refreshed(news: News, looked_up: Option<Option<&str>>) -> Option<News> {
+    match (looked_up, news) {
+        (None, news) | (Some(_), news @ News::Going(_)) => Some(news),
+        (Some(None), _) => None,
+        (Some(Some(why)), News::Done { .. }) if !why.is_empty() => {
+            let message = format!("the tag could not be looked up again: {why}; nodes keep what they have");
+            Some(News::Failed { message, is_hopeless: false })
+        }
+        (Some(Some(_)), news) => Some(news),
+    }
 }
 
 fn going(pull: &SeenPull<'_>) -> News {

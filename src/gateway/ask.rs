@@ -35,6 +35,9 @@ pub struct NodeBody {
     pub has_system_prompt: bool,
 }
 
+/// Parameters that somebody set, as the table has them.
+pub type Layer = (Source, Arc<BTreeMap<String, Value>>);
+
 /// A request in Ollama's own terms.
 #[derive(Clone)]
 pub struct Ask {
@@ -59,7 +62,7 @@ pub struct Ask {
     keep_alive: Option<(KeepAlive, Bytes)>,
     options: Fields,
     /// Parameters of others than the caller, the version and the node.
-    layers: Vec<(Source, BTreeMap<String, Value>)>,
+    layers: Vec<Layer>,
     rest: Fields,
 }
 
@@ -191,15 +194,14 @@ impl Ask {
     }
 
     /// The same with parameters of others, which count as their sources say.
-    pub fn with_layers(&self, layers: Vec<(Source, BTreeMap<String, Value>)>) -> Self {
+    pub fn with_layers(&self, layers: Vec<Layer>) -> Self {
         Self { layers, ..self.clone() }
     }
 
     /// What a layer says of the context window, in tokens.
     fn layered_context(&self) -> impl Iterator<Item = (u64, Source)> {
-        let said = |(source, layer): &(Source, BTreeMap<String, Value>)| {
-            layer.get("num_ctx").and_then(|value| Some((whole(value.as_f64()?)?, *source)))
-        };
+        let said =
+            |(source, layer): &Layer| layer.get("num_ctx").and_then(|value| Some((whole(value.as_f64()?)?, *source)));
         self.layers.iter().filter_map(said)
     }
 

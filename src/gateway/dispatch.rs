@@ -57,7 +57,7 @@ impl<'a> Dispatch<'a> {
     /// The caller's mistake, or why no node could answer.
     pub async fn run(mut self, legs: &[Leg<'_>]) -> Result<Ready, Failure> {
         context::check(self.ask, legs)?;
-        let (mut walk, mut next) = (Walk::new(legs), (!legs.is_empty()).then_some(0));
+        let (mut walk, mut next) = (Walk::new(self.serving, legs), (!legs.is_empty()).then_some(0));
         while let Some(at) = next.filter(|_| walk.may_try()) {
             let leg = &legs[at];
             self.run.aim(leg);

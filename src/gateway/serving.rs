@@ -6,15 +6,22 @@ use std::{
     sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
+use serde_json::Value;
+
 use super::{
     balance::{Balance, Pool},
     callers::KnownKeys,
     counter::Counter,
+    fields::json,
     lines::Renamer,
     meters::ModelMeters,
+    schema::SchemaCheck,
     task::Task,
 };
-use crate::routing_table::{Namespace, RoutingTable, Target};
+use crate::{
+    domain::directory::Step,
+    routing_table::{Namespace, RoutingTable, Target},
+};
 
 /// One table, and what was worked out for it so far. A request keeps one to its end.
 #[derive(Default)]
@@ -23,7 +30,12 @@ pub struct Serving {
     keys: KnownKeys,
     /// By the address of the target, which doesn't move while the table is there.
     targets: HashMap<usize, Served>,
+    /// By the address of the step, in the same way.
+    checks: HashMap<usize, OnceLock<Check>>,
 }
+
+/// By what the answers of a step are checked, or why they can't be.
+type Check = Result<Option<Arc<SchemaCheck>>, String>;
 
 /// Found when it is first needed: most targets of a big table aren't, before the next table comes.
 #[derive(Default)]
@@ -41,7 +53,10 @@ impl Serving {
     pub fn new(table: Arc<RoutingTable>, keys: KnownKeys) -> Self {
         let targets = table.namespaces.values().flat_map(Namespace::targets);
         let targets = targets.map(|target| (address(target), Served::default())).collect();
-        Self { table, keys, targets }
+        let chains = table.namespaces.values().flat_map(|namespace| namespace.directory.chains.values());
+        let steps = chains.flat_map(|chain| &chain.steps).filter(|step| step.schema.is_some());
+        let checks = steps.map(|step| (address(step), OnceLock::new())).collect();
+        Self { table, keys, targets, checks }
     }
 
     /// The table.
@@ -79,6 +94,21 @@ impl Serving {
         self.known(target, |served| &served.meters[task as usize], find)
     }
 
+    /// By what the answers of a chain's step are checked, besides what requests say.
+    ///
+    /// # Errors
+    /// That its schema is none.
+    pub fn check(&self, step: &Step<Value>) -> Result<Option<Arc<SchemaCheck>>, String> {
+        let read = || match &step.schema {
+            Some(schema) => Ok(SchemaCheck::of(&json(schema))?.map(Arc::new)),
+            None => Ok(None),
+        };
+        match self.checks.get(&address(step)) {
+            Some(check) => check.get_or_init(read).clone(),
+            None => read(),
+        }
+    }
+
     fn known<T>(
         &self,
         target: &Target,
@@ -92,6 +122,6 @@ impl Serving {
     }
 }
 
-fn address(target: &Target) -> usize {
-    ptr::from_ref(target).addr()
+fn address<T>(part: &T) -> usize {
+    ptr::from_ref(part).addr()
 }

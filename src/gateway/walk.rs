@@ -1,12 +1,17 @@
 //! How a request goes from one leg of its plan to the next: by the rules of a chain, where it goes by one.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{ask::Ask, failure::Failure, fields::json, plan::Leg, schema::SchemaCheck};
+use super::{
+    ask::{Ask, Layer},
+    failure::Failure,
+    plan::Leg,
+    serving::Serving,
+};
 use crate::domain::{
     directory::{self, Chain, Policy, Profile, Step, Way, Worker, leaves},
     params::Source,
@@ -34,29 +39,30 @@ impl<'a> Route<'a> {
     }
 
     /// The parameters that it brings, by who says them.
-    fn layers(&self) -> Vec<(Source, BTreeMap<String, Value>)> {
+    fn layers(&self) -> Vec<Layer> {
         let step =
             self.step.map(|(_, step)| (if step.force { Source::Forced } else { Source::Step }, &step.parameters));
         let worker = self.worker.map(|worker| (Source::Worker, &worker.parameters));
         let profile = self.profile.map(|profile| (Source::Profile, &profile.parameters));
         let layers = [step, worker, profile].into_iter().flatten().filter(|(_, layer)| !layer.is_empty());
-        layers.map(|(source, layer)| (source, layer.clone())).collect()
+        layers.map(|(source, layer)| (source, Arc::clone(layer))).collect()
     }
 }
 
 /// A request's walk over the legs of its plan.
 pub struct Walk<'a> {
+    serving: &'a Serving,
     legs: &'a [Leg<'a>],
     until: Option<Instant>,
     attempts_left: u32,
 }
 
 impl<'a> Walk<'a> {
-    /// The walk over these legs, which begins now.
-    pub fn new(legs: &'a [Leg<'a>]) -> Self {
+    /// The walk over these legs of a table, which begins now.
+    pub fn new(serving: &'a Serving, legs: &'a [Leg<'a>]) -> Self {
         let chain = legs.first().and_then(|leg| leg.route.as_ref()?.chain);
         let until = chain.and_then(|chain| chain.deadline).map(|deadline| Instant::now() + deadline);
-        Self { legs, until, attempts_left: chain.map_or(u32::MAX, |chain| chain.max_attempts) }
+        Self { serving, legs, until, attempts_left: chain.map_or(u32::MAX, |chain| chain.max_attempts) }
     }
 
     /// Whether another attempt may be made.
@@ -106,18 +112,17 @@ impl<'a> Walk<'a> {
     pub fn ask<'r>(&self, at: usize, ask: &'r Ask) -> Result<Cow<'r, Ask>, Failure> {
         let Some(route) = self.legs.get(at).and_then(|leg| leg.route.as_deref()) else { return Ok(Cow::Borrowed(ask)) };
         let layers = route.layers();
-        let schema = route.step.and_then(|(_, step)| step.schema.as_ref());
+        let step = route.step.map(|(_, step)| step).filter(|step| step.schema.is_some());
         // What would be cut here may be whole in the next step.
         let refuses = self.next(at, directory::Failure::ContextOverflow).is_some() && ask.truncate.is_none();
-        if layers.is_empty() && schema.is_none() && !refuses {
+        if layers.is_empty() && step.is_none() && !refuses {
             return Ok(Cow::Borrowed(ask));
         }
         let mut own = ask.with_layers(layers);
-        if let Some(schema) = schema {
-            let check = SchemaCheck::of(&json(schema)).map_err(|why| {
+        if let Some(step) = step {
+            own.check = self.serving.check(step).map_err(|why| {
                 Failure::new(StatusCode::SERVICE_UNAVAILABLE, "no_target", format!("the step's schema: {why}"))
             })?;
-            own.check = check.map(Arc::new);
         }
         own.truncate = own.truncate.or(refuses.then_some(false));
         Ok(Cow::Owned(own))

@@ -29,8 +29,9 @@ pub enum OperationError {
 
 /// How a gateway has models brought to the nodes and taken away.
 pub trait ModelOperations: Send + Sync {
-    /// Has every node hold a model, and tells how that goes until it is done: the last line says `success`. Dropping the
-    /// stream changes nothing; whoever asks for the same model meanwhile, or later, hears of the same pull.
+    /// Has every node hold what a tag stands for now, and tells how that goes until it is done: the last line says `success`.
+    /// Dropping the stream changes nothing; whoever asks for the same model meanwhile hears of the same pull. What somebody
+    /// else declared stays as it is, and a line says so.
     fn pull<'a>(&'a self, model: &'a str, insecure: bool) -> BoxFuture<'a, Result<Pulling, OperationError>>;
 
     /// Removes a model that was pulled by [`Self::pull`], unless something else needs it; returns when it is gone.

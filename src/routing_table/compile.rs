@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Canary, Deployment, Holder, Key, Namespace, Node, RoutingTable, Shadow, Target, directory, providers,
-    room::keep_apart, runners::keep_runners_apart,
+    room::keep_apart,
+    runners::{Shortage, keep_runners_apart},
 };
 use crate::{
     api::{
@@ -69,7 +70,7 @@ impl Usable<'_> {
 /// The table for these objects, as served from `now` on.
 pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
     let usable = usable(objects);
-    let (mut namespaces, mut warnings) = deployments(objects, &usable, now);
+    let (mut namespaces, short) = deployments(objects, &usable, now);
     for seen in &usable {
         let namespace = namespaces.entry(space(seen.object)).or_default();
         namespace.nodes.insert(seen.node.name.clone(), seen.node.clone());
@@ -89,7 +90,7 @@ pub fn compile(objects: &Objects, now: Timestamp) -> RoutingTable {
     for (space, keys) in compile_keys(&objects.keys) {
         namespaces.entry(space).or_default().keys = keys;
     }
-    warnings.extend(agree(&mut namespaces, &objects.pulls));
+    let warnings = short.into_iter().map(|short| short.message).chain(agree(&mut namespaces, &objects.pulls)).collect();
     for space in spaces_of_names(objects) {
         namespaces.entry(space).or_default();
     }
@@ -108,8 +109,13 @@ fn spaces_of_names(objects: &Objects) -> BTreeSet<String> {
 
 /// The same with deployments only.
 pub fn compile_deployments(objects: &Objects, now: Timestamp) -> RoutingTable {
-    let (namespaces, warnings) = deployments(objects, &usable(objects), now);
-    RoutingTable { namespaces, warnings }
+    let (namespaces, short) = deployments(objects, &usable(objects), now);
+    RoutingTable { namespaces, warnings: short.into_iter().map(|short| short.message).collect() }
+}
+
+/// For which deployments there are not enough nodes to keep versions apart that run the same weights differently.
+pub fn shortages(objects: &Objects, now: Timestamp) -> Vec<Shortage> {
+    deployments(objects, &usable(objects), now).1
 }
 
 fn usable(objects: &Objects) -> Vec<Usable<'_>> {
@@ -117,7 +123,11 @@ fn usable(objects: &Objects) -> Vec<Usable<'_>> {
     usable.map(|node| Usable { object: node, node: Arc::new(entry(node)), loaded: node.loaded_digests() }).collect()
 }
 
-fn deployments(objects: &Objects, usable: &[Usable<'_>], now: Timestamp) -> (BTreeMap<String, Namespace>, Vec<String>) {
+fn deployments(
+    objects: &Objects,
+    usable: &[Usable<'_>],
+    now: Timestamp,
+) -> (BTreeMap<String, Namespace>, Vec<Shortage>) {
     let mut namespaces: BTreeMap<String, Namespace> = BTreeMap::new();
     for deployment in &objects.deployments {
         let space = space(&**deployment);
@@ -126,8 +136,8 @@ fn deployments(objects: &Objects, usable: &[Usable<'_>], now: Timestamp) -> (BTr
             namespaces.entry(space).or_default().deployments.insert(deployment.name_any(), compiled);
         }
     }
-    let warnings = namespaces.values_mut().flat_map(keep_runners_apart).collect();
-    (namespaces, warnings)
+    let short = namespaces.values_mut().flat_map(keep_runners_apart).collect();
+    (namespaces, short)
 }
 
 /// The keys of each namespace by their hashes. A hash that several have is the oldest one's, whatever that is good for.

@@ -10,7 +10,7 @@ mod freshness;
 pub mod lease;
 mod providers;
 pub mod room;
-mod runners;
+pub mod runners;
 mod store;
 
 pub use freshness::Freshness;

@@ -1,13 +1,24 @@
 //! Keeps versions that share weights, but not the way they are run, on nodes of their own: pure.
 
+use std::collections::BTreeSet;
+
 use super::{Namespace, Target};
-use crate::domain::routing::{Claim, Placement, apart, runner};
+use crate::domain::routing::{Claim, Placement, apart, runner, shortages};
 
 const WHY: &str =
     "it runs a version with the same weights and other options: both would make it load the model at every turn";
 
+/// That there are not enough nodes for versions that run the same weights differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// The deployments concerned.
+    pub deployments: BTreeSet<String>,
+    /// What that means and what to do, with numbers.
+    pub message: String,
+}
+
 /// Leaves each version the nodes that are its own, and says for which there are not enough.
-pub fn keep_runners_apart(namespace: &mut Namespace) -> Vec<String> {
+pub(super) fn keep_runners_apart(namespace: &mut Namespace) -> Vec<Shortage> {
     let mut sides: Vec<(String, u32, &mut Target)> = Vec::new();
     for (name, deployment) in &mut namespace.deployments {
         let weight = deployment.canary.as_ref().map_or(0, |canary| u32::from(canary.weight.min(100)));
@@ -18,12 +29,14 @@ pub fn keep_runners_apart(namespace: &mut Namespace) -> Vec<String> {
     sides.retain(|(_, _, target)| !target.digest.is_empty());
     let claims: Vec<Claim> = sides.iter().map(|(name, share, target)| claim(name, *share, target)).collect();
     let placements = apart(&claims);
-    let warnings = claims.iter().zip(&placements).filter(|(_, placement)| placement.is_cramped);
-    let warnings = warnings.map(|(claim, placement)| warning(claim, placement)).collect();
+    let deployments = |claims: Vec<usize>| claims.into_iter().map(|claim| sides[claim].0.clone()).collect();
+    let short = shortages(&claims, &placements).into_iter();
+    let short =
+        short.map(|found| Shortage { deployments: deployments(found.claims), message: found.message }).collect();
     for ((_, _, target), placement) in sides.iter_mut().zip(&placements) {
         keep(target, placement, WHY);
     }
-    warnings
+    short
 }
 
 fn claim(deployment: &str, share: u32, target: &Target) -> Claim {
@@ -44,15 +57,4 @@ pub(super) fn keep(target: &mut Target, placement: &Placement, why: &str) {
         target.holders.drain(..).partition(|holder| placement.nodes.contains(&holder.node.name));
     target.holders = kept;
     target.passed_over.extend(others.into_iter().map(|holder| (holder.node.name.clone(), why.to_owned())));
-}
-
-fn warning(claim: &Claim, placement: &Placement) -> String {
-    let nodes: Vec<&str> = placement.nodes.iter().map(String::as_str).collect();
-    let nodes = nodes.join(", ");
-    let wanted = placement.nodes.iter().find_map(|node| claim.runners.get(node)).map_or("", String::as_str);
-    format!(
-        "{}: there are not enough nodes to keep it apart from versions with the same weights that are not run with \
-         {wanted}, so {nodes} may load the model again and again; add a node, or give them the same options",
-        claim.name
-    )
 }

@@ -483,7 +483,8 @@ fn no_right_is_wider_than_its_use() {
         let operating: &[(bool, &[&str])] = &[
             (true, &["create", "modelpulls.drover.dev", "-n", &models]),
             (true, &["delete", "modelpulls.drover.dev", "-n", &models]),
-            (false, &["patch", "modelpulls.drover.dev", "-n", &models]),
+            (true, &["patch", "modelpulls.drover.dev", "-n", &models]),
+            (false, &["patch", "modelpulls.drover.dev", "--subresource=status", "-n", &models]),
             (false, &["delete", "modelversions.drover.dev", "-n", &models]),
             (false, &["create", "modelpulls.drover.dev", "-n", &other]),
         ];

@@ -26,6 +26,7 @@ mod registry;
 mod resumes;
 mod rollout;
 mod routing;
+mod runners;
 mod safety;
 mod specs;
 mod steering;

@@ -2,13 +2,14 @@
 
 use std::process::Stdio;
 
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
     fleet::{Fleet, pull_manifest},
     namespace::SOON,
-    support::{eventually, gguf::TinyLlama, kube_api::Server, stack::program},
+    support::{eventually, gguf::TinyLlama, kube_api::Server, models::publish, stack::program},
     world::on_both_apis,
 };
 
@@ -39,12 +40,14 @@ async fn ollamas_command_line_changes_what_the_fleet_holds_where_that_is_allowed
 
     keys_decide_too(&fleet, &alpha).await;
 
-    // What Git declares is followed, and stays.
+    // What Git declares is waited for, and stays.
     fleet.apply(&pull_manifest("declared", &beta)).await;
     assert!(ollama(&fleet, 1, &["pull", &beta]).await.expect("pulled").contains("success"));
     let refusal = ollama(&fleet, 1, &["rm", &beta]).await.expect_err("it is declared");
     assert!(refusal.contains("ModelPull declared"), "{refusal}");
     assert_eq!(objects(&fleet).await.len(), 2);
+
+    tags_that_moved_are_followed_except_where_that_was_declared(&fleet, &alpha, &beta).await;
 
     // A node that is away holds nobody up.
     ollama(&fleet, 1, &["rm", &alpha]).await.expect("removed");
@@ -58,6 +61,49 @@ async fn ollamas_command_line_changes_what_the_fleet_holds_where_that_is_allowed
         if holds(&fleet, 1, &alpha).await { Ok(()) } else { Err("not yet") }
     })
     .await;
+}
+
+/// As Ollama's own `pull` on one server does.
+async fn tags_that_moved_are_followed_except_where_that_was_declared(fleet: &Fleet, alpha: &str, beta: &str) {
+    let kept = fleet.registry.manifest_digest("drover/beta", "1").await;
+    let moved = [("drover/alpha", "1", TinyLlama::new(3)), ("drover/beta", "1", TinyLlama::new(4))];
+    publish(&fleet.registry, &fleet.nodes[0], &moved).await;
+    let alpha_now = fleet.registry.manifest_digest("drover/alpha", "1").await;
+    let beta_now = fleet.registry.manifest_digest("drover/beta", "1").await;
+    // One by two callers, the other one by two, too.
+    let (pull, other) = (["pull", "--insecure", alpha], ["pull", beta]);
+    let told = tokio::join!(
+        ollama(fleet, 0, &pull),
+        ollama(fleet, 1, &pull),
+        ollama(fleet, 0, &other),
+        ollama(fleet, 1, &other)
+    );
+    for told in [told.0, told.1] {
+        assert!(told.expect("pulled").contains("success"));
+    }
+    for told in [told.2, told.3].map(|told| told.expect("there")) {
+        assert!(told.contains("success") && told.contains("ModelPull declared to say"), "{told}");
+        assert!(told.contains("kubectl annotate modelpull declared --overwrite drover.dev/refresh="), "{told}");
+    }
+    for node in &fleet.nodes {
+        assert_eq!(node.digest_of(alpha).await.as_ref(), Some(&alpha_now), "{}", node.url());
+        assert_eq!(node.digest_of(beta).await.as_ref(), Some(&kept), "what was declared stays");
+    }
+    // What cannot be looked up is told, and everything stays.
+    fleet.front.fail_with(Some(StatusCode::SERVICE_UNAVAILABLE));
+    let refusal = ollama(fleet, 1, &pull).await.expect_err("nobody knows");
+    assert!(refusal.contains("the tag could not be looked up again: node-"), "{refusal}");
+    assert_eq!(fleet.nodes[0].digest_of(alpha).await.as_ref(), Some(&alpha_now));
+    fleet.front.fail_with(None);
+    // What is said to do for the declared one is good.
+    let advice = ["annotate", "modelpull", "declared", "--overwrite", "drover.dev/refresh=1", "-n", &fleet.name];
+    fleet.api.kubectl_ok(&advice, None).await;
+    let is_over = |status: &Value| status["refresh"]["id"] == "1" && status["refresh"]["pending"].is_null();
+    let pull = fleet.until("mpull", "declared", "looked up", is_over).await;
+    assert_eq!(pull["status"]["resolved"]["digest"], beta_now.as_str());
+    for node in &fleet.nodes {
+        assert_eq!(node.digest_of(beta).await.as_ref(), Some(&beta_now), "{}", node.url());
+    }
 }
 
 /// A key needs the right to change models, and has it for its own models alone.

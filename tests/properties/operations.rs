@@ -3,7 +3,9 @@
 use drover::domain::{
     digest::Digest,
     model_name::{self, ModelName},
-    operations::{News, STARTING, SeenNode, SeenPull, Uses, identity, is_news, news, object_name, obstacle, stays},
+    operations::{
+        News, STARTING, SeenNode, SeenPull, Uses, identity, is_news, news, object_name, obstacle, refreshed, stays,
+    },
     pull::{Fault, Line, NodePhase, Phase, phase},
 };
 use proptest::prelude::*;
@@ -131,6 +133,24 @@ proptest! {
                 prop_assert!(pull.phase == Phase::Pulling || could.iter().any(may_come) || could.is_empty());
                 prop_assert!(line.completed >= line.digest.as_ref().map(|_| 0) && line.completed <= line.total, "{line:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_tag_that_is_looked_up_again_ends_nothing_before_that_is_answered(
+        parts in parts(),
+        progress in prop::option::of(0_i64..101),
+        looked_up in prop::option::of(prop::option::of("(it is away)?")),
+    ) {
+        let plain = news(&seen(&parts, progress, Some(7), false, false));
+        let told = refreshed(plain.clone(), looked_up.as_ref().map(|looked_up| looked_up.as_deref()));
+        match (looked_up, plain) {
+            (Some(None), News::Done { .. } | News::Failed { .. }) => prop_assert_eq!(told, None),
+            (Some(Some(why)), News::Done { .. }) if !why.is_empty() => {
+                let says = matches!(&told, Some(News::Failed { message, is_hopeless: false }) if message.contains(&why));
+                prop_assert!(says, "{:?}", told);
+            }
+            (_, plain) => prop_assert_eq!(told, Some(plain)),
         }
     }
 

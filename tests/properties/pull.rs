@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use drover::domain::pull::{
-    Action, Attempt, Failure, Fault, Hold, Line, NodePhase, NodeView, Phase, Progress, STALL_AFTER, Source, Stage,
-    Target, Wish, decide, elapsed, held, is_worth_writing, percent, phase, retry_after,
+    Action, Answer, Asked, Attempt, Failure, Fault, Hold, Line, Lookup, NodePhase, NodeView, Phase, Progress,
+    STALL_AFTER, Source, Stage, Target, Wish, decide, elapsed, held, is_worth_writing, lookup, percent, phase,
+    retry_after,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::{collection::vec, prelude::*};
@@ -471,4 +472,38 @@ fn a_node_that_was_away_is_tried_again_soon_and_hashing_may_take_long() {
     let line = |status: &str| Line { status: status.into(), ..Line::default() };
     assert_eq!(line("pulling 0123456789ab").patience(), STALL_AFTER);
     assert!(line("verifying sha256 digest").patience() > STALL_AFTER);
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let outdated = prop::option::of(Just("the registry is away".to_owned()));
+    prop_oneof![Just(Answer::Awaited), Just(Answer::Refused("no such model".into())), outdated.prop_map(Answer::Given)]
+}
+
+fn asked() -> impl Strategy<Value = Asked<'static>> {
+    (any::<[bool; 4]>(), prop::option::of(Just("it is away"))).prop_map(|(flags, failure)| {
+        let [is_direct, is_usable, has_asked, is_ready] = flags;
+        Asked { is_direct, is_usable, has_asked, is_ready, failure }
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_tag_counts_as_looked_up_once_everybody_who_can_has_asked(answer in answer(), nodes in vec(asked(), 0..5)) {
+        let is_mirrored = nodes.iter().any(|node| !node.is_direct);
+        let silent: Vec<_> = nodes.iter().filter(|n| n.is_direct && n.is_usable && !n.has_asked).collect();
+        let has_failed = silent.iter().any(|node| node.failure.is_some());
+        match lookup(&answer, &nodes) {
+            Lookup::Awaited => {
+                prop_assert!(is_mirrored && answer == Answer::Awaited || !silent.is_empty() && !has_failed);
+            }
+            Lookup::Answered { is_pending, failure } => {
+                prop_assert!(!is_mirrored || answer != Answer::Awaited);
+                prop_assert!(silent.is_empty() || failure.is_some());
+                let is_refused = is_mirrored && matches!(answer, Answer::Refused(_)) || has_failed;
+                prop_assert!(!is_refused || is_pending && failure.is_some(), "what failed is tried again, and told");
+                let lacks = nodes.iter().any(|node| !node.is_ready || node.is_direct && !node.has_asked);
+                prop_assert_eq!(is_pending, is_refused || lacks);
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drover::domain::routing::{Claim, Placement, apart, runner};
+use drover::domain::routing::{Claim, Placement, apart, runner, shortages};
 use proptest::{
     collection::{btree_map, vec},
     prelude::*,
@@ -75,6 +75,26 @@ proptest! {
     }
 
     #[test]
+    fn who_is_cramped_is_told_with_those_that_have_its_nodes(claims in claims()) {
+        let placements = apart(&claims);
+        let short = shortages(&claims, &placements);
+        prop_assert_eq!(short.len(), placements.iter().filter(|placement| placement.is_cramped).count());
+        for found in short {
+            let own = &claims[found.claims[0]];
+            prop_assert!(placements[found.claims[0]].is_cramped && found.claims.len() > 1, "{found:?}");
+            for (node, wanted) in &own.runners {
+                let takes = |other: &usize| {
+                    placements[*other].nodes.contains(node) && claims[*other].runners[node] != *wanted
+                };
+                prop_assert!(found.claims[1..].iter().any(takes), "nobody told has {node}: {found:?}");
+            }
+            for claim in found.claims.iter().take(4).map(|index| &claims[*index]) {
+                prop_assert!(claim.weights == own.weights && found.message.contains(&claim.name), "{found:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_order_of_claims_does_not_matter_and_a_node_that_goes_moves_few(claims in claims(), gone in 0..8u8) {
         let placements = apart(&claims);
         let reversed: Vec<_> = claims.iter().rev().cloned().collect();
@@ -119,4 +139,25 @@ fn a_canary_with_another_window_gets_nodes_by_its_share() {
         assert!(expected.contains(&count), "{count} of 100 nodes for {weight} %");
         assert_eq!(placements[0].nodes.len() + count, 100);
     }
+}
+
+#[test]
+fn too_few_nodes_are_told_with_numbers() {
+    let claim = |version: &str, window: u32, nodes: &[&str]| Claim {
+        name: format!("bot {version}"),
+        weights: "sha256:1".into(),
+        share: 50,
+        runners: nodes.iter().map(|node| ((*node).to_owned(), format!("num_ctx {window}"))).collect(),
+    };
+    let told = |claims: &[Claim]| shortages(claims, &apart(claims)).into_iter().map(|short| short.message).next();
+    let [old, new] = [("v1", 512), ("v2", 1024)].map(|(version, window)| claim(version, window, &["n1"]));
+    assert_eq!(told(&[old.clone(), claim("v2", 1024, &["n1", "n2"])]), None);
+    assert_eq!(
+        told(&[old, new]).as_deref(),
+        Some(
+            "bot v2 (num_ctx 1024), bot v1 (num_ctx 512) run the same weights differently, and there are not enough nodes to \
+             keep them apart: 1 node holds bot v2, so n1 may load the model again and again; bring it to one more node, or \
+             give them the same options"
+        )
+    );
 }

@@ -3,7 +3,8 @@
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use axum::http::StatusCode;
+use futures::{StreamExt, future::join_all};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -25,7 +26,7 @@ struct Shop {
     nodes: [Ollama; 2],
     up: Up,
     named: Vec<String>,
-    _registry: Registry,
+    registry: Registry,
 }
 
 impl Shop {
@@ -43,7 +44,7 @@ impl Shop {
         let named = ["--upstream", &upstream, "--node", &nodes[0], "--node", &nodes[1]];
         let up = Up::start(scratch.path(), &named).await;
         let named = named.map(str::to_owned).to_vec();
-        let mut shop = Self { scratch, front, nodes: [first, second], up, named, _registry: registry };
+        let mut shop = Self { scratch, front, nodes: [first, second], up, named, registry };
         shop.up.eventually_logs("second  Ollama").await;
         shop
     }
@@ -86,6 +87,7 @@ impl Shop {
 async fn models_of_the_fleet_are_pulled_run_and_removed_with_ollamas_own_tools() {
     let mut shop = Shop::open().await;
     tools_pull_run_and_remove(&shop).await;
+    a_tag_that_moved_is_followed(&shop).await;
     many_share_one_pull(&shop).await;
     what_others_need_stays(&shop).await;
     what_was_there_before_stays(&shop).await;
@@ -122,6 +124,30 @@ async fn tools_pull_run_and_remove(shop: &Shop) {
         let refusal = shop.refuses(&command).await;
         assert!(refusal.contains(advice), "{command:?}: {refusal}");
     }
+}
+
+/// Through the mirror, which has what the tag stood for before.
+async fn a_tag_that_moved_is_followed(shop: &Shop) {
+    shop.does(&["pull", "shop/bot:1"]).await;
+    publish(&shop.registry, &shop.nodes[0], &[("shop/bot", "1", TinyLlama::new(8).says(SENTENCE))]).await;
+    let moved = shop.registry.manifest_digest("shop/bot", "1").await;
+    assert_ne!(shop.nodes[1].digest_of("shop/bot:1").await.as_ref(), Some(&moved));
+    // What a registry said holds for two seconds.
+    eventually("the tag is followed", SOON, async || {
+        assert!(shop.does(&["pull", "shop/bot:1"]).await.contains("success"));
+        let held = join_all(shop.nodes.iter().map(|node| node.digest_of("shop/bot:1"))).await;
+        if held == [Some(moved.clone()), Some(moved.clone())] { Ok(()) } else { Err(format!("{held:?}")) }
+    })
+    .await;
+    shop.front.fail_with(Some(StatusCode::SERVICE_UNAVAILABLE));
+    eventually("nobody knows what it stands for", SOON, async || {
+        let told = text(&shop.ollama(&["pull", "shop/bot:1"]).await.stderr);
+        if told.contains("the tag could not be looked up again") { Ok(()) } else { Err(told) }
+    })
+    .await;
+    assert_eq!(shop.nodes[0].digest_of("shop/bot:1").await, Some(moved), "everything stays");
+    shop.front.fail_with(None);
+    assert!(shop.does(&["rm", "shop/bot:1"]).await.contains("deleted 'shop/bot:1'"));
 }
 
 /// The client of Python pulls over a slow line while others ask for the same and one of them hangs up.

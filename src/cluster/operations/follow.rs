@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{super::Watched, Operations, delete, is_going};
+use super::{super::Watched, Operations, again::Wanted, delete, is_going};
 use crate::{
     api::{HasConditions, ModelPull, OllamaNode},
     domain::{
         conditions::STALLED,
-        operations::{News, STARTING, SeenNode, SeenPull, is_news, news},
+        operations::{News, STARTING, SeenNode, SeenPull, is_news, news, refreshed},
         pull::{Fault, Line},
     },
     ports::OperationError,
@@ -33,9 +33,8 @@ pub struct Followed {
     pulls: Watched<ModelPull>,
     changes: BoxStream<'static, ()>,
     stop: CancellationToken,
-    pull: ModelPull,
-    /// Whether this caller had it made: then it goes again if nothing can come of it.
-    is_new: bool,
+    /// Had this caller it made, it goes again if nothing can come of it.
+    wanted: Wanted,
     was_seen: bool,
     told: Option<Line>,
     repeat_at: Instant,
@@ -46,7 +45,7 @@ pub struct Followed {
 
 impl Followed {
     /// From now on.
-    pub fn new(operations: &Operations, pull: &ModelPull, is_new: bool) -> Self {
+    pub fn new(operations: &Operations, wanted: Wanted) -> Self {
         let changes =
             stream::select(operations.pulls.changes().map(drop).boxed(), operations.nodes.changes().map(drop).boxed());
         Self {
@@ -55,8 +54,7 @@ impl Followed {
             pulls: operations.pulls.clone(),
             changes: changes.boxed(),
             stop: operations.stop.clone(),
-            pull: pull.clone(),
-            is_new,
+            wanted,
             was_seen: false,
             told: None,
             repeat_at: Instant::now(),
@@ -92,15 +90,17 @@ impl Followed {
 
     fn stops(&mut self) -> Option<Result<Line, OperationError>> {
         self.is_over = true;
-        let message =
-            format!("this gateway stops; the pull goes on: `ollama pull {}` shows it again", self.pull.spec.model);
+        let message = format!(
+            "this gateway stops; the pull goes on: `ollama pull {}` shows it again",
+            self.wanted.pull.spec.model
+        );
         Some(Err(OperationError::Unavailable(message)))
     }
 
     /// Looks, and notes what is worth saying.
     async fn look(&mut self) -> Result<(), OperationError> {
-        let uid = self.pull.uid();
-        let namespace = self.pull.namespace().unwrap_or_default();
+        let uid = self.wanted.pull.uid();
+        let namespace = self.wanted.pull.namespace().unwrap_or_default();
         let found = self.pulls.find(&namespace, |pull| pull.uid() == uid).pop();
         let news = match found {
             Some(pull) if is_going(&*pull) => return Err(self.deleted()),
@@ -118,14 +118,14 @@ impl Followed {
                 // The bar goes to its end.
                 let bar = self.told.take().filter(|line| line.total.is_some());
                 self.waiting.extend(bar.map(|line| Line { completed: line.total, ..line }));
-                let lines = later.into_iter().chain(["success".into()]);
+                let lines = self.wanted.note.take().into_iter().chain(later).chain(["success".into()]);
                 self.waiting.extend(lines.map(|status| Line { status, ..Line::default() }));
                 self.is_over = true;
             }
             News::Failed { message, is_hopeless } => {
-                if is_hopeless && self.is_new {
+                if is_hopeless && self.wanted.is_new {
                     // Why there will be no model matters more than what is left of the wish.
-                    let deleted = delete(&self.api, &self.pull).await;
+                    let deleted = delete(&self.api, &self.wanted.pull).await;
                     deleted.unwrap_or_else(|error| warn!(%error, "a pull that nothing can come of stays"));
                 }
                 return Err(OperationError::Failed(message));
@@ -135,13 +135,15 @@ impl Followed {
     }
 
     fn deleted(&self) -> OperationError {
-        OperationError::Failed(format!("ModelPull {} was deleted meanwhile", self.pull.name_any()))
+        OperationError::Failed(format!("ModelPull {} was deleted meanwhile", self.wanted.pull.name_any()))
     }
 
     /// What its status says, once that is about its present spec and all nodes.
     fn read(&self, pull: &ModelPull) -> Option<News> {
         let status = pull.status.as_ref()?;
-        if status.observed_generation != pull.metadata.generation {
+        let asked = pull.refresh_asked();
+        let is_behind = self.wanted.before.as_ref().is_some_and(|before| before.as_deref() == asked);
+        if is_behind || status.observed_generation != pull.metadata.generation {
             return None;
         }
         let nodes = self.nodes.find(&pull.namespace().unwrap_or_default(), |node| !is_going(node));
@@ -172,6 +174,7 @@ impl Followed {
                 })
                 .collect(),
         };
-        Some(news(&seen))
+        let answered = status.refresh.as_ref().filter(|refresh| asked == Some(refresh.id.as_str()));
+        refreshed(news(&seen), asked.map(|_| answered.map(|refresh| refresh.message.as_str())))
     }
 }

@@ -1,7 +1,9 @@
 //! Models pulled and removed for callers of a gateway: `ollama pull` makes a ModelPull, `ollama rm` deletes it.
 //!
-//! Those ModelPulls carry a label. What people or Git declared is followed by a pull of the same model and never deleted.
+//! Those ModelPulls carry a label. What people or Git declared is followed by a pull of the same model, and never changed or
+//! deleted.
 
+mod again;
 mod follow;
 mod remove;
 
@@ -16,10 +18,13 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use self::follow::Followed;
+use self::{
+    again::{Wanted, new_id},
+    follow::Followed,
+};
 use super::{Kind, Watched};
 use crate::{
-    api::{DeletionPolicy, LABEL_APPLIED_BY, ModelPull, OllamaNode},
+    api::{ANNOTATION_REFRESH, DeletionPolicy, LABEL_APPLIED_BY, ModelPull, OllamaNode},
     domain::{alias::is_reserved, digest::Digest, model_name::ModelName, operations},
     ports::{ModelOperations, OperationError, Pulling},
 };
@@ -64,24 +69,32 @@ impl Operations {
         in_time.ok().and_then(Result::ok).map(drop).ok_or_else(unavailable)
     }
 
-    /// The pull that is there for the model, or a new one; and whether it is new.
-    async fn ensure(&self, model: &str, insecure: bool) -> Result<(ModelPull, bool), OperationError> {
+    /// The pull that is there for the model, or a new one.
+    async fn ensure(&self, model: &str, insecure: bool) -> Result<Wanted, OperationError> {
         let object = object_name(model)?;
         loop {
             match self.api().get_opt(&object).await.map_err(refused)? {
                 Some(pull) if is_going(&pull) => self.gone(&pull).await?,
-                Some(pull) if ModelName::same(&pull.spec.model, model) => return Ok((pull, false)),
+                Some(pull) if ModelName::same(&pull.spec.model, model) => match self.again(pull).await? {
+                    Some(wanted) => return Ok(wanted),
+                    None => continue,
+                },
                 Some(_) => return Err(OperationError::InUse(format!("ModelPull {object} is for another model"))),
                 None => {}
             }
-            if let Some(declared) = self.of_model(model).into_iter().find(|pull| !is_own(pull)) {
-                return Ok((declared.as_ref().clone(), false));
+            if let Some(declared) = self.of_model(model).into_iter().find(|pull| !is_own(pull))
+                && let Some(wanted) = self.again(declared.as_ref().clone()).await?
+            {
+                return Ok(wanted);
             }
             let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-            match self.api().create(&params, &made(&object, model, insecure)?).await {
+            let mut new = made(&object, model, insecure)?;
+            // Nodes may have what the tag stood for before.
+            new.annotations_mut().insert(ANNOTATION_REFRESH.into(), new_id());
+            match self.api().create(&params, &new).await {
                 // Somebody else was quicker: theirs is as good.
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
-                created => return created.map(|pull| (pull, true)).map_err(refused),
+                created => return created.map(|pull| Wanted::new(pull, true)).map_err(refused),
             }
         }
     }
@@ -116,8 +129,7 @@ impl ModelOperations for Operations {
     fn pull<'a>(&'a self, model: &'a str, insecure: bool) -> BoxFuture<'a, Result<Pulling, OperationError>> {
         async move {
             self.ready().await?;
-            let (pull, is_new) = self.ensure(model, insecure).await?;
-            let followed = Followed::new(self, &pull, is_new);
+            let followed = Followed::new(self, self.ensure(model, insecure).await?);
             Ok(stream::unfold(followed, async |mut followed| Some((followed.next().await?, followed))).boxed())
         }
         .boxed()

@@ -5,6 +5,7 @@ mod embeds;
 mod names;
 mod observe;
 mod room;
+mod runners;
 mod snapshots;
 mod status;
 mod trials;
@@ -65,11 +66,13 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) -> Result<(), S
     let deployments = context.deployments.clone();
     let (by_node, by_version, by_rival) = (deployments.clone(), deployments.clone(), deployments.clone());
     let by_provider = deployments.clone();
+    let versions = context.versions.clone();
     let triggers = vec![
         references(&deployments, deployments.clone(), move |changed: &ModelDeployment| {
             let others = by_rival.list(&changed.namespace().unwrap_or_default());
             let same = others.iter().filter(|other| other.spec.model == changed.spec.model);
-            same.map(|other| ObjectRef::from_obj(&**other)).collect()
+            let neighbours = runners::neighbours(&versions, &others, changed);
+            same.map(|other| ObjectRef::from_obj(&**other)).chain(neighbours).collect()
         }),
         references(&context.nodes, deployments.clone(), move |node: &OllamaNode| {
             let deployments = by_node.list(&node.namespace().unwrap_or_default());
@@ -149,6 +152,7 @@ impl Reconciler for Deployments {
                 return Ok([Some(wait), look_again].into_iter().flatten().min());
             }
             decision.findings.extend(note.into_iter().chain(room).chain(names::clash(&self.context, &object)));
+            decision.findings.extend(runners::check(&self.context, &object, &decision.state));
             let status = status::status(&object, &decision, now);
             let keep = async {
                 if moves(&earlier.rollout, &status.rollout) {

@@ -72,6 +72,7 @@ struct State {
     asking: bool,
     known: Option<(GrantedModel, Timestamp)>,
     failure: Option<Failure>,
+    asked_at: Option<Timestamp>,
     next_check: Option<Timestamp>,
 }
 
@@ -84,6 +85,8 @@ pub struct Grant {
     pub is_fresh: bool,
     /// Why it was refused, the last time.
     pub failure: Option<Failure>,
+    /// When it was asked what was answered last.
+    pub asked_at: Option<Timestamp>,
     /// When a tag that is followed is looked up again.
     pub next_check: Option<Timestamp>,
 }
@@ -195,6 +198,7 @@ impl Grants {
             known: state.known.as_ref().map(|(model, _)| model.clone()),
             is_fresh: state.known.as_ref().is_some_and(|(_, at)| elapsed(*at, now) < FRESH),
             failure: state.failure.clone(),
+            asked_at: state.asked_at,
             next_check: request.interval.and(state.next_check),
         }
     }
@@ -275,10 +279,12 @@ impl Grants {
 
     /// Asks what the model stands for, and has nodes pull exactly that.
     pub async fn renew(&self, context: &Context, request: &Request) -> Result<GrantedModel, Trouble> {
+        let asked_at = Timestamp::now();
         let result = self.question(context, request).await;
         let now = Timestamp::now();
         let mut states = self.states();
         let Some(state) = states.by_token.get_mut(&request.token) else { return result };
+        state.asked_at = Some(asked_at);
         match &result {
             Ok(model) => {
                 state.known = Some((model.clone(), now));

@@ -9,6 +9,7 @@ mod metrics;
 mod observe;
 mod plan;
 mod pulling;
+mod refresh;
 mod status;
 mod transitions;
 
@@ -165,8 +166,10 @@ impl Pulls {
     /// Sees, decides and acts.
     fn look(&self, key: &ObjectRef<ModelPull>, pull: &ModelPull) -> Look {
         let now = Timestamp::now();
+        let wanted = pull.refresh_wanted().filter(|_| pull.spec.digest.is_none());
+        let is_asked_anew = self.context.pulling.note_refresh(key, wanted, now);
         let observed_generation = pull.status.as_ref().and_then(|status| status.observed_generation);
-        if observed_generation != pull.metadata.generation {
+        if is_asked_anew || observed_generation != pull.metadata.generation {
             self.context.pulling.retry_now(key, now);
             self.context.grants.iter().for_each(|grants| grants.retry_now(key, now));
         }

@@ -16,7 +16,7 @@ use crate::{
     api::{ModelPull, OllamaNode, UpdatePolicy},
     domain::{
         model_name::ModelName,
-        pull::{Attempt, Stage},
+        pull::{Answer, Attempt, Stage},
     },
 };
 
@@ -26,6 +26,8 @@ pub struct Observed {
     pub nodes: Vec<Seen>,
     /// What to ask the mirror, where there is one, and what it said.
     pub mirror: Option<(Request, Grant)>,
+    /// What the mirror said since somebody wanted the tag looked up again, if somebody does.
+    pub refresh: Option<Answer>,
 }
 
 /// One node that must hold the model.
@@ -42,6 +44,10 @@ pub struct Seen {
     pub is_put: bool,
     /// Why another object has the say.
     pub yields: Option<String>,
+    /// Whether it is to hold what the tag stands for now, because somebody wanted that looked up again.
+    pub refreshes: bool,
+    /// Whether it asked the registry itself since then.
+    pub has_asked: bool,
 }
 
 impl Seen {
@@ -62,16 +68,23 @@ pub fn observe(context: &Context, pull: &ModelPull, now: Timestamp) -> Observed 
         let grant = grants.look(context, &object, &request, was_checked, now);
         (request, grant)
     });
-    let rivals = rivals(context, pull, &namespace);
+    let refreshing = context.pulling.refresh(&object);
+    let refresh = refreshing.as_ref().map(|wanted| said_since(mirror.as_ref().map(|(_, grant)| grant), wanted.since));
+    let is_known = matches!(refresh, Some(Answer::Given(_)));
+    let rivals = rivals(context, pull, &namespace, refresh.is_some());
     let picked = changes::nodes(&context.nodes, pull);
     let nodes = picked.into_iter().map(|node| {
         let is_direct = mirror.is_none() || node.spec.mirror.as_ref().is_some_and(|mirror| mirror.disabled);
         let follows = is_direct && pull.spec.update_policy == UpdatePolicy::Always;
         let interval = pull.spec.check_interval.0;
         let rival = rivals.iter().find(|rival| is_wanted(rival, &node));
+        let key = pulling::key(&node.spec.url, &pull.spec.model);
+        let has_asked = refreshing.as_ref().is_some_and(|wanted| wanted.asked.contains(&key.0));
         Seen {
-            attempt: context.pulling.attempt(&pulling::key(&node.spec.url, &pull.spec.model)),
+            attempt: context.pulling.attempt(&key),
             is_direct,
+            refreshes: refresh.is_some() && !has_asked && rival.is_none() && (is_direct || is_known),
+            has_asked,
             next_check: follows.then(|| context.pulling.next_check(&object, &node.spec.url, interval, now)),
             is_put: context.pulling.is_put(&ObjectRef::from_obj(&*node), &pull.spec.model),
             yields: rival.map(|rival| {
@@ -81,7 +94,17 @@ pub fn observe(context: &Context, pull: &ModelPull, now: Timestamp) -> Observed 
             node,
         }
     });
-    Observed { nodes: nodes.collect(), mirror }
+    Observed { nodes: nodes.collect(), mirror, refresh }
+}
+
+fn said_since(grant: Option<&Grant>, since: Timestamp) -> Answer {
+    let Some(grant) = grant.filter(|grant| grant.asked_at.is_some_and(|at| at >= since)) else {
+        return Answer::Awaited;
+    };
+    match &grant.failure {
+        Some(failure) => Answer::Refused(failure.sentence()),
+        None => Answer::Given(grant.known.as_ref().and_then(|known| known.stale.clone())),
+    }
 }
 
 /// Whether a node must hold an object's model.
@@ -91,9 +114,9 @@ pub fn is_wanted(pull: &ModelPull, node: &OllamaNode) -> bool {
 
 /// The objects that want another digest under the same name and come first: a pin before one that follows the tag, an
 /// older pin before a younger one. Without this rule two objects would overwrite each other's model for ever.
-fn rivals(context: &Context, pull: &ModelPull, namespace: &str) -> Vec<Arc<ModelPull>> {
+fn rivals(context: &Context, pull: &ModelPull, namespace: &str, refreshes: bool) -> Vec<Arc<ModelPull>> {
     let spec = &pull.spec;
-    if spec.digest.is_none() && spec.update_policy != UpdatePolicy::Always {
+    if spec.digest.is_none() && spec.update_policy != UpdatePolicy::Always && !refreshes {
         return Vec::new();
     }
     let age = |pull: &ModelPull| (pull.creation_timestamp(), pull.name_any());

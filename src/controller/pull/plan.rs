@@ -5,12 +5,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::observe::{Observed, Seen};
+use super::{
+    observe::{Observed, Seen},
+    refresh,
+};
 use crate::{
-    api::{DeletionPolicy, ModelPull, NodePull, UpdatePolicy},
+    api::{DeletionPolicy, ModelPull, NodePull, Refresh, UpdatePolicy},
     domain::{
         model_name::ModelName,
-        pull::{self, Action, Attempt, Decision, NodePhase, NodeView, Source, Stage, Target, Wish, elapsed},
+        pull::{self, Action, Answer, Attempt, Decision, NodePhase, NodeView, Source, Stage, Target, Wish, elapsed},
     },
 };
 
@@ -30,6 +33,8 @@ pub struct Plan {
     pub target: Option<Known>,
     /// Why the mirror did not say, the last time, or why what it said may be outdated.
     pub unchecked: Option<String>,
+    /// The request to look the tag up again that was answered last.
+    pub refresh: Option<Refresh>,
     /// Whether the mirror is to be asked.
     pub ask: bool,
     /// When to look again.
@@ -69,7 +74,7 @@ pub fn plan(pull: &ModelPull, observed: &Observed, now: Timestamp) -> Plan {
     let stale = grant.and_then(|grant| grant.known.as_ref()).and_then(|known| known.stale.clone());
     let decide = |seen: &Seen| {
         let source = if seen.is_direct {
-            Source::Direct { due: seen.next_check.is_some_and(|at| at <= now) }
+            Source::Direct { due: seen.refreshes || seen.next_check.is_some_and(|at| at <= now) }
         } else {
             Source::Mirror {
                 target: target
@@ -90,20 +95,34 @@ pub fn plan(pull: &ModelPull, observed: &Observed, now: Timestamp) -> Plan {
         _ if seen.is_at(|stage| matches!(stage, Stage::Queued(_))) => Some(WHILE_WAITING),
         _ => seen.next_check.map(|at| elapsed(now, at)),
     });
-    let next_check = grant.and_then(|grant| grant.next_check).filter(|_| !pull.spec.suspend);
-    let next_check = next_check.max(next_check.and(failure.as_ref().map(|failure| failure.retry_at)));
-    let may_ask = failure.as_ref().is_none_or(|failure| failure.retry_at <= now);
-    let check_is_due = next_check.is_some_and(|at| at <= now);
     let needed = decided.iter().any(|(decision, _)| decision.action == Action::Ask);
-    let waits = waits.chain(next_check.map(|at| elapsed(now, at).max(WHILE_PULLING)));
+    let (ask, asks_at) = asking(pull, observed, needed, now);
+    let waits = waits.chain(asks_at.into_iter().map(|at| elapsed(now, at).max(WHILE_PULLING)));
+    let steps = observed.nodes.iter().zip(&decided).map(|(seen, (d, _))| step(pull, seen, d)).collect();
+    let nodes: Vec<NodePull> = decided.iter().map(|(_, node)| node.clone()).collect();
     Plan {
         wake_after: waits.min(),
-        ask: may_ask && (needed || check_is_due),
-        steps: observed.nodes.iter().zip(&decided).map(|(seen, (d, _))| step(pull, seen, d)).collect(),
-        nodes: decided.into_iter().map(|(_, node)| node).collect(),
+        ask,
+        steps,
+        refresh: refresh::answered(pull, observed, &nodes, now),
+        nodes,
         unchecked: failure.map(|failure| failure.sentence()).or(stale),
         target,
     }
+}
+
+/// Whether the mirror is to be asked now, which a node may need, and when it will be if nothing happens before.
+fn asking(pull: &ModelPull, observed: &Observed, needed: bool, now: Timestamp) -> (bool, Option<Timestamp>) {
+    let grant = observed.mirror.as_ref().map(|(_, grant)| grant);
+    let retry_at = grant.and_then(|grant| grant.failure.as_ref()).map(|failure| failure.retry_at);
+    let next_check = grant.and_then(|grant| grant.next_check).filter(|_| !pull.spec.suspend);
+    let next_check = next_check.max(next_check.and(retry_at));
+    let is_mirrored = observed.nodes.iter().any(|seen| !seen.is_direct) && !pull.spec.suspend;
+    let is_refreshed = is_mirrored && matches!(&observed.refresh, Some(Answer::Awaited | Answer::Refused(_)));
+    let next_try = is_refreshed.then(|| retry_at.unwrap_or(now));
+    let may_ask = retry_at.is_none_or(|at| at <= now);
+    let is_due = next_check.is_some_and(|at| at <= now);
+    (may_ask && (needed || is_refreshed || is_due), [next_check, next_try].into_iter().flatten().min())
 }
 
 /// What the mirror said last, in this process or an earlier one.
@@ -145,7 +164,7 @@ fn step(pull: &ModelPull, seen: &Seen, decision: &Decision) -> Step {
 
 fn is_over(pull: &ModelPull, seen: &Seen, decision: &Decision, listed: Option<&str>) -> bool {
     let Some(attempt) = &seen.attempt else { return false };
-    let follows = pull.spec.update_policy == UpdatePolicy::Always;
+    let follows = pull.spec.update_policy == UpdatePolicy::Always || seen.refreshes;
     let failed_before = matches!(attempt.stage, Stage::Failed) && decision.phase == NodePhase::Ready && !follows;
     (attempt.is_listed(listed) && is_told(pull, seen, attempt, listed)) || failed_before
 }
@@ -168,7 +187,7 @@ fn decide(pull: &ModelPull, seen: &Seen, source: Source<'_>, now: Timestamp) -> 
     };
     let wish = Wish {
         pin: spec.digest.as_deref(),
-        follow: spec.update_policy == UpdatePolicy::Always,
+        follow: spec.update_policy == UpdatePolicy::Always || seen.refreshes,
         suspended: spec.suspend,
         yields: seen.yields.as_deref(),
         has_login: spec.pull_secret.is_some(),

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    job::{JITTER, Terms},
+    job::{JITTER, Route, Terms},
     metrics::Metrics,
 };
 use crate::{
@@ -43,10 +43,22 @@ struct State {
     next_number: u64,
     /// When a node is asked again for a model whose tag an object follows without a mirror.
     checks: HashMap<(ObjectRef<ModelPull>, String), Timestamp>,
+    /// Objects whose tag somebody wants looked up again.
+    refreshes: HashMap<ObjectRef<ModelPull>, Refreshing>,
     /// Names that Drover put on a node, or is about to.
     put: HashMap<ObjectRef<OllamaNode>, BTreeSet<String>>,
     /// Objects for which was said that the mirror is passed by.
     bypassed: HashSet<ObjectRef<ModelPull>>,
+}
+
+/// A request to look up a tag again.
+#[derive(Clone)]
+pub struct Refreshing {
+    id: String,
+    /// Since when it is known.
+    pub since: Timestamp,
+    /// The URLs of nodes that asked the registry themselves since then.
+    pub asked: HashSet<String>,
 }
 
 struct Entry {
@@ -68,6 +80,7 @@ pub struct Turn {
     /// Breaks it off.
     pub cancel: CancellationToken,
     number: u64,
+    began: Timestamp,
     pulling: Arc<Pulling>,
 }
 
@@ -88,6 +101,7 @@ impl Pulling {
             queue: Queue::new(limit),
             next_number: 0,
             checks: HashMap::new(),
+            refreshes: HashMap::new(),
             put: HashMap::new(),
             bypassed: HashSet::new(),
         };
@@ -119,6 +133,7 @@ impl Pulling {
         self.keep_only(pull, &HashSet::new());
         let mut state = self.state();
         state.checks.retain(|(object, _), _| object != pull);
+        state.refreshes.remove(pull);
         state.bypassed.remove(pull);
     }
 
@@ -163,6 +178,26 @@ impl Pulling {
                 failure.retry_at = now;
             }
         }
+    }
+
+    /// Takes note of the request that an object has, if it has one; whether that is new.
+    pub fn note_refresh(&self, pull: &ObjectRef<ModelPull>, id: Option<&str>, now: Timestamp) -> bool {
+        let refreshes = &mut self.state().refreshes;
+        let Some(id) = id else {
+            refreshes.remove(pull);
+            return false;
+        };
+        let is_new = refreshes.get(pull).is_none_or(|known| known.id != id);
+        if is_new {
+            let noted = Refreshing { id: id.to_owned(), since: now, asked: HashSet::new() };
+            refreshes.insert(pull.clone(), noted);
+        }
+        is_new
+    }
+
+    /// The request that was noted for an object.
+    pub fn refresh(&self, pull: &ObjectRef<ModelPull>) -> Option<Refreshing> {
+        self.state().refreshes.get(pull).cloned()
     }
 
     /// Takes part in the attempt that waits or runs, or lets one wait for its turn. What it waits for.
@@ -227,7 +262,7 @@ impl Pulling {
         entry.number = *next_number;
         *next_number += 1;
         let (terms, cancel, number) = (entry.terms.clone(), entry.cancel.clone(), entry.number);
-        Some(Turn { key, terms, cancel, number, pulling: self.clone() })
+        Some(Turn { key, terms, cancel, number, began: Timestamp::now(), pulling: self.clone() })
     }
 
     /// Whether an object is due to have a node asked again; the first time at some moment of its interval.
@@ -335,14 +370,24 @@ impl Turn {
 
     /// It succeeded. The objects that want it.
     pub fn succeed(&self, digest: String, size_bytes: i64) -> Vec<ObjectRef<ModelPull>> {
-        let objects = self.with(|entry| {
-            let before = entry.terms.before.clone();
-            entry.attempt.failure = None;
-            entry.attempt.stage = Stage::Done { digest, size_bytes, before };
-            entry.is_doubtful = false;
-            entry.wanted_by.iter().cloned().collect()
-        });
-        objects.unwrap_or_default()
+        let mut state = self.pulling.state();
+        let State { attempts, refreshes, .. } = &mut *state;
+        let Some(entry) = attempts.get_mut(&self.key).filter(|entry| entry.number == self.number) else {
+            return Vec::new();
+        };
+        let before = entry.terms.before.clone();
+        entry.attempt.failure = None;
+        entry.attempt.stage = Stage::Done { digest, size_bytes, before };
+        entry.is_doubtful = false;
+        if matches!(entry.terms.route, Route::Direct) || entry.attempt.bypass.is_some() {
+            for object in &entry.wanted_by {
+                let asked = refreshes.get_mut(object).filter(|refresh| refresh.since <= self.began);
+                if let Some(refresh) = asked {
+                    refresh.asked.insert(self.key.0.clone());
+                }
+            }
+        }
+        entry.wanted_by.iter().cloned().collect()
     }
 
     /// The node is asked again after an interval.

@@ -34,6 +34,7 @@ pub fn status(object: &ModelPull, plan: &Plan, observed: &Observed, now: Timesta
         desired_nodes: phases.len() as i64,
         ready_nodes: ready as i64,
         resolved: resolved(object, plan, observed),
+        refresh: plan.refresh.clone(),
         nodes: worst_first(plan.nodes.clone()),
     };
     let overdue = not_ready_for(object, now).is_some_and(|passed| passed >= object.spec.timeout.0);
@@ -62,7 +63,8 @@ fn progress(nodes: &[NodePull]) -> Option<i64> {
 }
 
 fn resolved(object: &ModelPull, plan: &Plan, observed: &Observed) -> Option<Resolved> {
-    let is_decided = object.spec.digest.is_some() || object.spec.update_policy == UpdatePolicy::Always;
+    let follows = object.spec.update_policy == UpdatePolicy::Always || observed.nodes.iter().any(|seen| seen.refreshes);
+    let is_decided = object.spec.digest.is_some() || follows;
     let held = || plan.nodes.iter().map(|node| node.digest.as_str()).find(|digest| !digest.is_empty());
     let target = plan.target.as_ref();
     let digest = match target {
@@ -181,7 +183,11 @@ pub fn is_due(written: Option<&ModelPullStatus>, next: &ModelPullStatus, since: 
     if written == next {
         return Due::Never;
     }
-    if written.phase != next.phase || written.observed_generation != next.observed_generation {
+    // Somebody waits to hear of a request.
+    if written.refresh != next.refresh
+        || written.phase != next.phase
+        || written.observed_generation != next.observed_generation
+    {
         return Due::Now;
     }
     if let Some(wait) = BETWEEN_WRITES.checked_sub(since).filter(|wait| !wait.is_zero()) {

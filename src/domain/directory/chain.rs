@@ -1,6 +1,6 @@
 //! Which models the steps of chains stand for, and which chains are refused.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +56,7 @@ pub struct Step<V> {
     /// How many more nodes may be asked when one fails.
     pub retries: Option<u32>,
     /// What its model is called with.
-    pub parameters: BTreeMap<String, V>,
+    pub parameters: Arc<BTreeMap<String, V>>,
     /// Whether those count more than the request's.
     pub force: bool,
     /// The JSON schema that its answer must keep to.
@@ -235,7 +235,7 @@ impl<V: Clone> Directory<V> {
 
 fn step<V: Clone>(declared: &StepSpec<V>, pointer: Pointer, worker: Option<String>, floor: Capabilities) -> Step<V> {
     let StepSpec { target, on, timeout, retries, parameters, force, schema } = declared.clone();
-    Step { target, pointer, worker, floor, on, timeout, retries, parameters, force, schema }
+    Step { target, pointer, worker, floor, on, timeout, retries, parameters: Arc::new(parameters), force, schema }
 }
 
 /// Has the steps of a chain stand for one step of another one: what that says holds for them, too, and what leaves it
@@ -248,8 +248,9 @@ fn within<V: Clone>(steps: &mut [Step<V>], outer: &StepSpec<V>, floor: Capabilit
         step.worker = step.worker.take().or_else(|| worker.cloned());
         step.schema = step.schema.take().or_else(|| outer.schema.clone());
         step.force |= outer.force;
+        let parameters = Arc::make_mut(&mut step.parameters);
         for (name, value) in &outer.parameters {
-            step.parameters.entry(name.clone()).or_insert_with(|| value.clone());
+            parameters.entry(name.clone()).or_insert_with(|| value.clone());
         }
     }
     if let Some(last) = steps.last_mut() {

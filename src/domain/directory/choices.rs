@@ -1,6 +1,9 @@
 //! Which models profiles and `auto:TAG` stand for, in which order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Declared, Directory, Needs, Objective, Profile, ProfileSpec, builtin, eligible};
 use crate::domain::{
@@ -44,7 +47,8 @@ impl<V: Clone> Directory<V> {
             .profiles
             .iter()
             .map(|(name, profile)| {
-                (name.clone(), ProfileSpec { needs: profile.needs.clone(), parameters: profile.parameters.clone() })
+                let parameters = profile.parameters.as_ref().clone();
+                (name.clone(), ProfileSpec { needs: profile.needs.clone(), parameters })
             })
             .collect();
         let builtin = builtin();
@@ -98,7 +102,7 @@ impl<V: Clone> Directory<V> {
         Profile {
             name: if is_auto(name) { name.to_owned() } else { format!("profile/{name}") },
             needs: needs.clone(),
-            parameters: parameters.clone(),
+            parameters: Arc::new(parameters.clone()),
             ranked: ranking.ranked,
             lead: u32::try_from(lead).unwrap_or(u32::MAX),
             own: u32::try_from(own).unwrap_or(u32::MAX),

@@ -16,7 +16,7 @@ mod spec;
 mod story;
 mod worker;
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +55,7 @@ pub struct Profile<V> {
     /// What is needed.
     pub needs: Needs,
     /// What its models are called with.
-    pub parameters: BTreeMap<String, V>,
+    pub parameters: Arc<BTreeMap<String, V>>,
     /// The models that may answer, the best first, those of fallback profiles last.
     pub ranked: Vec<u32>,
     /// How many of the first ones are as dear as the first, but for their latency.

@@ -1,6 +1,6 @@
 //! The one resolver of workers.
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub struct Worker<V> {
     /// What the model must be able to do.
     pub floor: Capabilities,
     /// What it is called with.
-    pub parameters: BTreeMap<String, V>,
+    pub parameters: Arc<BTreeMap<String, V>>,
     /// Stands for the parameters in fingerprints.
     pub parameters_hash: u64,
     /// What people are told.
@@ -43,7 +43,7 @@ impl<V> Default for Worker<V> {
         Self {
             pointer: None,
             floor: Capabilities::NONE,
-            parameters: BTreeMap::new(),
+            parameters: Arc::default(),
             parameters_hash: 0,
             resolution: Resolution::default(),
             fault: None,
@@ -77,7 +77,7 @@ impl<V: Clone + Display> Directory<V> {
         let text = spec.parameters.iter().flat_map(|(name, value)| format!("{name}={value}\n").into_bytes());
         let mut worker = Worker {
             floor: spec.floor,
-            parameters: spec.parameters.clone(),
+            parameters: Arc::new(spec.parameters.clone()),
             parameters_hash: hash(text),
             ..Worker::default()
         };

@@ -4,11 +4,13 @@ mod attempt;
 mod fault;
 mod progress;
 mod queue;
+mod refresh;
 
 pub use attempt::{Action, Attempt, Decision, Failure, NodeView, Source, Stage, Target, Wish, decide, held};
 pub use fault::Fault;
 pub use progress::{Line, Progress, STALL_AFTER, percent};
 pub use queue::{Hold, Queue, Want};
+pub use refresh::{Answer, Asked, Lookup, lookup};
 
 use std::time::Duration;
 

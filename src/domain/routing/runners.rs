@@ -13,6 +13,9 @@ use super::affinity::{Seat, hash, score};
 /// The options that a runner is made with: with another value of one, Ollama makes another runner.
 const RUNNER_OPTIONS: [&str; 6] = ["num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"];
 
+/// So many versions are named in a sentence.
+const NAMED: usize = 4;
+
 /// A version that nodes hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
@@ -33,6 +36,15 @@ pub struct Placement {
     pub nodes: BTreeSet<String>,
     /// Whether there are not enough nodes: on one of these, others have the model run differently.
     pub is_cramped: bool,
+}
+
+/// That there are not enough nodes for a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// The claims concerned, by their places: the version's, and of those that have its nodes.
+    pub claims: Vec<usize>,
+    /// What that means and what to do, with numbers.
+    pub message: String,
 }
 
 /// The runner for a version with these parameters on a node with this context window of its own.
@@ -61,6 +73,48 @@ pub fn apart(claims: &[Claim]) -> Vec<Placement> {
         place(claims, &group, &mut placements);
     }
     placements
+}
+
+/// Which versions have no node that runs them alone, as [`apart`] placed them.
+pub fn shortages(claims: &[Claim], placements: &[Placement]) -> Vec<Shortage> {
+    let cramped = placements.iter().enumerate().filter(|(_, placement)| placement.is_cramped);
+    let shortage = |(index, placement): (usize, &Placement)| {
+        let own = &claims[index];
+        let takes = |other: &usize| {
+            let differs = |(node, runner)| claims[*other].runners.get(node).is_some_and(|theirs| theirs != runner);
+            let mut nodes = own.runners.iter().filter(|(node, _)| placements[*other].nodes.contains(*node));
+            claims[*other].weights == own.weights && nodes.any(differs)
+        };
+        let concerned: Vec<usize> = [index].into_iter().chain((0..claims.len()).filter(takes)).collect();
+        let message = not_enough(claims, &concerned, placement);
+        Shortage { claims: concerned, message }
+    };
+    cramped.map(shortage).collect()
+}
+
+fn not_enough(claims: &[Claim], concerned: &[usize], placement: &Placement) -> String {
+    let own = &claims[concerned[0]];
+    let node = placement.nodes.first().map_or("", String::as_str);
+    let told = |index: &usize| {
+        let claim = &claims[*index];
+        // Each has one of the nodes in common.
+        let runner = claim.runners.iter().find(|(node, _)| own.runners.contains_key(*node)).map(|(_, runner)| runner);
+        format!("{} ({})", claim.name, runner.map_or("", String::as_str))
+    };
+    let named: Vec<String> = concerned.iter().take(NAMED).map(told).collect();
+    let more = match concerned.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let held = match own.runners.len() {
+        1 => format!("1 node holds {}", own.name),
+        count => format!("{count} nodes hold {}", own.name),
+    };
+    format!(
+        "{}{more} run the same weights differently, and there are not enough nodes to keep them apart: {held}, so {node} may \
+         load the model again and again; bring it to one more node, or give them the same options",
+        named.join(", ")
+    )
 }
 
 fn place(claims: &[Claim], group: &[usize], placements: &mut [Placement]) {

@@ -93,7 +93,7 @@ fn explanation(
     let planner = Planner { gateway, serving: &serving, headers, message, caller, task, purpose };
     let legs = planner.legs(namespace, found, || ask.needs())?;
     context::check(&ask, &legs)?;
-    let walk = Walk::new(&legs);
+    let walk = Walk::new(&serving, &legs);
     let asks = (0..legs.len()).map(|at| walk.ask(at, &ask)).collect::<Result<Vec<_>, _>>()?;
     let outlook = |(leg, ask): (&Leg<'_>, &Cow<'_, Ask>)| {
         let pool = serving.pool(leg.target, gateway.balance());
