@@ -113,7 +113,7 @@ async fn set_model(worker: &str, model: &str, policy: Option<When>, place: &Plac
     });
     let said = policy.map(|policy| format!("{policy:?}"));
     annotate(&sight, worker, Some(model), said.as_deref()).await?;
-    let now = ways.first().map_or("", |way| way.reason.as_str());
+    let now = ways.first().map(|way| way.reason()).unwrap_or_default();
     println!("{worker}: asks for {model} ({now})");
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
@@ -185,11 +186,11 @@ impl Ask {
         }
         let Some(messages) = self.rest.get("messages") else { return false };
         // Most conversations show none, and a search is sooner done than reading all of a long one. Names may be written in escapes.
-        let Ok(text) = std::str::from_utf8(messages) else { return false };
-        if !text.contains("\"images\"") && !text.contains("\\u") {
+        let has = |text: &str| memmem::find(messages, text.as_bytes()).is_some();
+        if !has("\"images\"") && !has("\\u") {
             return false;
         }
-        let messages = serde_json::from_str::<Vec<Message>>(text).unwrap_or_default();
+        let messages = serde_json::from_slice::<Vec<Message>>(messages).unwrap_or_default();
         messages.into_iter().any(|message| message.images.is_some_and(|images| !images.is_empty()))
     }
 

@@ -69,8 +69,8 @@ impl<'a> Dispatch<'a> {
             }
         }
         let waited = self.gateway.settings().queue_limit;
-        let reason = legs.last().map_or("", |leg| &leg.reason);
-        Err(self.faults.failure(reason, context::too_narrow(self.ask, legs), waited))
+        let reason = legs.last().map(Leg::reason).unwrap_or_default();
+        Err(self.faults.failure(&reason, context::too_narrow(self.ask, legs), waited))
     }
 
     /// An answer from one of the leg's nodes, or why there is none: all failed, stayed full, or answered in a way that has

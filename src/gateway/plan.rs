@@ -31,8 +31,8 @@ use crate::{
 pub struct Leg<'a> {
     /// What to run.
     pub target: &'a Target,
-    /// Why, in one line.
-    pub reason: String,
+    /// Why, in one line, but for the way by which it was found.
+    why: String,
     /// The deployment that it was chosen by, if it was.
     pub deployment: Option<&'a str>,
     /// Where its attempts count; plain tags have no version to count for.
@@ -47,14 +47,25 @@ pub struct Leg<'a> {
 
 impl<'a> Leg<'a> {
     /// A leg to a target that counts for no version.
-    pub fn to(target: &'a Target, reason: String) -> Self {
-        Self { target, reason, deployment: None, account: None, trial: None, copy: None, route: None }
+    pub fn to(target: &'a Target, why: String) -> Self {
+        Self { target, why, deployment: None, account: None, trial: None, copy: None, route: None }
+    }
+
+    /// Why, in one line.
+    pub fn reason(&self) -> String {
+        let Some(route) = &self.route else { return self.why.clone() };
+        let mut told = route.reason();
+        if !self.why.is_empty() {
+            told.push_str("; ");
+            told.push_str(&self.why);
+        }
+        told
     }
 
     /// What tells this worker's model, with its parameters and policy, from all others; nothing where no worker asks.
     pub fn fingerprint(&self) -> Option<String> {
         let route = self.route.as_ref()?;
-        Some(route.worker?.fingerprint(route.identity, route.policy?))
+        Some(route.worker()?.fingerprint(route.identity(), route.policy?))
     }
 }
 
@@ -145,8 +156,6 @@ impl<'t> Planner<'t> {
                 }
             };
             for leg in &mut found {
-                let side = if leg.deployment.is_some() { format!("; {}", leg.reason) } else { String::new() };
-                leg.reason = format!("{}{side}", way.reason);
                 leg.route = Some(Box::new(Route::of(&way, policy)));
             }
             legs.append(&mut found);
@@ -254,7 +263,7 @@ impl<'a> Split<'a, '_> {
         let version = version(target);
         Leg {
             target,
-            reason: format!("deployment {}: {side} {version}{why}", self.name),
+            why: format!("deployment {}: {side} {version}{why}", self.name),
             deployment: Some(self.name),
             account: Some(self.account(target)),
             trial: None,

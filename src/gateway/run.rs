@@ -177,7 +177,7 @@ impl Run {
                 version: target.version.as_deref().map(Into::into),
                 deployment: leg.deployment.map(Into::into),
                 node: None,
-                reason: leg.reason.as_str().into(),
+                reason: leg.reason().into(),
             });
         });
     }

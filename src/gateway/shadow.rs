@@ -186,7 +186,9 @@ impl Copy {
         let account = Some(account.clone());
         let recorder = &gateway.shadows().recorder;
         let mut run = Run::start(recorder, ask.task.path(), &gateway.settings().namespace, Trace::default());
-        run.aim(&Leg { account: account.clone(), ..Leg::to(target, String::new()) });
+        let mut leg = Leg::to(target, String::new());
+        leg.account.clone_from(&account);
+        run.aim(&leg);
         run.attempt(place.holder());
         match attempt(gateway, ask, target, serving.renamer(target), &place, &mut run, false).await {
             Ok(answer) => {

@@ -13,20 +13,14 @@ use super::{
     serving::Serving,
 };
 use crate::domain::{
-    directory::{self, Chain, Policy, Profile, Step, Way, Worker, leaves},
+    directory::{self, Policy, Step, Way, Worker, leaves},
     params::Source,
 };
 
 /// By which way of the directory a leg was found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Route<'a> {
-    step: Option<(usize, &'a Step<Value>)>,
-    chain: Option<&'a Chain<Value>>,
-    /// The worker that asks.
-    pub worker: Option<&'a Worker<Value>>,
-    profile: Option<&'a Profile<Value>>,
-    /// What exactly runs.
-    pub identity: &'a str,
+    way: Way<'a, Value>,
     /// When that may change, where a worker asks.
     pub policy: Option<Policy>,
 }
@@ -34,16 +28,30 @@ pub struct Route<'a> {
 impl<'a> Route<'a> {
     /// That of a way, asked for by a worker with this policy, if by any.
     pub fn of(way: &Way<'a, Value>, policy: Option<Policy>) -> Self {
-        let identity = way.model.identity.as_str();
-        Self { step: way.step, chain: way.chain, worker: way.worker, profile: way.profile, identity, policy }
+        Self { way: way.clone(), policy }
+    }
+
+    /// Why, in one line.
+    pub fn reason(&self) -> String {
+        self.way.reason()
+    }
+
+    /// The worker that asks.
+    pub fn worker(&self) -> Option<&'a Worker<Value>> {
+        self.way.worker
+    }
+
+    /// What exactly runs.
+    pub fn identity(&self) -> &'a str {
+        &self.way.model.identity
     }
 
     /// The parameters that it brings, by who says them.
     fn layers(&self) -> Vec<Layer> {
         let step =
-            self.step.map(|(_, step)| (if step.force { Source::Forced } else { Source::Step }, &step.parameters));
-        let worker = self.worker.map(|worker| (Source::Worker, &worker.parameters));
-        let profile = self.profile.map(|profile| (Source::Profile, &profile.parameters));
+            self.way.step.map(|(_, step)| (if step.force { Source::Forced } else { Source::Step }, &step.parameters));
+        let worker = self.way.worker.map(|worker| (Source::Worker, &worker.parameters));
+        let profile = self.way.profile.map(|profile| (Source::Profile, &profile.parameters));
         let layers = [step, worker, profile].into_iter().flatten().filter(|(_, layer)| !layer.is_empty());
         layers.map(|(source, layer)| (source, Arc::clone(layer))).collect()
     }
@@ -60,7 +68,7 @@ pub struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// The walk over these legs of a table, which begins now.
     pub fn new(serving: &'a Serving, legs: &'a [Leg<'a>]) -> Self {
-        let chain = legs.first().and_then(|leg| leg.route.as_ref()?.chain);
+        let chain = legs.first().and_then(|leg| leg.route.as_ref()?.way.chain);
         let until = chain.and_then(|chain| chain.deadline).map(|deadline| Instant::now() + deadline);
         Self { serving, legs, until, attempts_left: chain.map_or(u32::MAX, |chain| chain.max_attempts) }
     }
@@ -112,7 +120,7 @@ impl<'a> Walk<'a> {
     pub fn ask<'r>(&self, at: usize, ask: &'r Ask) -> Result<Cow<'r, Ask>, Failure> {
         let Some(route) = self.legs.get(at).and_then(|leg| leg.route.as_deref()) else { return Ok(Cow::Borrowed(ask)) };
         let layers = route.layers();
-        let step = route.step.map(|(_, step)| step).filter(|step| step.schema.is_some());
+        let step = route.way.step.map(|(_, step)| step).filter(|step| step.schema.is_some());
         // What would be cut here may be whole in the next step.
         let refuses = self.next(at, directory::Failure::ContextOverflow).is_some() && ask.truncate.is_none();
         if layers.is_empty() && step.is_none() && !refuses {
@@ -130,5 +138,5 @@ impl<'a> Walk<'a> {
 }
 
 fn step_of<'a>(leg: &Leg<'a>) -> Option<(usize, &'a Step<Value>)> {
-    leg.route.as_ref()?.step
+    leg.route.as_ref()?.way.step
 }

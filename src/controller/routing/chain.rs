@@ -76,7 +76,7 @@ fn seen(directory: &Directory<Value>, chain: &Chain<Value>, step: &Step<Value>) 
         Ok(ways) => {
             let first = ways.first();
             let model = first.map(|way| way.model.name.clone()).unwrap_or_default();
-            let message = first.map(|way| way.reason.clone()).unwrap_or_default();
+            let message = first.map(|way| way.reason()).unwrap_or_default();
             StepStatus { target, model, available: first.is_some(), message }
         }
         Err(none) => {

@@ -49,7 +49,7 @@ impl Named for RoutingProfile {
             (Some(fault), _) => {
                 [READY, STALLED].map(|type_| Finding::new(type_, type_ == STALLED, "Cycle", fault.clone())).to_vec()
             }
-            (None, Some(way)) => vec![Finding::new(READY, true, "Chosen", way.reason.clone() + &notes())],
+            (None, Some(way)) => vec![Finding::new(READY, true, "Chosen", way.reason() + &notes())],
             (None, None) => {
                 let message = format!("no model suits: status.rejected says what each one lacks{}", notes());
                 vec![Finding::new(READY, false, "NoTarget", message)]
@@ -65,7 +65,7 @@ impl Named for RoutingProfile {
             observed_generation: generation,
             conditions: conditions::merge(self.conditions(), findings, generation, now),
             chosen: first.map(|way| way.model.name.clone()).unwrap_or_default(),
-            reason: first.map(|way| way.reason.clone()).unwrap_or_default(),
+            reason: first.map(|way| way.reason()).unwrap_or_default(),
             eligible: eligible.map(|model| model.name.clone()).collect(),
             rejected_count: rejected.len() as i64,
             rejected: listed.collect(),

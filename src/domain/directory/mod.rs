@@ -14,6 +14,7 @@ mod profile;
 mod resolve;
 mod spec;
 mod story;
+mod why;
 mod worker;
 
 use std::{collections::BTreeMap, fmt::Display, sync::Arc};

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{Chain, Directory, Lack, Model, Needs, Objective, Place, Pointer, Profile, Step, Worker};
+use super::{
+    Chain, Directory, Lack, Model, Needs, Objective, Place, Pointer, Profile, Step, Worker,
+    why::{Chooser, Why},
+};
 use crate::domain::{
     model_db::Capabilities,
     reference::{Kind, Reference, nearest},
@@ -19,7 +22,7 @@ pub struct Way<'d, V> {
     /// Its place in the directory.
     pub place: u32,
     /// Why this one.
-    pub reason: String,
+    why: Why<'d>,
     /// The step of a chain that names it, and which one that is.
     pub step: Option<(usize, &'d Step<V>)>,
     /// That chain.
@@ -28,6 +31,13 @@ pub struct Way<'d, V> {
     pub worker: Option<&'d Worker<V>>,
     /// The profile that chose it.
     pub profile: Option<&'d Profile<V>>,
+}
+
+impl<V> Way<'_, V> {
+    /// Why this model, in words.
+    pub fn reason(&self) -> String {
+        self.why.tell(self.model, self.place, self.profile)
+    }
 }
 
 /// A reference that stands for nothing.
@@ -163,19 +173,22 @@ impl<V> Directory<V> {
         match pointer {
             Pointer::Model(place) => self.of_model(*place, floor).map(|way| vec![way]),
             Pointer::Profile(name) => {
-                let profile = self.profiles.get(name).ok_or_else(|| gone(&format!("profile {name}")))?;
-                self.of_profile(&format!("profile {name}"), profile, floor, prefer)
+                let found = self.profiles.get_key_value(name);
+                let (name, profile) = found.ok_or_else(|| gone(&format!("profile {name}")))?;
+                self.of_profile(Chooser::Profile(name), profile, floor, prefer)
             }
             Pointer::Auto(tag) => {
-                let profile = self.autos.get(tag).ok_or_else(|| gone(&format!("auto:{tag}")))?;
-                self.of_profile(&format!("auto:{tag}"), profile, floor, prefer)
+                let (tag, profile) = self.autos.get_key_value(tag).ok_or_else(|| gone(&format!("auto:{tag}")))?;
+                self.of_profile(Chooser::Auto(tag), profile, floor, prefer)
             }
             Pointer::Chain(name) => {
-                let chain = self.chains.get(name).ok_or_else(|| gone(&format!("chain {name}")))?;
+                let found = self.chains.get_key_value(name);
+                let (name, chain) = found.ok_or_else(|| gone(&format!("chain {name}")))?;
                 self.of_chain(name, chain, floor, prefer)
             }
             Pointer::Worker(name) => {
-                let worker = self.workers.get(name).ok_or_else(|| gone(&format!("worker {name}")))?;
+                let found = self.workers.get_key_value(name);
+                let (name, worker) = found.ok_or_else(|| gone(&format!("worker {name}")))?;
                 let Some(pointer) = worker.pointer.as_ref() else {
                     let why = worker.fault.as_deref().unwrap_or("it comes to nothing");
                     return Err(nothing(format!("worker {name} can't be used: {why}")));
@@ -183,7 +196,7 @@ impl<V> Directory<V> {
                 let mut ways = self.ways(pointer, floor.and(worker.floor), prefer)?;
                 for way in &mut ways {
                     way.worker = way.worker.or(Some(worker));
-                    way.reason = format!("worker {name}: {}", way.reason);
+                    way.why.worker = Some(name);
                 }
                 Ok(ways)
             }
@@ -194,8 +207,7 @@ impl<V> Directory<V> {
         let Some(model) = self.models.get(place as usize) else { return Err(gone("the model")) };
         let lacks = Needs::default().hindrances(model, floor);
         if lacks.is_empty() {
-            let reason = format!("{} is asked for by name", model.name);
-            return Ok(Way { model, place, reason, step: None, chain: None, worker: None, profile: None });
+            return Ok(Way { model, place, why: Why::default(), step: None, chain: None, worker: None, profile: None });
         }
         let rejected = vec![Rejected { model: model.name.clone(), lacks }];
         Err(NoTarget { what: format!("{} can't be used", model.name), rejected })
@@ -203,7 +215,7 @@ impl<V> Directory<V> {
 
     fn of_profile<'d>(
         &'d self,
-        what: &str,
+        what: Chooser<'d>,
         profile: &'d Profile<V>,
         floor: Capabilities,
         prefer: impl Fn(&'d Profile<V>) -> Option<u32>,
@@ -224,32 +236,10 @@ impl<V> Directory<V> {
         }
         let way = |place: u32| {
             let model = &self.models[place as usize];
-            let reason = format!("{what}: {} {}", model.name, self.merit(profile, place, Some(place) == preferred));
-            Way { model, place, reason, step: None, chain: None, worker: None, profile: Some(profile) }
+            let why = Why { chooser: Some(what), is_fastest: Some(place) == preferred, ..Why::default() };
+            Way { model, place, why, step: None, chain: None, worker: None, profile: Some(profile) }
         };
         Ok(chosen.into_iter().map(way).collect())
-    }
-
-    /// What speaks for a model of a profile.
-    fn merit(&self, profile: &Profile<V>, place: u32, is_fastest: bool) -> String {
-        let at = profile.ranked.iter().position(|known| *known == place).unwrap_or_default() as u32;
-        let count = profile.ranked.len();
-        if at >= profile.own {
-            let name = profile.needs.fallback_profile.as_deref().unwrap_or_default();
-            return format!("is the choice of the fallback profile {name}");
-        }
-        let best = match profile.needs.objective {
-            Objective::Quality => "is the biggest",
-            Objective::Latency if is_fastest => "is the fastest",
-            Objective::Latency => "is the smallest",
-            Objective::Cost => "is the cheapest",
-        };
-        match (at, profile.lead) {
-            _ if is_fastest => format!("{best} of {count} that suit"),
-            (0, 1) if count > 1 => "goes before all others that suit".into(),
-            (0, _) => format!("{best} of {count} that suit"),
-            (at, _) => format!("is number {} of {count} that suit", at + 1),
-        }
     }
 
     /// Every model that a profile does not stand for, and what it lacks.
@@ -261,7 +251,7 @@ impl<V> Directory<V> {
 
     fn of_chain<'d>(
         &'d self,
-        name: &str,
+        name: &'d str,
         chain: &'d Chain<V>,
         floor: Capabilities,
         prefer: impl Fn(&'d Profile<V>) -> Option<u32> + Copy,
@@ -288,8 +278,8 @@ impl<V> Directory<V> {
                     continue;
                 }
                 let worker = step.worker.as_ref().and_then(|worker| self.workers.get(worker));
-                let reason = format!("chain {name}, step {} of {count}: {}", at + 1, way.reason);
-                ways.push(Way { reason, step: Some((at, step)), chain: Some(chain), worker, ..way });
+                let why = Why { step: Some((name, at + 1, count)), ..way.why };
+                ways.push(Way { why, step: Some((at, step)), chain: Some(chain), worker, ..way });
             }
         }
         if ways.is_empty() {

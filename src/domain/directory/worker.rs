@@ -144,6 +144,6 @@ impl<V: Clone + Display> Directory<V> {
         }
         let way = self.ways(pointer, floor, |_| None).map_err(|none| none.to_string())?;
         let Some(first) = way.first() else { return Err("there is nothing to call".into()) };
-        Ok((first.model.name.clone(), first.reason.clone(), first.model.identity.clone()))
+        Ok((first.model.name.clone(), first.reason(), first.model.identity.clone()))
     }
 }

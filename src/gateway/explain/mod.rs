@@ -134,8 +134,8 @@ fn answering(gateway: &Gateway, ask: &Ask, legs: &[Leg<'_>], outlooks: &[Outlook
         Some(_) => faults.add_full(true),
         None => {}
     }
-    let reason = legs.last().map_or("", |leg| &leg.reason);
-    Err(faults.failure(reason, context::too_narrow(ask, legs), gateway.settings().queue_limit))
+    let reason = legs.last().map(Leg::reason).unwrap_or_default();
+    Err(faults.failure(&reason, context::too_narrow(ask, legs), gateway.settings().queue_limit))
 }
 
 fn named(found: Found<'_>) -> Named {
@@ -180,7 +180,7 @@ fn step(namespace: &Namespace, ask: &Ask, leg: &Leg<'_>, outlook: &Outlook, is_f
         model: target.tag.clone(),
         version: target.version.clone(),
         digest: target.digest.clone(),
-        reason: leg.reason.clone(),
+        reason: leg.reason(),
         waiting: outlook.waiting,
         nodes: nodes::nodes(namespace, ask, target, outlook, is_first),
     }
@@ -209,7 +209,7 @@ fn effects(gateway: &Gateway, ask: &Ask, leg: &Leg<'_>, outlook: &Outlook) -> Ex
             version: target.version.as_deref().map(Into::into),
             deployment: leg.deployment.map(Into::into),
             node: answers,
-            reason: leg.reason.as_str().into(),
+            reason: leg.reason().into(),
         }),
         parameters: parameters.effective(),
         dropped_parameters: parameters.dropped.clone(),
