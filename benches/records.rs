@@ -30,8 +30,8 @@ pub async fn run(table: &mut Table) {
     let stores = [
         ("SQLite", Place::Folder(dir.join("normal")), Sync::Normal),
         ("SQLite, full sync", Place::Folder(dir.join("full")), Sync::Full),
-        ("PostgreSQL", url("normal").await, Sync::Normal),
-        ("PostgreSQL, full sync", url("full").await, Sync::Full),
+        ("PostgreSQL", url("normal_sync").await, Sync::Normal),
+        ("PostgreSQL, full sync", url("full_sync").await, Sync::Full),
     ];
     for (name, place, sync) in stores {
         let retention = Retention { age: Duration::from_secs(86_400), size: u64::MAX };
