@@ -6,8 +6,8 @@ use drover::domain::{
     analysis::{Batch, Copies, Criterion, Limit, Measure, Observed, Settings, Verdict},
     pull::elapsed,
     rollout::{
-        AUDIT_LIMIT, Authors, Availability, Commands, Decision, HistoryEntry, Input, Outcome, Phase, Release, Served,
-        Shadow, Spec, State, Step, Versions, plan,
+        AUDIT_LIMIT, Authors, Availability, Cold, Commands, Decision, HistoryEntry, Input, Outcome, Phase, Release,
+        Served, Shadow, Spec, State, Step, Versions, plan, wait_for,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -1256,4 +1256,21 @@ fn a_gateway_that_can_not_be_asked_keeps_a_rollback_pending() {
     world.pass(3);
     assert_eq!(world.decide().phase, Phase::Degraded);
     assert_eq!(world.state.last_rollback.as_ref().and_then(|rollback| rollback.effective_at), Some(late));
+}
+
+#[test]
+fn nodes_that_have_yet_to_load_a_version_are_not_its_nodes() {
+    let cold = |node: &str, failure: Option<&str>| Cold { node: node.into(), failure: failure.map(str::to_owned) };
+    let held = || Availability { release: None, nodes: 3, message: String::new() };
+    let mut found = held();
+    assert!(!wait_for(&mut found, "v2.0.0", &[], 3), "all have loaded it");
+    assert_eq!(found, held());
+    assert!(!wait_for(&mut found, "v2.0.0", &[cold("a", None)], 2), "two have, and that is enough");
+    assert_eq!((found.nodes, found.message.as_str()), (2, ""));
+    let mut found = held();
+    assert!(wait_for(&mut found, "v2.0.0", &[cold("a", None), cold("b", Some("no memory"))], 2));
+    assert_eq!(found.nodes, 1);
+    assert_eq!(found.message, "a, b load v2.0.0 before its first request; b could not: no memory");
+    let mut found = held();
+    assert!(wait_for(&mut found, "v2.0.0", &["a", "b", "c"].map(|node| cold(node, None)), 0), "one must, at least");
 }

@@ -20,7 +20,7 @@ use crate::{
     api::{ModelDeployment, ModelVersion, OllamaNode},
     domain::{
         params::{self, Source},
-        rollout::{Outcome, State, Versions},
+        rollout::{Cold, State, Versions, has_served, wait_for},
     },
     ports::Load,
     routing_table::compile::{Objects, compile_deployments},
@@ -71,23 +71,17 @@ impl Warm {
         let version = all.iter().find(|version| is_of(object, version, target) && place_of(version).is_some())?;
         let nodes = context.nodes.list(&namespace);
         let served = LazyCell::new(|| Served::of(context, object, state, &nodes));
-        let (mut waiting, mut failed) = (Vec::new(), None);
-        for node in cold_holders(object, version, &nodes).filter(|node| served.may_load(version, node)) {
-            match self.loading(object, state.revision, version, node) {
-                Some(Loading::Done) => continue,
-                Some(Loading::Failed { why, .. }) => failed = Some(format!("{} could not: {why}", node.name_any())),
-                Some(Loading::UnderWay) | None => {}
-            }
-            waiting.push(node.name_any());
-        }
-        found.nodes = found.nodes.saturating_sub(waiting.len() as u32);
-        if found.nodes >= object.spec.placement.min_nodes.max(1) || waiting.is_empty() {
-            return None;
-        }
-        let failed = failed.map(|failed| format!("; {failed}")).unwrap_or_default();
-        let verb = if waiting.len() == 1 { "loads" } else { "load" };
-        found.message = format!("{} {verb} {target} before its first request{failed}", waiting.join(", "));
-        Some(LOOK_AGAIN)
+        let cold = cold_holders(object, version, &nodes).filter(|node| served.may_load(version, node));
+        let cold = cold.filter_map(|node| {
+            let failure = match self.loading(object, state.revision, version, node) {
+                Some(Loading::Done) => return None,
+                Some(Loading::Failed { why, .. }) => Some(why),
+                Some(Loading::UnderWay) | None => None,
+            };
+            Some(Cold { node: node.name_any(), failure })
+        });
+        let cold: Vec<Cold> = cold.collect();
+        wait_for(found, target, &cold, object.spec.placement.min_nodes).then_some(LOOK_AGAIN)
     }
 
     /// Starts loading what is not in memory yet.
@@ -193,12 +187,10 @@ impl Warm {
     }
 }
 
-/// The version that is to begin, if it never served: one that did is gone back to, which waits for nothing.
+/// The version that is to begin, if it is to be loaded first.
 fn candidate<'a>(object: &'a ModelDeployment, state: &State) -> Option<&'a str> {
     let target = object.spec.version.as_str();
-    let served = state.history.iter().filter(|entry| entry.outcome == Outcome::Deployed);
-    let mut known = state.versions_in_use().chain(served.map(|entry| entry.release.version.as_str()));
-    (object.spec.warm && known.all(|known| known != target)).then_some(target)
+    (object.spec.warm && !has_served(state, target)).then_some(target)
 }
 
 fn is_of(object: &ModelDeployment, version: &ModelVersion, name: &str) -> bool {

@@ -12,6 +12,7 @@ mod state;
 mod steps;
 mod switch;
 mod verdict;
+mod warm;
 
 use audit::NOBODY;
 pub use audit::{AUDIT_LIMIT, Authors, Entry};
@@ -21,6 +22,7 @@ pub use state::{
     Canary, HISTORY_LIMIT, HistoryEntry, Outcome, Rejected, Release, Rollback, Side, State, next_rollout_id,
 };
 pub use verdict::Phase;
+pub use warm::{Cold, has_served, wait_for};
 
 use std::{collections::BTreeMap, time::Duration};
 
