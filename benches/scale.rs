@@ -109,7 +109,7 @@ async fn measure(size: Size, objects: Objects) -> Outcome {
     if objects == Objects::First {
         create(&client, &fleet, size).await;
     }
-    let before = api.marker();
+    let before = api.marker().await;
     let start = Instant::now();
     let (mut controller, _) = start_controller(&api, &scratch);
     if objects == Objects::Later {
@@ -119,10 +119,10 @@ async fn measure(size: Size, objects: Objects) -> Outcome {
     let ready = start.elapsed();
     let cpu = machine::cpu_time(controller.pid());
     until_quiet(&api).await;
-    let settled = api.marker();
-    let writes = by_object(&api.writes_since(before));
+    let settled = api.marker().await;
+    let writes = by_object(&api.writes_since(before).await);
     tokio::time::sleep(IDLE).await;
-    let idle_writes = by_object(&api.writes_since(settled)).values().sum();
+    let idle_writes = by_object(&api.writes_since(settled).await).values().sum();
     let most = writes.iter().max_by_key(|(_, count)| **count).map(|(name, count)| (*count, name.clone()));
     Outcome {
         ready,
@@ -202,9 +202,9 @@ async fn until_all_ready(client: &Client, size: Size, controller: &mut Process) 
 /// Waits until nothing was written for a while.
 async fn until_quiet(api: &KubeApi) {
     eventually("nothing is written any more", ALL_READY_WITHIN, async || {
-        let before = api.marker();
+        let before = api.marker().await;
         tokio::time::sleep(QUIET).await;
-        let writes = api.writes_since(before).len();
+        let writes = api.writes_since(before).await.len();
         if writes == 0 { Ok(()) } else { Err(format!("{writes} writes in {QUIET:?}")) }
     })
     .await;

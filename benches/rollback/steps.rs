@@ -18,7 +18,7 @@ const MOST_WRITES: f64 = 50.0;
 pub async fn run(table: &mut Table) {
     let steps = json!([{"weight": 20, "duration": STEP}, {"weight": 50, "duration": STEP}]);
     let mut stage = Stage::with_steps(MOST, steps).await;
-    let (before, start) = (stage.api.marker(), Instant::now());
+    let (before, start) = (stage.api.marker().await, Instant::now());
     let cpu_before = machine::cpu_time(stage.controller.process().pid());
     let mut seconds = Vec::new();
     let all = async {
@@ -31,7 +31,7 @@ pub async fn run(table: &mut Table) {
     }
     let took = start.elapsed().as_secs_f64();
     let cpu = (machine::cpu_time(stage.controller.process().pid()) - cpu_before).as_secs_f64();
-    let writes = own(&stage.api.writes_since(before));
+    let writes = own(&stage.api.writes_since(before).await);
     let rate = writes as f64 / took;
     let what = format!("{MOST} rollouts that take each of three steps together");
     table.note(format!("{what}: until all are live"), format!("{took:.0} s"));
@@ -46,7 +46,7 @@ async fn each_second(stage: &Stage, mut since: Marker, seconds: &mut Vec<usize>)
     let mut ticks = tokio::time::interval(SECOND);
     loop {
         ticks.tick().await;
-        let now = stage.api.marker();
+        let now = stage.api.marker().await;
         seconds.push(own(&stage.api.writes_between(since, now)));
         since = now;
     }

@@ -133,7 +133,7 @@ async fn a_thousand_absent_models_harm_nothing_else(server: Server) {
             "spec": {"model": parts.model(&format!("drover/absent-{number}:1")), "insecure": true},
         })
     });
-    let before = parts.namespace.api.marker();
+    let before = parts.namespace.api.marker().await;
     let create = async |pull| parts.namespace.create("mpull", &pull).await;
     stream::iter(absent).for_each_concurrent(16, create).await;
     parts.namespace.apply(&pull_manifest("alpha", &parts.model("drover/alpha:1"))).await;
@@ -153,7 +153,7 @@ async fn a_thousand_absent_models_harm_nothing_else(server: Server) {
     .await;
     // They are tried again, and nobody is told what is known already.
     let mut writes: BTreeMap<String, usize> = BTreeMap::new();
-    for write in parts.namespace.writes_since(before) {
+    for write in parts.namespace.writes_since(before).await {
         if write.resource == "modelpulls/status" && !write.user_agent.starts_with("kubectl") {
             *writes.entry(write.name).or_default() += 1;
         }

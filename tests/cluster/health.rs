@@ -86,7 +86,7 @@ async fn arrives_while_somebody_waits(fleet: &Fleet, model: &str) {
 }
 
 async fn present_is_quick_and_quiet(fleet: &Fleet) {
-    let (marker, mut times) = (fleet.api.marker(), Vec::new());
+    let (marker, mut times) = (fleet.api.marker().await, Vec::new());
     for arguments in [&[][..], &["small"], &["--selector", "!nobody"]] {
         let waited = wait(fleet, arguments).await;
         assert_eq!((waited.status.code(), waited.stderr.as_str()), (Some(0), ""), "{arguments:?}");
@@ -97,7 +97,7 @@ async fn present_is_quick_and_quiet(fleet: &Fleet) {
     assert!(times.iter().min() < Some(&Duration::from_secs(1)), "{times:?}");
     let everywhere = drover(fleet, &["wait", "models", "-A", "-o", "none"]).await;
     assert_eq!((everywhere.status.code(), everywhere.json), (Some(0), None));
-    let writes = fleet.writes_since(marker);
+    let writes = fleet.writes_since(marker).await;
     assert!(writes.is_empty(), "{writes:?}");
 }
 

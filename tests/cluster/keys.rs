@@ -166,7 +166,7 @@ impl World {
     async fn is_idle_with_the_day_of_use(&mut self, name: &str) {
         self.controller.restart().await;
         self.namespace.until("akey", name, "shows when it was used", |s| s["lastUsedOn"].is_string()).await;
-        let marker = self.namespace.api.marker();
+        let marker = self.namespace.api.marker().await;
         self.controller.restart().await;
         eventually("the key was looked at again, with the gateways' answers", SOON, async || {
             let metrics = self.controller.metrics().await;
@@ -176,7 +176,7 @@ impl World {
             if count >= 2.0 { Ok(()) } else { Err(metrics) }
         })
         .await;
-        assert_eq!(self.namespace.writes_since(marker).len(), 0);
+        assert_eq!(self.namespace.writes_since(marker).await.len(), 0);
     }
 }
 

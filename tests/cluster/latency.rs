@@ -65,7 +65,7 @@ async fn the_status_shows_what_the_gateways_chose_and_when_they_differ(server: S
         fleet.apply(&pull_manifest(name, model)).await;
         fleet.wait_ready("mpull", name).await;
     }
-    let marker = fleet.api.marker();
+    let marker = fleet.api.marker().await;
     fleet.apply(MANIFEST).await;
     until_shown(&fleet, &chatty, "is the smallest of 2 that suit").await;
     for gateway in [0, 1] {
@@ -78,7 +78,7 @@ async fn the_status_shows_what_the_gateways_chose_and_when_they_differ(server: S
         until_answers(&fleet, gateway, "soon", &terse).await;
         until_shown(&fleet, shown, words).await;
     }
-    let writes = fleet.writes_since(marker);
+    let writes = fleet.writes_since(marker).await;
     let statuses = writes.iter().filter(|write| write.resource == "routingprofiles/status").count();
     assert!((3..=5).contains(&statuses), "written when the choice changed, not when it was asked for: {writes:?}");
     let listed = fleet.kubectl(&["get", "rprof", "soon"]).await;

@@ -277,14 +277,14 @@ async fn what_is_absent_slow_or_not_mirrored_holds_up_nobody(server: Server) {
             })
             .await;
     }
-    let marker = fleet.api.marker();
+    let marker = fleet.api.marker().await;
     let asked = manifests(&fleet, "absent-0");
     eventually("it is tried some more times", SOON, async || {
         let more = manifests(&fleet, "absent-0") - asked;
         if more >= 6 { Ok(()) } else { Err(format!("{more} times more")) }
     })
     .await;
-    let writes = fleet.writes_since(marker).len();
+    let writes = fleet.writes_since(marker).await.len();
     assert!(writes <= 5 * ABSENT, "{writes} writes for {ABSENT} objects that fail as before");
 
     // Whoever asks to come back later is not asked before, though the object would.

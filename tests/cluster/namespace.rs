@@ -76,8 +76,8 @@ impl Namespace {
     }
 
     /// The writes to objects in it that were answered after the marker.
-    pub fn writes_since(&self, marker: Marker) -> Vec<Write> {
-        self.api.writes_since(marker).into_iter().filter(|write| write.namespace == self.name).collect()
+    pub async fn writes_since(&self, marker: Marker) -> Vec<Write> {
+        self.api.writes_since(marker).await.into_iter().filter(|write| write.namespace == self.name).collect()
     }
 }
 

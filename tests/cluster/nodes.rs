@@ -61,14 +61,14 @@ async fn a_node_is_asked_for_details_once_and_written_on_change_only(server: Ser
     assert_eq!(object["status"]["loaded"], json!(["b:1"]));
     assert_eq!(object["status"]["modelCount"], 2, "an alias of another installation is hidden");
 
-    let (marker, probes) = (namespace.api.marker(), node.probes());
+    let (marker, probes) = (namespace.api.marker().await, node.probes());
     eventually("three more probes", Duration::from_secs(30), async || {
         let more = node.probes() - probes;
         if more >= 3 { Ok(()) } else { Err(more) }
     })
     .await;
     assert_eq!(node.shown.load(Ordering::SeqCst), 1, "both names have one digest");
-    let writes = namespace.writes_since(marker);
+    let writes = namespace.writes_since(marker).await;
     assert!(writes.is_empty(), "{writes:?}");
 
     // Drained: it stays Ready=False with that reason, though it answers.

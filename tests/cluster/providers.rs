@@ -150,9 +150,9 @@ async fn a_provider_answers_while_its_key_is_there(server: Server) {
     eventually("/health/models knows the provider", SOON, healthy).await;
 
     // Nothing changes, nothing is written.
-    let marker = fleet.api.marker();
+    let marker = fleet.api.marker().await;
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
-    let writes = fleet.writes_since(marker);
+    let writes = fleet.writes_since(marker).await;
     let of_providers = writes.iter().filter(|write| write.resource.starts_with("providers")).count();
     assert_eq!(of_providers, 0, "four checks without a difference");
 

@@ -187,7 +187,7 @@ async fn requests_go_on_while_the_api_is_away_and_a_node_dies(server: Server) {
 
 async fn an_idle_system_writes_nothing(server: Server) {
     let fleet = serving_fleet_alone(server, "1h").await;
-    let start = fleet.api.marker();
+    let start = fleet.api.marker().await;
     fleet.apply(&deployment_manifest("v1.1.0", "1h")).await;
     fleet.until("mdep", "bot", "20 %", |s| s["canary"]["weight"] == 20).await;
     fleet.until("mver", "bot-v1.1.0", "canary", |s| s["lifecycle"] == "Canary").await;
@@ -197,10 +197,10 @@ async fn an_idle_system_writes_nothing(server: Server) {
         let is_shown = |s: &Value| s["loaded"].as_array().map_or(0, Vec::len) == loaded;
         fleet.until("onode", name, "shows what is in memory", is_shown).await;
     }
-    assert!(!fleet.api.writes_since(start).is_empty(), "writes are counted");
-    let marker = fleet.api.marker();
+    assert!(!fleet.api.writes_since(start).await.is_empty(), "writes are counted");
+    let marker = fleet.api.marker().await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let writes = fleet.api.writes_since(marker);
+    let writes = fleet.api.writes_since(marker).await;
     assert!(writes.is_empty(), "{writes:?}");
 }
 

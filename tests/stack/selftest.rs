@@ -27,11 +27,11 @@ const CONFIG_MAP: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: kep
 async fn the_api_server_answers_counts_writes_and_comes_back_with_its_data() {
     let dir = Scratch::new();
     let api = KubeApi::start(dir.path()).await;
-    let before = api.marker();
+    let before = api.marker().await;
 
     api.apply(CONFIG_MAP).await;
 
-    let writes = api.writes_since(before);
+    let writes = api.writes_since(before).await;
     assert_eq!(writes.len(), 1, "{writes:?}");
     let write = &writes[0];
     assert_eq!(
@@ -40,9 +40,9 @@ async fn the_api_server_answers_counts_writes_and_comes_back_with_its_data() {
     );
     assert!(write.user_agent.starts_with("kubectl/"), "{write:?}");
 
-    let after = api.marker();
+    let after = api.marker().await;
     assert_eq!(api.get_json("configmap", "default", "kept").await["data"]["a"], "b");
-    assert_eq!(api.writes_since(after).len(), 0, "reading is no write");
+    assert_eq!(api.writes_since(after).await.len(), 0, "reading is no write");
 
     api.stop();
     assert!(!api.kubectl(&["get", "configmaps"], None).await.status.success(), "nothing answers in an outage");

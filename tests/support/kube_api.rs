@@ -9,6 +9,7 @@ mod writes;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct KubeApi {
     process: Mutex<Option<Process>>,
     /// Of the real one.
     etcd: Option<Etcd>,
+    /// The length of the log of writes when the process started: what an earlier one had in work is never answered.
+    log_at_start: AtomicUsize,
     client: OnceCell<kube::Client>,
 }
 
@@ -87,7 +90,14 @@ impl KubeApi {
             Etcd::start(dir, settings)
         });
         let (process, client) = (Mutex::default(), OnceCell::default());
-        let api = Self { dir: dir.to_owned(), port: free_port(), process, etcd, client };
+        let api = Self {
+            dir: dir.to_owned(),
+            port: free_port(),
+            process,
+            etcd,
+            client,
+            log_at_start: AtomicUsize::default(),
+        };
         if server == Server::Real {
             api.write_kubeconfig("admin", json!({"token": real::ADMIN_TOKEN}));
         }
@@ -106,6 +116,7 @@ impl KubeApi {
 
     /// Ends the outage, on the same port and with the same data.
     pub async fn start_again(&self) {
+        self.log_at_start.store(self.audit_log().len(), Ordering::Relaxed);
         let (name, command) = match &self.etcd {
             Some(etcd) => ("kube-apiserver", etcd.apiserver(&self.dir, self.port)),
             None => ("embedded-api", embedded::command(&self.dir, self.port)),
@@ -195,19 +206,19 @@ impl KubeApi {
         serde_json::from_str(&text).expect("kubectl prints JSON")
     }
 
-    /// Now, for [`Self::writes_since`].
-    pub fn marker(&self) -> Marker {
-        Marker(self.audit_log().len())
+    /// Now, for [`Self::writes_since`]: what anybody could see before lies before it.
+    pub async fn marker(&self) -> Marker {
+        Marker(self.settled_log().await.len())
     }
 
-    /// The writes that were answered after the marker. The log is written before the answer is sent.
-    pub fn writes_since(&self, marker: Marker) -> Vec<Write> {
-        self.audit_log()[marker.0..].lines().map(Write::parse).collect()
+    /// The writes that were answered after the marker, with all that anybody could see before this is called.
+    pub async fn writes_since(&self, marker: Marker) -> Vec<Write> {
+        writes::answered(&self.settled_log().await[marker.0..])
     }
 
     /// The writes that were answered between two markers.
     pub fn writes_between(&self, from: Marker, to: Marker) -> Vec<Write> {
-        self.audit_log()[from.0..to.0].lines().map(Write::parse).collect()
+        writes::answered(&self.audit_log()[from.0..to.0])
     }
 
     /// The API server's process, while it runs.
@@ -245,8 +256,22 @@ impl KubeApi {
         Output { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
+    /// The log once all writes are answered that were in work when this was called.
+    async fn settled_log(&self) -> String {
+        let awaited = writes::unanswered(&self.audit_log()[self.log_at_start.load(Ordering::Relaxed)..]);
+        eventually("the writes in work are answered", READY_WITHIN, async || {
+            let log = self.audit_log();
+            let open = writes::unanswered(&log[self.log_at_start.load(Ordering::Relaxed)..]);
+            if open.is_disjoint(&awaited) { Ok(log) } else { Err(format!("{open:?}")) }
+        })
+        .await
+    }
+
     fn audit_log(&self) -> String {
-        fs::read_to_string(self.dir.join(AUDIT_LOG)).unwrap_or_default()
+        let mut log = fs::read_to_string(self.dir.join(AUDIT_LOG)).unwrap_or_default();
+        // A last line may be half written.
+        log.truncate(log.rfind('\n').map_or(0, |end| end + 1));
+        log
     }
 
     async fn check_ready(&self) -> Result<(), String> {

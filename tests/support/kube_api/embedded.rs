@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -47,16 +48,39 @@ pub async fn serve() {
     panic!("it ended: {ended:?}");
 }
 
-/// Logs a write before it is answered, as a real API server does.
+/// Logs a write before it is done and before it is answered, as a real API server does.
 async fn audit(State(log): State<Arc<File>>, request: Request, next: Next) -> Result<Response, Infallible> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     let agent = request.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    let event = event(request.method(), request.uri().path(), agent);
+    let Some(mut event) = event(request.method(), request.uri().path(), agent) else {
+        return Ok(next.run(request).await);
+    };
+    event["auditID"] = json!(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+    event["stage"] = json!(super::writes::RECEIVED);
+    let mut entry = Entry { log, event };
+    entry.log();
+    entry.event["stage"] = json!(super::writes::ANSWERED);
     let response = next.run(request).await;
-    if let Some(mut event) = event {
-        event["responseStatus"] = json!({"code": response.status().as_u16()});
-        log.as_ref().write_all(format!("{event}\n").as_bytes()).expect("the log can be written");
-    }
+    entry.event["responseStatus"] = json!({"code": response.status().as_u16()});
     Ok(response)
+}
+
+/// A write in work. Its second line is written when it ends, also because the client went away.
+struct Entry {
+    log: Arc<File>,
+    event: Value,
+}
+
+impl Entry {
+    fn log(&self) {
+        self.log.as_ref().write_all(format!("{}\n", self.event).as_bytes()).expect("the log can be written");
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.log();
+    }
 }
 
 /// What the audit log says of a write, but for its answer; `None` for what isn't one.

@@ -12,12 +12,12 @@ pub const ADMIN_TOKEN: &str = "admin-of-this-test";
 /// The certificate of the API server.
 pub const CERTIFICATE: &str = "pki/apiserver.crt";
 
-/// Logs one line for each write that is asked for, except by the API server itself, and none for questions in the
-/// form of a write (may I, who am I).
+/// Logs each write that is asked for, before it is done and before it is answered, except by the API server itself, and
+/// none of the questions in the form of a write (may I, who am I).
 const AUDIT_POLICY: &str = r#"
 apiVersion: audit.k8s.io/v1
 kind: Policy
-omitStages: [RequestReceived, ResponseStarted, Panic]
+omitStages: [ResponseStarted]
 rules:
 - {level: None, users: ["system:apiserver"]}
 - {level: None, resources: [{group: authentication.k8s.io}, {group: authorization.k8s.io}]}
