@@ -102,11 +102,7 @@ impl<'a> Routed<'a> {
         };
         let by_model =
             |model: &directory::Model| fit(&model.name) || matches!(&model.place, Place::Deployment(name) if fit(name));
-        let models = || self.directory.reach(&self.pointer());
-        by_name
-            || Some(models())
-                .filter(|models| !models.is_empty())
-                .is_some_and(|models| models.iter().all(|model| by_model(model)))
+        by_name || self.directory.all_fit(&self.pointer(), &by_model) == Some(true)
     }
 
     /// Whether a failed check of an answer has another step answer.

@@ -1,6 +1,6 @@
 //! From a reference to the models that a request goes to.
 
-use std::fmt;
+use std::{fmt, slice};
 
 use super::{
     Chain, Directory, Lack, Model, Needs, Objective, Place, Pointer, Profile, Step, Worker,
@@ -140,23 +140,20 @@ impl<V> Directory<V> {
         Unknown { reference: reference.into(), nearest: near }
     }
 
-    /// Every model that a request for `pointer` could go to, whatever it needs.
-    pub fn reach(&self, pointer: &Pointer) -> Vec<&Model> {
-        let ranked = |profile: Option<&Profile<V>>| profile.map_or(Vec::new(), |profile| profile.ranked.clone());
+    /// Whether all models that a request for `pointer` could go to, whatever it needs, are fit; `None` when there are none.
+    pub fn all_fit(&self, pointer: &Pointer, is_fit: &impl Fn(&Model) -> bool) -> Option<bool> {
         let places = match pointer {
-            Pointer::Model(place) => vec![*place],
-            Pointer::Profile(name) => ranked(self.profiles.get(name)),
-            Pointer::Auto(tag) => ranked(self.autos.get(tag)),
+            Pointer::Model(place) => slice::from_ref(place),
+            Pointer::Profile(name) => &self.profiles.get(name)?.ranked,
+            Pointer::Auto(tag) => &self.autos.get(tag)?.ranked,
             Pointer::Chain(name) => {
-                let steps = self.chains.get(name).map_or(&[][..], |chain| &chain.steps);
-                return steps.iter().flat_map(|step| self.reach(&step.pointer)).collect();
+                let mut steps = self.chains.get(name)?.steps.iter().filter_map(|step| self.all_fit(&step.pointer, is_fit));
+                return steps.next().map(|first| first && steps.all(|fit| fit));
             }
-            Pointer::Worker(name) => {
-                let pointer = self.workers.get(name).and_then(|worker| worker.pointer.as_ref());
-                return pointer.map_or(Vec::new(), |pointer| self.reach(pointer));
-            }
+            Pointer::Worker(name) => return self.all_fit(self.workers.get(name)?.pointer.as_ref()?, is_fit),
         };
-        places.into_iter().filter_map(|place| self.models.get(place as usize)).collect()
+        let mut models = places.iter().filter_map(|place| self.models.get(*place as usize));
+        models.next().map(|first| is_fit(first) && models.all(is_fit))
     }
 
     /// The models that a request for `pointer` goes to, one after the other, none twice; every one of them can do what is in
