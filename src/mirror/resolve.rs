@@ -157,14 +157,17 @@ impl Shared {
         }
     }
 
-    /// Whether the registry gives the first blob that is missing here. A node learns it with the manifest: what goes
-    /// wrong with a blob itself, Ollama shows to people as a number at best.
+    /// Whether the registry gives the first blob that is missing here, and none came damaged just now. A node learns it
+    /// with the manifest: what goes wrong with a blob itself, Ollama shows to people as a number at best.
     pub(super) async fn look(&self, grant: &Grant) -> Result<(), Refusal> {
         let manifest = &grant.found.manifest;
         let digests = manifest.layers.iter().chain([&manifest.config]).filter_map(|layer| layer.digest.parse().ok());
-        let mut missing = digests.filter(|digest| self.blobs.progress(digest).is_none());
-        match (missing.next(), &grant.origin) {
-            (Some(digest), Some(origin)) => self.upstream.look(origin, &digest).await,
+        let missing: Vec<Digest> = digests.filter(|digest| self.blobs.progress(digest).is_none()).collect();
+        if let Some(damage) = missing.iter().find_map(|digest| self.blobs.damage(digest)) {
+            return Err(damage);
+        }
+        match (missing.first(), &grant.origin) {
+            (Some(digest), Some(origin)) => self.upstream.look(origin, digest).await,
             _ => Ok(()),
         }
     }

@@ -211,10 +211,14 @@ async fn blob(
 }
 
 /// The size, once it is clear that the registry gives the bytes: when they are asked for by range, Ollama shows no
-/// error's text to people.
+/// error's text to people. Bytes that came damaged are asked for again in a moment, and Ollama comes again for them, but not
+/// for a size that it did not get.
 async fn size_of(mirror: &Mirror, blob: &Allowed) -> Result<Response, Refusal> {
     if blob.size > 0 {
-        reader(mirror, blob, 0..blob.size).await?;
+        match reader(mirror, blob, 0..blob.size).await {
+            Err(refusal) if mirror.blobs().damage(&blob.digest).is_none() => return Err(refusal),
+            _ => {}
+        }
     }
     Ok((describe(blob, 0..blob.size), ()).into_response())
 }

@@ -103,6 +103,29 @@ async fn a_pull_survives_a_line_that_breaks_and_one_that_is_slow() {
     assert!(egress < 1.1, "the registry sent {egress:.2} times the model");
 }
 
+/// All of it is there, and found to be wrong, before the node has asked for more than its size.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_blob_that_came_damaged_is_told_and_comes_by_itself() {
+    let scratch = Scratch::new();
+    let (registry, front, mirror) = world(&scratch).await;
+    let node = Ollama::start("node", &scratch.join("node")).await;
+    registry.put("team/foo", "1", &Image::of_size(5, 1000)).await;
+    let granted = mirror.granted("token", "team/foo:1").await;
+    let name = mirror.name("token", "foo:1");
+    front.damage(true);
+    let mending = async {
+        mirror.counts("corruptBlobs", |count| count > 0).await;
+        let told = mirror.get("/v2/token/foo/manifests/1").await;
+        assert_eq!(told.status, StatusCode::BAD_GATEWAY);
+        let words = String::from_utf8_lossy(&told.body);
+        assert!(words.contains("digest mismatch"), "{words}");
+        front.damage(false);
+    };
+    let (pulled, ()) = tokio::join!(node.pull(&name), mending);
+    pulled.expect("it waits for the right bytes");
+    assert_eq!(node.digest_of(&name).await.expect("the model"), granted["digest"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_bytes_reach_no_model() {
     let scratch = Scratch::new();

@@ -147,7 +147,8 @@ impl<V> Directory<V> {
             Pointer::Profile(name) => &self.profiles.get(name)?.ranked,
             Pointer::Auto(tag) => &self.autos.get(tag)?.ranked,
             Pointer::Chain(name) => {
-                let mut steps = self.chains.get(name)?.steps.iter().filter_map(|step| self.all_fit(&step.pointer, is_fit));
+                let mut steps =
+                    self.chains.get(name)?.steps.iter().filter_map(|step| self.all_fit(&step.pointer, is_fit));
                 return steps.next().map(|first| first && steps.all(|fit| fit));
             }
             Pointer::Worker(name) => return self.all_fit(self.workers.get(name)?.pointer.as_ref()?, is_fit),

@@ -262,8 +262,8 @@ async fn verify(store: &Store, blob: &Arc<Blob>, kept: &Kept) -> Result<(), Refu
     if digest == blob.digest {
         return Ok(());
     }
-    store.meters.corrupt();
     store.mark_damaged(&blob.digest);
+    store.meters.corrupt();
     let message = format!(
         "digest mismatch: the registry sent {digest} for blob {}: the bytes were damaged on the way or at the \
          registry, and are asked for again",

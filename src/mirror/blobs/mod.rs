@@ -152,6 +152,11 @@ impl Blobs {
         self.0.known(digest).map(|blob| (blob.bytes() + blob.fetches() as u64, blob.is_complete()))
     }
 
+    /// What is to be said of a blob that came damaged and is left alone for a moment.
+    pub fn damage(&self, digest: &Digest) -> Option<Refusal> {
+        self.0.damage(digest)
+    }
+
     /// The file of a complete blob.
     pub fn path(&self, digest: &Digest) -> Option<PathBuf> {
         let blob = self.0.known(digest)?;
@@ -271,7 +276,7 @@ impl Store {
         if let Some(blob) = self.known(digest).filter(|blob| blob.size == size) {
             return Ok(blob);
         }
-        self.refuse_damaged(digest)?;
+        self.damage(digest).map_or(Ok(()), Err)?;
         let _changing = self.changing.lock().await;
         if let Some(blob) = self.known(digest) {
             match blob.size == size {
@@ -347,16 +352,13 @@ impl Store {
         damaged.insert(digest.clone(), (count, Instant::now() + wait));
     }
 
-    fn refuse_damaged(&self, digest: &Digest) -> Result<(), Refusal> {
-        let until = locked(&self.damaged).get(digest).map(|(_, until)| *until);
-        let left = until.map(|until| until.saturating_duration_since(Instant::now())).unwrap_or_default();
-        if left.is_zero() {
-            return Ok(());
-        }
+    fn damage(&self, digest: &Digest) -> Option<Refusal> {
+        let until = locked(&self.damaged).get(digest).map(|(_, until)| *until)?;
+        let left = until.checked_duration_since(Instant::now())?;
         let message = format!(
             "digest mismatch: the registry sent damaged bytes for blob {digest}: it is asked again in a moment"
         );
-        Err(Refusal { fault: Fault::DigestMismatch, message, retry_after: Some(left) })
+        Some(Refusal { fault: Fault::DigestMismatch, message, retry_after: Some(left) })
     }
 }
 
