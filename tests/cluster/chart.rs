@@ -284,6 +284,7 @@ fn the_mirror_of_the_chart_gets_what_the_values_say() {
         let api = &*api(Server::Real).await;
         let values = [
             "mirror.upstreams[0].prefix=team,mirror.upstreams[0].url=https://registry.example/models",
+            "mirror.upstreams[1].url=https://registry.example",
             "mirror.authSecret=logins,mirror.ca.configMap=authority,mirror.advertise=http://10.0.0.5:31437",
             "mirror.cacheSize=80GiB,mirror.bandwidth=50MB,mirror.size=90Gi,mirror.storageClass=fast",
             "mirror.service.type=NodePort,networkPolicy.enabled=true",
@@ -296,6 +297,7 @@ fn the_mirror_of_the_chart_gets_what_the_values_say() {
         let arguments = pod["containers"][0]["args"].to_string();
         for argument in [
             "--upstream=team=https://registry.example/models",
+            "--upstream==https://registry.example\"",
             "--upstream-auth-file=/etc/drover/auth/config.json",
             "--upstream-ca-file=/etc/drover/ca/ca.crt",
             "--mirror-cache-size=80GiB",

@@ -44,13 +44,16 @@ async fn a_node_that_cannot_reach_the_mirror_pulls_directly_and_says_so(server: 
     let far = Ollama::start_in(network.host(), "far", &scratch.join("far")).await;
     far.host().cut_off(&network.second());
     let maker = Ollama::start("maker", &scratch.join("maker")).await;
-    publish(&registry, &maker, &[("drover/alpha", "1", TinyLlama::new(70))]).await;
+    let models = [("drover/alpha", "1", TinyLlama::new(70)), ("drover/beta", "1", TinyLlama::new(73))];
+    publish(&registry, &maker, &models).await;
     let front = RegistryFront::start_at(&registry, &network.first(), free_port()).await;
     let key = scratch.join("key");
     fs::write(&key, "a key of sixteen letters at least").expect("a key file");
     let key = key.display().to_string();
     let (port, own) = (free_port(), scratch.join("mirror"));
-    let _mirror = Drover::mirror_at(&network.second(), port, &own, &["--mirror-key-file", &key]).await;
+    let upstream = format!("drover={}", front.url());
+    let mirror = ["--mirror-key-file", &key, "--upstream", &upstream];
+    let _mirror = Drover::mirror_at(&network.second(), port, &own, &mirror).await;
     let url = format!("http://{}:{port}", network.second());
     let more = ["--mirror-url", &url, "--mirror-key-file", &key];
     let _controller =
@@ -76,6 +79,16 @@ async fn a_node_that_cannot_reach_the_mirror_pulls_directly_and_says_so(server: 
     }
     let events = namespace.events("ModelPull", "alpha").await;
     assert_eq!(events.iter().filter(|reason| *reason == "MirrorBypassed").count(), 1, "{events:?}");
+
+    // Only the mirror knows whose name this is: it is what there is to look after.
+    namespace.apply(&pull_manifest("beta", "drover/beta:1")).await;
+    let (asked, advice) = (format!("the node can't reach the mirror at {url}"), "check mirror-advertise");
+    namespace
+        .until("mpull", "beta", "both faults are told", |status| {
+            let message = status["conditions"][0]["message"].as_str().unwrap_or_default();
+            message.contains("registry.ollama.ai") && message.contains(&asked) && message.contains(advice)
+        })
+        .await;
 }
 
 async fn a_full_disk_is_named_and_the_pull_goes_on_when_there_is_room(server: Server) {

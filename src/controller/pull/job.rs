@@ -32,6 +32,8 @@ use crate::{
 const MANIFEST_WITHIN: Duration = Duration::from_secs(30);
 /// After so many attempts in a row that did not reach the mirror the node pulls directly.
 const UNREACHED: u32 = 2;
+/// What to do when a node doesn't reach the mirror.
+const CHECK_ADDRESS: &str = "check mirror-advertise, or the node's spec.mirror";
 /// Where the old version is called while a new one takes its name, below the token.
 const SET_ASIDE: &str = "set-aside:old";
 /// Checks of one object are spread by so much.
@@ -152,9 +154,13 @@ impl Job<'_> {
                 }
                 let why = format!("directly: the node can't reach the mirror at {url}");
                 warn!(node = self.terms.node.name, message = trouble.message, "pulling {why}");
+                let note = format!(" ({why}: {CHECK_ADDRESS})");
                 self.turn.bypass(Some(why));
                 self.tell_of_bypass(url).await;
-                self.direct().await
+                self.direct().await.map_err(|(mut trouble, doubtful)| {
+                    trouble.message += &note;
+                    (trouble, doubtful)
+                })
             }
             Err(failed) => Err(failed),
         }
@@ -164,8 +170,7 @@ impl Job<'_> {
         let pulls = self.context.pulls.store();
         let Some(pull) = pulls.get(&self.terms.pull).filter(|_| self.turn.is_first_bypass()) else { return };
         let message = format!(
-            "node {} can't reach the mirror at {url} and pulls {} from the registry directly: check mirror-advertise, or \
-             the node's spec.mirror",
+            "node {} can't reach the mirror at {url} and pulls {} from the registry directly: {CHECK_ADDRESS}",
             self.terms.node.name, self.terms.spec.model
         );
         self.context.events.publish(&*pull, "MirrorBypassed", &message, true).await;
