@@ -35,15 +35,15 @@ async fn every_byte_is_fetched_once_whatever_dies_meanwhile(server: Server) {
         fleet.until("mpull", "big", "says that the mirror is away", |s| has_reason(s, "MirrorUnreachable")).await;
     assert_eq!(fleet.front.blob_bytes(), 0, "it was pulled past the mirror: {status}");
 
-    fleet.front.limit_bandwidth(Some(4 * MIB));
+    fleet.front.limit_bandwidth(Some(2 * MIB));
     mirror.restart().await;
     let size = |s: &Value| s["nodes"][0]["totalBytes"].as_u64().unwrap_or(0);
-    fleet.until("mpull", "big", "under way", |s| s["progress"].as_i64() > Some(10) && size(s) >= BIG).await;
+    fleet.until("mpull", "big", "under way", |s| s["progress"].as_i64() > Some(60) && size(s) >= BIG).await;
     fleet.controller.kill9();
     mirror.kill9();
     mirror.restart().await;
     fleet.controller.restart().await;
-    fleet.until("mpull", "big", "goes on", |s| s["progress"].as_i64() > Some(20)).await;
+    fleet.until("mpull", "big", "goes on", |s| s["progress"].as_i64() > Some(60)).await;
     fleet.front.limit_bandwidth(None);
     fleet.wait_ready("mpull", "big").await;
 
@@ -57,9 +57,9 @@ async fn every_byte_is_fetched_once_whatever_dies_meanwhile(server: Server) {
     let resolved = &done["status"]["resolved"];
     assert_eq!((&resolved["digest"], &resolved["upstreamDigest"]), (&digest.as_str().into(), &digest.as_str().into()));
     assert_eq!(resolved["id"].as_str(), digest.get(7..19));
-    // What the mirror had not put on record when it died is fetched again.
+    // What the mirror had not put on record when it died, and what was on the line, is fetched again: less than it had.
     let fetched = fleet.front.blob_bytes();
-    assert!(fetched < BIG + BIG / 4, "{fetched} bytes were fetched for two nodes and {BIG}");
+    assert!(fetched < BIG + BIG / 2, "{fetched} bytes were fetched for two nodes and {BIG}");
     eventually("it is told", SOON, async || {
         let events = fleet.events("ModelPull", "big").await;
         if events.iter().any(|reason| reason == "Pulled") { Ok(()) } else { Err(format!("{events:?}")) }
