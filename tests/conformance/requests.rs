@@ -120,6 +120,24 @@ fn what_is_wrong_is_said_in_the_same_words() {
 }
 
 #[test]
+fn conflicts_name_their_managers_in_the_same_order() {
+    scenario(|| async {
+        let one = of(CONFIGMAPS, "/one");
+        let by = |manager: &str| format!("{one}?fieldManager={manager}");
+        let value = |value: &str| config("one", json!({ "x": value, "y": value }));
+        // In managedFields whoever applies comes before whoever writes in another way; in a conflict names decide.
+        same(&[
+            ("PATCH", &format!("apply:{}", by("c")), value("1")),
+            ("PATCH", &format!("apply:{}", by("b")), value("1")),
+            ("PATCH", &format!("merge:{}", by("a")), json!({ "data": { "x": "2" } })),
+            ("PATCH", &format!("apply:{}&force=true", by("c")), value("2")),
+            ("PATCH", &format!("apply:{}", by("d")), value("3")),
+        ])
+        .await;
+    });
+}
+
+#[test]
 fn objects_live_the_same_life() {
     scenario(|| async {
         let one = of(DEPLOYMENTS, "/one");

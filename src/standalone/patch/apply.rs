@@ -67,10 +67,10 @@ pub fn apply(
     let difference = compare(live, &object, schema);
     let changed = difference.added.union(difference.modified);
     let noted = last_applied::noted(live, &manager.name, schema);
-    let conflicts: Vec<_> = managers
-        .0
-        .iter()
-        .filter(|owned| owned.manager != *manager)
+    let mut others: Vec<_> = managers.0.iter().filter(|owned| owned.manager != *manager).collect();
+    others.sort_by(|a, b| a.rank().cmp(&b.rank()));
+    let conflicts: Vec<_> = others
+        .into_iter()
         .map(|owned| (owned.manager.label(), owned.fields.intersection(&changed).difference(&noted)))
         .filter(|(_, fields)| !fields.is_empty())
         .map(|(owner, fields)| (owner, fields.paths()))

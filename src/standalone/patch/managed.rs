@@ -53,6 +53,15 @@ pub struct Owned {
     pub fields: Set,
 }
 
+impl Owned {
+    /// By what a conflict lists several, which is not their order in `managedFields`: an API server sorts them by their
+    /// entries as JSON.
+    pub fn rank(&self) -> impl Ord + '_ {
+        let Manager { name, applies, api_version, subresource } = &self.manager;
+        (name, !applies, api_version, self.time.as_deref().filter(|_| !applies), subresource)
+    }
+}
+
 /// Everybody who wrote an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Managers(pub Vec<Owned>);
