@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     fields::{Set, Step, children, compare, item_step},
     last_applied,
-    managed::{Manager, Managers, owned_part},
+    managed::{Manager, Managers, Owned, owned_part},
 };
 use crate::standalone::{
     schema::{Schema, Shape},
@@ -67,16 +67,15 @@ pub fn apply(
     let difference = compare(live, &object, schema);
     let changed = difference.added.union(difference.modified);
     let noted = last_applied::noted(live, &manager.name, schema);
-    let mut others: Vec<_> = managers.0.iter().filter(|owned| owned.manager != *manager).collect();
-    others.sort_by(|a, b| a.rank().cmp(&b.rank()));
-    let conflicts: Vec<_> = others
-        .into_iter()
-        .map(|owned| (owned.manager.label(), owned.fields.intersection(&changed).difference(&noted)))
-        .filter(|(_, fields)| !fields.is_empty())
-        .map(|(owner, fields)| (owner, fields.paths()))
-        .collect();
-    if !force && !conflicts.is_empty() {
-        return Err(conflict(&conflicts));
+    if !force {
+        let others = managers.0.iter().filter(|owned| owned.manager != *manager);
+        let conflicts: Vec<_> = others
+            .map(|owned| (owned, owned.fields.intersection(&changed).difference(&noted)))
+            .filter(|(_, fields)| !fields.is_empty())
+            .collect();
+        if !conflicts.is_empty() {
+            return Err(conflict(conflicts));
+        }
     }
     for owned in managers.0.iter_mut().filter(|owned| owned.manager != *manager) {
         owned.fields.subtract(&changed);
@@ -90,17 +89,16 @@ pub fn apply(
     Ok(Applied { object, managers })
 }
 
-fn conflict(conflicts: &[(String, Vec<String>)]) -> Failure {
+fn conflict(mut conflicts: Vec<(&Owned, Set)>) -> Failure {
+    conflicts.sort_by(|(a, _), (b, _)| a.rank().cmp(&b.rank()));
+    let named = conflicts.into_iter().map(|(owned, fields)| (owned.manager.label(), fields.paths()));
+    let conflicts: Vec<_> = named.collect();
     let causes: Vec<_> = conflicts
         .iter()
         .flat_map(|(owner, paths)| paths.iter().map(move |path| (owner.clone(), path.clone())))
         .collect();
-    let message = match (&causes[..], conflicts) {
-        ([(owner, path)], _) => format!("Apply failed with 1 conflict: conflict with {owner}: {path}"),
-        (_, [(owner, paths)]) => {
-            let paths: String = paths.iter().map(|path| format!("\n- {path}")).collect();
-            format!("Apply failed with {} conflicts: conflicts with {owner}:{paths}", causes.len())
-        }
+    let message = match &causes[..] {
+        [(owner, path)] => format!("Apply failed with 1 conflict: conflict with {owner}: {path}"),
         _ => {
             let owners = conflicts.iter().map(|(owner, paths)| {
                 let paths: String = paths.iter().map(|path| format!("\n- {path}")).collect();
